@@ -1,0 +1,316 @@
+"""A model folder's JSON files, read into one frozen dataclass.
+
+Five files describe a sentence-transformers folder: what the encoder is (`config.json`), which modules follow it
+(`modules.json`), how token vectors become one (`1_Pooling/config.json`), and where a text is cut
+(`sentence_bert_config.json`, else `tokenizer_config.json`). Folders written by sentence-transformers 2, 5 and 6 say the
+same things under different keys; all are understood. What is not implemented is refused by name, never ignored.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from minilm_np.errors import ConfigError
+
+POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
+
+# sentence-transformers before 6 writes one flag a mode
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+# Keys of config.json that change the computation, with the only values under which this package computes the model.
+_ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("bert",),
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute", None),
+    "is_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "is_encoder_decoder": (False, None),
+    "quantization_config": (None,),
+    "pruned_heads": (None, {}),
+}
+
+# Keys of config.json that do not change what inference computes: training, generation, bookkeeping.
+_NO_EFFECT = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path adapters architectures
+    attention_probs_dropout_prob bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
+    directionality dtype eos_token_id finetuning_task gradient_checkpointing hidden_dropout_prob id2label
+    initializer_range label2id language model_max_length name output_attentions output_hidden_states output_past
+    pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+    prefix problem_type return_dict sep_token_id task_specific_params tie_word_embeddings tokenizer_class torch_dtype
+    torchscript transformers_version use_bfloat16 use_cache
+    """.split()
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides which vector a text gets, apart from the weights and the vocabulary.
+
+    Letters are those of `reference.py`. The defaults are those of all-MiniLM-L6-v2.
+    """
+
+    # config.json: the encoder
+    vocab_size: int = 30522  # V
+    max_position_embeddings: int = 512  # P
+    type_vocab_size: int = 2
+    hidden_size: int = 384  # D
+    num_hidden_layers: int = 6  # L
+    num_attention_heads: int = 12  # H
+    intermediate_size: int = 1536  # F
+    layer_norm_eps: float = 1e-12
+
+    # the other files: from token vectors to one vector
+    max_seq_length: int = 256  # tokens a text may have, [CLS] and [SEP] included
+    pooling_mode: str = "mean"
+    normalize: bool = True  # the folder has a Normalize module
+    do_lower_case: bool = False  # lower-case before the tokenizer, whatever the tokenizer does by itself
+    transformer_path: str = ""  # the subfolder of config.json and the weights; "" in every recent folder
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values that no model can have."""
+        for name in (
+            "vocab_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_seq_length",
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value < 2**31:
+                raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {value!r}")
+        eps = self.layer_norm_eps
+        if type(eps) not in (int, float) or not math.isfinite(eps) or eps <= 0:
+            raise ConfigError(f"layer_norm_eps: expected a number above 0, found {eps!r}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}: "
+                "the heads share the hidden size out evenly"
+            )
+        if self.pooling_mode not in POOLING_MODES:
+            raise ConfigError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, found {self.pooling_mode!r}")
+        if not 2 <= self.max_seq_length <= self.max_position_embeddings:
+            raise ConfigError(
+                f"max_seq_length: expected 2 ([CLS] and [SEP]) to {self.max_position_embeddings} (the model's "
+                f"positions), found {self.max_seq_length}"
+            )
+
+    @property
+    def head_size(self) -> int:
+        """E, the size of one head's query, key and value vectors."""
+        return self.hidden_size // self.num_attention_heads
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Read a model folder's JSON files.
+
+    Raises ConfigError: a file that is missing or broken, a value out of range, anything not implemented (by its name).
+    """
+    transformer_path, pooling_path, normalize = _read_modules(folder)
+    transformer = folder / transformer_path
+    encoder = _read_encoder(transformer / "config.json")
+    sentence = _read_sentence_config(transformer / "sentence_bert_config.json")
+    pooling_mode = "mean"
+    if pooling_path is not None:
+        pooling_mode = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
+    try:
+        return ModelConfig(
+            **encoder,
+            **_sequence_limit(transformer, sentence, encoder["max_position_embeddings"]),
+            pooling_mode=pooling_mode,
+            normalize=normalize,
+            transformer_path=transformer_path,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}") from None
+
+
+def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
+    """modules.json -> (path of the transformer, path of the pooling or None, whether Normalize follows)."""
+    path = folder / "modules.json"
+    if not path.exists():
+        # a plain transformers folder: sentence-transformers pools its tokens by the mean and does not normalise
+        warnings.warn(f"{folder} has no modules.json: mean pooling without normalisation is assumed", stacklevel=4)
+        return "", None, False
+    modules = read_json(path)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ConfigError(f"{path}: expected a list of objects, found {_shown(modules)}")
+    kinds: list[str] = []
+    paths: list[str] = []
+    for number, module in enumerate(modules):
+        kind, where = module.get("type"), module.get("path", "")
+        if not isinstance(kind, str) or not isinstance(where, str):
+            raise ConfigError(f"{path}: module {number}: expected strings as type and path, found {_shown(module)}")
+        if "\\" in where or PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
+            raise ConfigError(f"{path}: module {number}: the path {where!r} leads out of the model folder")
+        # class paths moved between releases (sentence_transformers.models.Pooling, ...modules.pooling.Pooling)
+        kinds.append(kind.rpartition(".")[2])
+        paths.append(where)
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ConfigError(
+            f"{path}: the modules {', '.join(kinds) or '(none)'} are not implemented: expected Transformer, Pooling "
+            "and, as the last one, Normalize or nothing"
+        )
+    if len(kinds) == 3:
+        _check_normalize(folder / paths[2] / "config.json")
+    return paths[0], paths[1], len(kinds) == 3
+
+
+def _read_encoder(path: Path) -> dict[str, Any]:
+    """config.json -> the encoder's fields of ModelConfig."""
+    values = read_object(path)
+    if "model_type" not in values:
+        raise ConfigError(f"{path}: model_type is missing: expected 'bert'")
+    for key, implemented in _ONLY_IMPLEMENTED.items():
+        if key in values and not any(type(values[key]) is type(v) and values[key] == v for v in implemented):
+            raise ConfigError(
+                f"{path}: {key} {_shown(values[key])} is not implemented: expected {_shown(implemented[0])}"
+            )
+    fields: dict[str, Any] = {}
+    for key in (
+        "vocab_size",
+        "max_position_embeddings",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+    ):
+        if key not in values:
+            raise ConfigError(f"{path}: {key} is missing")
+        fields[key] = values[key]
+    # left out by some writers, who mean BertConfig's defaults
+    fields["type_vocab_size"] = values.get("type_vocab_size", 2)
+    fields["layer_norm_eps"] = values.get("layer_norm_eps", 1e-12)
+    if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
+        raise ConfigError(
+            f"{path}: embedding_size {values['embedding_size']!r} other than hidden_size is not implemented"
+        )
+    unknown = values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"embedding_size"}
+    if unknown:
+        warnings.warn(f"{path}: keys that are not known, and are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
+    try:
+        ModelConfig(**fields, max_seq_length=2)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return fields
+
+
+def _read_sentence_config(path: Path) -> dict[str, Any]:
+    """sentence_bert_config.json, or {} where there is none; what sentence-transformers 6 added is checked."""
+    if not path.exists():
+        return {}
+    values = read_object(path)
+    if values.get("transformer_task", "feature-extraction") != "feature-extraction":
+        raise ConfigError(
+            f"{path}: transformer_task {values['transformer_task']!r} is not implemented: expected 'feature-extraction'"
+        )
+    if values.get("module_output_name", "token_embeddings") != "token_embeddings":
+        raise ConfigError(f"{path}: module_output_name {values['module_output_name']!r} is not implemented")
+    modalities = values.get("modality_config", {"text": {}})
+    text = modalities.get("text") if isinstance(modalities, dict) else None
+    if not isinstance(text, dict) or text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
+        raise ConfigError(
+            f"{path}: modality_config {_shown(modalities)} is not implemented: expected text with method_output_name "
+            "'last_hidden_state'"
+        )
+    return values
+
+
+def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
+    """Where a text is cut: sentence_bert_config.json, else tokenizer_config.json, never above the positions.
+
+    tokenizer.json is not asked: the published one bakes in a truncation at 128 that the model does not mean. Nor is
+    `max_length` of tokenizer_config.json, which sentence-transformers 6 copies from there.
+    """
+    path, limit = transformer / "sentence_bert_config.json", sentence.get("max_seq_length")
+    if limit is None:
+        path = transformer / "tokenizer_config.json"
+        limit = read_object(path).get("model_max_length") if path.exists() else None
+    if limit is None:
+        limit = positions
+    # "no limit" is written as 1e30, by some as an integer with 30 digits
+    if type(limit) not in (int, float) or not math.isfinite(limit) or limit != int(limit) or limit < 2:
+        raise ConfigError(f"{path}: the longest sequence: expected a whole number of at least 2, found {limit!r}")
+    lower = sentence.get("do_lower_case", False)
+    if type(lower) is not bool:
+        raise ConfigError(
+            f"{transformer / 'sentence_bert_config.json'}: do_lower_case: expected a bool, found {lower!r}"
+        )
+    return {"max_seq_length": min(int(limit), positions), "do_lower_case": lower}
+
+
+def _read_pooling(path: Path, hidden_size: int) -> str:
+    """1_Pooling/config.json -> one of POOLING_MODES."""
+    values = read_object(path)
+    size = values.get("word_embedding_dimension", values.get("embedding_dimension", hidden_size))
+    if size != hidden_size:
+        raise ConfigError(f"{path}: the embedding dimension: expected the model's {hidden_size}, found {size!r}")
+    mode = values.get("pooling_mode")
+    modes = [mode] if isinstance(mode, str) else mode
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
+        raise ConfigError(
+            f"{path}: the pooling {_shown(modes)} is not implemented: expected exactly one of {', '.join(POOLING_MODES)}"
+        )
+    if values.get("include_prompt", True) is not True:
+        raise ConfigError(f"{path}: include_prompt {values['include_prompt']!r} is not implemented: expected true")
+    return str(modes[0])
+
+
+def _check_normalize(path: Path) -> None:
+    """2_Normalize/config.json is absent or empty in most folders; sentence-transformers 6 names what is normalised."""
+    values = read_object(path) if path.exists() else {}
+    for key in ("module_input_name", "module_output_name"):
+        if values.get(key, "sentence_embedding") not in ("sentence_embedding", None):
+            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected 'sentence_embedding'")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ConfigError."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, found {_shown(values)}")
+    return values
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises ConfigError where it is missing, unreadable, not UTF-8, not JSON, or names a key twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ConfigError(f"{path}: the key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
+        return values
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: a model folder holds it beside its weights") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, an integer of 5,000 digits
+        raise ConfigError(f"{path} is not JSON: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    """A value as an error message shows it: JSON, cut at 80 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 80 else text[:77] + "..."

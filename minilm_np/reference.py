@@ -1,0 +1,214 @@
+"""The whole model in NumPy, leaf to whole: a BERT encoder, pooling, normalisation. Read it from top to bottom.
+
+Letters, here and everywhere in the package:
+
+    B texts       T tokens of one text     N tokens of a ragged batch     D hidden size (384)
+    H heads (12)  E = D / H (32)           F feed-forward size (1536)     L layers (6)
+    V vocabulary  P positions
+
+A function takes `(..., T, D)` with any leading axes, so one text `(T, D)` and a padded batch `(B, T, D)` go through the
+same lines, and it keeps the dtype that it is given: float32 as published, float64 as the truth to measure against.
+(Constants are Python floats for that reason: a NumPy float64 scalar would promote float32 arrays.) Weights are nested
+as the checkpoint's names are, so `layer["attention"]["self"]["query"]` is `encoder.layer.0.attention.self.query`, and a
+layer needs no class. Every named step goes through `record(name, array)`, under Hugging Face's names: that is how to
+see, or to compare, all of them.
+
+Source: Devlin et al., BERT (2018), sections 3 and A.2; Vaswani et al., Attention Is All You Need (2017), section 3;
+Reimers and Gurevych, Sentence-BERT (2019), section 3. Upstream: BertModel of transformers, Pooling and Normalize of
+sentence-transformers.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np.config import ModelConfig
+
+Array = NDArray[Any]
+Nested = Mapping[str, Any]
+Record = Callable[[str, Array], Array]
+
+
+def ignore(name: str, x: Array) -> Array:
+    """The `record` that keeps nothing."""
+    return x
+
+
+# exp(x^2) erfc(x) for 0 <= x <= 6 as a Chebyshev series in s = (2x - 3) / (x + 3), from -1 to 1. All terms give erf to
+# 3e-16, the first nine to 3e-8. Made by `python -m benchmarks.fit_erf`.
+ERFC_SERIES = (
+    0.4310634054820028, -0.431776884537462, 0.11240012030838864, -0.02160270111941227, 0.0029235483262740457,
+    -0.00023395398679905218, 1.3120228285000757e-06, 1.8388769572666934e-06, -1.036155682341427e-07,
+    -1.551214429893936e-08, 1.3916389949762706e-09, 1.8185219119899412e-10, -1.5415890940980576e-11,
+    -2.7673211334541896e-12, 1.1975959941836804e-13, 4.5295397939018555e-14, 6.097230979323003e-16,
+    -6.665184538494992e-16, -5.62727762442817e-17,
+)  # fmt: skip
+
+
+def erf(x: Array) -> Array:  # (...) -> (...)
+    """Gauss error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x; NumPy has none.
+
+    erf(x) = sign(x) (1 - exp(-x^2) series(|x|)), the series summed by Clenshaw's recurrence. From 6 on erf is 1.
+    """
+    terms = ERFC_SERIES if x.dtype == np.float64 else ERFC_SERIES[:9]
+    size = np.minimum(np.abs(x), 6.0)
+    s2 = 2.0 * (2.0 * size - 3.0) / (size + 3.0)
+    b1, b2 = np.zeros_like(x), np.zeros_like(x)
+    for term in reversed(terms[1:]):
+        b1, b2 = s2 * b1 - b2 + term, b1
+    return np.copysign(1.0 - np.exp(-size * size) * (0.5 * s2 * b1 - b2 + terms[0]), x)
+
+
+def gelu(x: Array) -> Array:  # (...) -> (...)
+    """Gaussian error linear unit, x Phi(x). The published model uses erf; its tanh approximation differs by 5e-4."""
+    return 0.5 * x * (1.0 + erf(x * (1.0 / math.sqrt(2.0))))
+
+
+def softmax(x: Array) -> Array:  # (..., T) -> (..., T)
+    """exp(x) / sum exp(x) along the last axis. The maximum goes first: exp(89) is infinite in float32."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:  # (..., D), (D,), (D,) -> (..., D)
+    """(x - mean) / sqrt(var + eps) * weight + bias, over D. The variance divides by D, and eps is inside the root."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + eps) * weight + bias
+
+
+def linear(x: Array, weight: Array, bias: Array) -> Array:  # (..., K), (M, K), (M,) -> (..., M)
+    """x W^T + b. Weights keep the checkpoint's orientation, (out, in). One matrix product serves all leading axes."""
+    y = x.reshape(-1, x.shape[-1]) @ weight.T + bias
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def embeddings(
+    ids: Array, token_type_ids: Array | None, weights: Nested, eps: float, record: Record = ignore
+) -> Array:  # (..., T), (..., T) -> (..., T, D)
+    """LayerNorm(word + position + token type). Positions count from 0; a single text is all token type 0."""
+    T = ids.shape[-1]
+    word = record("word_embeddings", weights["word_embeddings"]["weight"][ids])  # (..., T, D)
+    position = record("position_embeddings", weights["position_embeddings"]["weight"][:T])  # (T, D)
+    types = np.zeros_like(ids) if token_type_ids is None else token_type_ids
+    token_type = record("token_type_embeddings", weights["token_type_embeddings"]["weight"][types])  # (..., T, D)
+    return record("LayerNorm", layer_norm(word + position + token_type, **weights["LayerNorm"], eps=eps))
+
+
+def self_attention(
+    x: Array, mask: Array | None, weights: Nested, H: int, record: Record = ignore
+) -> Array:  # (..., T, D), (..., T) or None -> (..., T, D)
+    """Each token's context: the values of all tokens, weighted by softmax(query . key / sqrt(E)), in H heads.
+
+    The mask is True where there is a token and False in the padding, which nobody attends to.
+    """
+
+    def heads(y: Array) -> Array:
+        return y.reshape(*y.shape[:-1], H, -1).swapaxes(-2, -3)  # (..., H, T, E)
+
+    query = heads(record("query", linear(x, **weights["query"])))
+    key = heads(record("key", linear(x, **weights["key"])))
+    value = heads(record("value", linear(x, **weights["value"])))
+    scores = query @ key.swapaxes(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))  # (..., H, T, T): query by key
+    if mask is not None:
+        scores = np.where(mask[..., None, None, :], scores, -math.inf)
+    probs = record("probs", softmax(record("scores", scores)))
+    context = (probs @ value).swapaxes(-2, -3)  # (..., T, H, E)
+    return record("context", context.reshape(x.shape))
+
+
+def layer(
+    x: Array, mask: Array | None, weights: Nested, H: int, eps: float, record: Record = ignore
+) -> Array:  # (..., T, D) -> (..., T, D)
+    """Attention, then feed-forward. Post-norm: each is added to its input, and the *sum* is normalised."""
+    attention, intermediate, output = weights["attention"], weights["intermediate"], weights["output"]
+
+    context = self_attention(x, mask, attention["self"], H, within("attention.self", record))
+    dense = record("attention.output.dense", linear(context, **attention["output"]["dense"]))
+    norm = layer_norm(dense + x, **attention["output"]["LayerNorm"], eps=eps)
+    x = record("attention.output.LayerNorm", norm)
+
+    dense = record("intermediate.dense", linear(x, **intermediate["dense"]))  # (..., T, F)
+    activation = record("intermediate.intermediate_act_fn", gelu(dense))
+    dense = record("output.dense", linear(activation, **output["dense"]))  # (..., T, D)
+    return record("output.LayerNorm", layer_norm(dense + x, **output["LayerNorm"], eps=eps))
+
+
+def encoder(
+    ids: Array, mask: Array | None, token_type_ids: Array | None, weights: Nested, config: ModelConfig,
+    record: Record = ignore,
+) -> Array:  # (..., T), (..., T), (..., T) -> (..., T, D)  # fmt: skip
+    """Token ids to token vectors: the embeddings, then L layers."""
+    H, eps = config.num_attention_heads, config.layer_norm_eps
+    x = embeddings(ids, token_type_ids, weights["embeddings"], eps, within("embeddings", record))
+    for number, layer_weights in weights["encoder"]["layer"].items():
+        x = layer(x, mask, layer_weights, H, eps, within(f"encoder.layer.{number}", record))
+    return x
+
+
+def pooling(x: Array, mask: Array | None, mode: str) -> Array:  # (..., T, D), (..., T) or None -> (..., D)
+    """Token vectors to one vector: the mean (over tokens, not over padding), the first ([CLS]), or the maximum."""
+    if mode == "cls":
+        return x[..., 0, :]
+    keep = np.ones((*x.shape[:-1], 1), bool) if mask is None else mask[..., None]  # (..., T, 1)
+    if mode == "max":
+        return np.where(keep, x, -math.inf).max(axis=-2)
+    count = keep.sum(axis=-2).astype(x.dtype)  # (..., 1); an int64 would promote float32
+    total = np.where(keep, x, 0.0).sum(axis=-2)
+    return total / (count if mode == "mean" else np.sqrt(count))
+
+
+def normalize(x: Array) -> Array:  # (..., D) -> (..., D)
+    """x / |x|, to unit length. The length is taken as at least 1e-12, as torch does: zero stays zero."""
+    return x / np.maximum(np.sqrt((x * x).sum(axis=-1, keepdims=True)), 1e-12)
+
+
+def forward(
+    ids: Array, weights: Nested, config: ModelConfig, *,
+    mask: Array | None = None, token_type_ids: Array | None = None, record: Record = ignore,
+) -> Array:  # fmt: skip
+    """Token ids to sentence vectors: encoder, pooling and, where the model has it, normalisation.
+
+    ids: (T,) one text, or (B, T) texts, integers; with padding after the tokens if mask says where.
+    weights: from `nest`; their dtype is the dtype of everything.
+    mask: bool, of the shape of ids, True for tokens, at least one a text; None where nothing is padded.
+    token_type_ids: of the shape of ids; None for all 0.
+
+    Returns (D,) or (B, D).
+    """
+    x = encoder(ids, mask, token_type_ids, weights, config, record)
+    vector = record("pooling", pooling(x, mask, config.pooling_mode))
+    return record("normalize", normalize(vector)) if config.normalize else vector
+
+
+def encode_ragged(
+    texts: Sequence[Sequence[int] | Array], weights: Nested, config: ModelConfig
+) -> Array:  # B texts of T tokens each, whatever T -> (B, D)
+    """Sentence vectors of texts of any lengths. Those of one length go together, so nothing is padded."""
+    lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
+    dtype = weights["embeddings"]["word_embeddings"]["weight"].dtype
+    vectors = np.empty((len(texts), config.hidden_size), dtype)
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length).tolist()
+        vectors[rows] = forward(np.array([texts[row] for row in rows], dtype=np.int64), weights, config)
+    return vectors
+
+
+def nest(weights: Mapping[str, Array], dtype: Any = np.float32) -> Nested:
+    """{"a.b.weight": array} -> {"a": {"b": {"weight": array}}}, in this dtype (no copy where it is that already)."""
+    nested: dict[str, Any] = {}
+    for name, array in weights.items():
+        *path, last = name.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = array.astype(dtype, copy=False)
+    return nested
+
+
+def within(scope: str, record: Record) -> Record:
+    """A `record` that puts `scope.` before each name."""
+    return record if record is ignore else lambda name, x: record(f"{scope}.{name}", x)

@@ -1,0 +1,225 @@
+"""Text to ragged token ids, through the `tokenizers` library: WordPiece as the model was trained with.
+
+What this file adds to `tokenizers` is care about four traps. The published tokenizer.json bakes in truncation at 128 and
+padding to 128, which the model does not mean. A text is tokenized whole before it is cut, so megabytes of punctuation
+cost gigabytes: here a long text is fed in pieces until the limit is filled. A lone surrogate fails the whole batch with
+a misleading message. And a list of two strings is taken for one pair of texts.
+
+A special token that is typed in a text (`[SEP]`, `[PAD]`) becomes that special id, as in sentence-transformers.
+"""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from minilm_np.config import ModelConfig, read_object
+from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
+
+# A text of at most this many characters is tokenized in one go, a longer one in pieces of about this many.
+PIECE = 4096
+
+
+@dataclass(frozen=True)
+class TokenizedTexts:
+    """Token ids of B texts, with nothing padded, and what was left out of them."""
+
+    ids: list[list[int]]
+    truncated: list[bool]  # the text went on beyond the limit
+
+    @property
+    def n_tokens(self) -> list[int]:
+        """The number of tokens that are used of each text, [CLS] and [SEP] included."""
+        return [len(ids) for ids in self.ids]
+
+
+class TextTokenizer:
+    """A `tokenizers.Tokenizer` that is configured once, and never changed: many threads may use it at a time."""
+
+    def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        if config.do_lower_case and not _lower_cases(tokenizer.normalizer):
+            before = [normalizers.Lowercase()] + ([tokenizer.normalizer] if tokenizer.normalizer is not None else [])
+            tokenizer.normalizer = normalizers.Sequence(before)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(config.max_seq_length)
+        pad = tokenizer.token_to_id("[PAD]")
+        self.pad_id = 0 if pad is None else pad  # for those who pad; this package does not
+        self._tokenizer = tokenizer
+        self._splits_safely = _splits_safely(tokenizer)
+        self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        largest = max(tokenizer.get_vocab().values(), default=-1)
+        if largest >= config.vocab_size:
+            raise TokenizerError(
+                f"the tokenizer has token ids up to {largest}, the model embeds {config.vocab_size} (ids from 0): "
+                "they do not belong together"
+            )
+
+    def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Tokenize texts that `check_texts` has let pass, each cut at max_seq_length tokens."""
+        is_long = [len(text) > PIECE and self._splits_safely for text in texts]
+        short = self._tokenizer.encode_batch_fast([text for text, long in zip(texts, is_long, strict=True) if not long])
+        long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
+        of_kind = (iter(short), iter(long))
+        encodings = [next(of_kind[long]) for long in is_long]
+        return TokenizedTexts(
+            [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
+        )
+
+    def _encode_long(self, texts: Sequence[str]) -> list[Encoding]:
+        """Tokenize pieces of each text until they overflow the limit: the ids are those of the whole text."""
+        pieces = [self._pieces(text) for text in texts]
+        encoded: list[list[Encoding]] = [[] for _ in texts]
+        unfilled = list(range(len(texts)))
+        while unfilled:
+            following = {number: piece for number in unfilled if (piece := next(pieces[number], None)) is not None}
+            batch = self._tokenizer.encode_batch_fast(list(following.values()), add_special_tokens=False)
+            for number, encoding in zip(following, batch, strict=True):
+                encoded[number] += [part for part in (encoding, *encoding.overflowing) if len(part)]
+            unfilled = [number for number in following if sum(map(len, encoded[number])) <= self._room]
+        return [self._tokenizer.post_process(Encoding.merge(parts, growing_offsets=False)) for parts in encoded]
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """Cut a text where the pieces' tokens are the text's: never inside a word, a cluster or an added token."""
+        start = 0
+        while start < len(text):
+            breaks = (match.start() for match in _breaks().finditer(text, start + PIECE))
+            whole = (stop for stop in breaks if not any(_spans(text, stop, token) for token in self._added))
+            stop = next(whole, len(text))
+            yield text[start:stop]
+            start = stop
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
+    """The tokenizer of a model folder: tokenizer.json, or in an old folder vocab.txt.
+
+    Raises TokenizerError: neither is there, or it is broken, or it has ids that the model does not.
+    """
+    folder = folder / config.transformer_path
+    path = folder / "tokenizer_config.json"
+    options = read_object(path) if path.exists() else {}
+    path = folder / "tokenizer.json"
+    try:
+        if path.exists():
+            tokenizer = Tokenizer.from_file(str(path))
+            if str(options.get("tokenizer_class")).startswith("BertTokenizer"):
+                _apply_bert_options(tokenizer, options)
+        else:
+            path = folder / "vocab.txt"
+            if not path.exists():
+                raise TokenizerError(f"{folder} has neither tokenizer.json nor vocab.txt: the model cannot read text")
+            tokenizer = bert_tokenizer(path.read_text(encoding="utf-8").split("\n"), options)
+        return TextTokenizer(tokenizer, config)
+    except TokenizerError:
+        raise
+    except Exception as error:  # `tokenizers` raises plain Exceptions
+        raise TokenizerError(f"{path} is not a tokenizer that `tokenizers` can load: {error}") from error
+
+
+def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = None) -> Tokenizer:
+    """BERT's WordPiece tokenizer over a list of tokens, which must hold [PAD], [UNK], [CLS], [SEP] and [MASK].
+
+    options: do_lower_case, strip_accents and tokenize_chinese_chars, as tokenizer_config.json has them.
+    """
+    vocab = {token: index for index, token in enumerate(vocabulary) if token}
+    for token in ("[UNK]", "[CLS]", "[SEP]"):
+        if token not in vocab:
+            raise TokenizerError(f"the vocabulary lacks {token}: a BERT vocabulary holds it on a line of its own")
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.add_special_tokens([token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab])
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    _apply_bert_options(tokenizer, options or {})
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
+    )
+    return tokenizer
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """A sequence of texts as a list, each of which `tokenizers` can take.
+
+    Raises InputTypeError: no sequence, or something in it that is no str; InputValueError: a lone surrogate, which UTF-8
+    cannot hold. Both name the text's index.
+    """
+    if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__"):
+        raise InputTypeError(f"texts: expected a str or a sequence of str, found {type(texts).__name__}")
+    found = list(texts)
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            hint = ": decode it first" if isinstance(text, bytes) else ""
+            raise InputTypeError(f"text {index}: expected a str, found {type(text).__name__} {str(text)[:40]!r}{hint}")
+        if text.isascii():  # a flag of the str, so ordinary texts pay nothing
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputValueError(
+                f"text {index}: the lone surrogate U+{ord(text[error.start]):04X} at character {error.start} is not "
+                "Unicode text: decode the bytes it came from rightly, or replace it by "
+                "text.encode('utf-8', 'replace').decode()"
+            ) from None
+    return found
+
+
+def _apply_bert_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
+    """Let tokenizer_config.json overrule the normalizer of tokenizer.json, as transformers does for BertTokenizer."""
+    names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
+    names["tokenize_chinese_chars"] = "handle_chinese_chars"
+    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+        for option, name in names.items():
+            if option in options:
+                setattr(tokenizer.normalizer, name, options[option])
+
+
+def _lower_cases(normalizer: Any) -> bool:
+    """Whether a normalizer already makes lower case."""
+    if isinstance(normalizer, normalizers.Sequence):
+        return any(_lower_cases(inner) for inner in normalizer)
+    return isinstance(normalizer, normalizers.Lowercase) or bool(getattr(normalizer, "lowercase", False))
+
+
+def _splits_safely(tokenizer: Tokenizer) -> bool:
+    """Whether `_breaks` holds for this tokenizer: BERT's own normalizer, splitting and WordPiece.
+
+    An added token that is looked for in the normalised text, or that holds white space, could bridge a break.
+    """
+    return (
+        isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
+        and tokenizer.normalizer.clean_text
+        and tokenizer.normalizer.handle_chinese_chars
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.model, models.WordPiece)
+        and all(
+            not (token.normalized or token.single_word) and not re.search(r"\s", token.content)
+            for token in tokenizer.get_added_tokens_decoder().values()
+        )
+    )
+
+
+@functools.cache
+def _breaks() -> re.Pattern[str]:
+    """The characters before which BERT's rules split a text whatever stands on either side, and that combine with
+    nothing before them: white space, punctuation, ideographs.
+
+    The library is asked, not Unicode: its tables are of another version than Python's.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    found = ""
+    for code in range(0x20000):
+        character = chr(code)
+        if unicodedata.category(character)[0] in "PZ" or (code < 0x80 and not character.isalnum()):
+            words = splitter.pre_tokenize_str(normalizer.normalize_str(f"a{character}b"))
+            if len(words) > 1 and unicodedata.combining(character) == 0:
+                found += character
+    return re.compile(f"[{re.escape(found)}\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df]")
+
+
+def _spans(text: str, position: int, token: str) -> bool:
+    """Whether an occurrence of token begins before position and ends after it."""
+    return token in text[max(0, position - len(token) + 1) : position + len(token) - 1]

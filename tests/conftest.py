@@ -1,0 +1,49 @@
+"""Fixtures that several test files share, and the rule for tests that need the published weights."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from minilm_np import HubError, SentenceEncoder
+from minilm_np.hub import fetch
+
+# Every run draws the same examples: a failure is a failure for everybody. Slow machines are not a failure.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The folder of the published all-MiniLM-L6-v2, fetched if need be."""
+    try:
+        return fetch().path
+    except HubError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"the published weights cannot be had here: {error}")
+
+
+@pytest.fixture(scope="session")
+def published(model_folder: Path) -> SentenceEncoder:
+    """The published model on the NumPy backend."""
+    return SentenceEncoder(model_folder, backend="numpy")
+
+
+@pytest.fixture(scope="session")
+def sentence_transformer(model_folder: Path) -> Any:
+    """The published model in sentence-transformers: the live oracle."""
+    return load_sentence_transformer(model_folder)
+
+
+def load_sentence_transformer(folder: Path) -> Any:
+    """A folder as sentence-transformers loads it, on the CPU, with the warnings of its imports left to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+
+        return SentenceTransformer(str(folder), device="cpu")
