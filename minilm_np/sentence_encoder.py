@@ -14,7 +14,8 @@ from minilm_np import reference
 from minilm_np.checkpoint import load_checkpoint
 from minilm_np.config import ModelConfig, load_config
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
-from minilm_np.hub import DEFAULT_MODEL, ModelFolder, resolve
+from minilm_np.hub import ModelFolder, resolve
+from minilm_np.manifest import DEFAULT_MODEL
 from minilm_np.random_model import CHARACTER_VOCABULARY, SMALL, random_weights
 from minilm_np.tokenizer import TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
 

