@@ -1,10 +1,10 @@
 """The public class: texts in, sentence vectors out."""
 
-import functools
+import hashlib
 import operator
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,62 @@ from minilm_np.random_model import CHARACTER_VOCABULARY, SMALL, random_weights
 from minilm_np.tokenizer import TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
 
 Vectors = NDArray[np.float32]
-EncodeIds = Callable[[Sequence[Sequence[int]]], Vectors]  # ragged token ids of B texts -> (B, D)
+Weights = dict[str, Vectors]
 
-BACKENDS = ("numpy",)
+BACKENDS = ("numba", "numpy")
+
+# Texts that between them exercise every part of an engine; `fingerprint` takes them where none are given.
+FINGERPRINT_TEXTS = (
+    "This is an example sentence",
+    "",
+    "Naïve café, RÉSUMÉ: 東京タワー [SEP]",
+    *("The quick brown fox jumps over the lazy dog. " * repeats for repeats in (1, 5, 15, 40)),
+)
+
+
+class Engine(Protocol):
+    """What turns token ids into vectors: `encoder.Encoder`, or `ReferenceEngine` below."""
+
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
+        """Ragged token ids of B texts -> (B, D), scaled to unit length where the model does or `normalize` asks for it.
+
+        report: called with the number of texts that were done since.
+        """
+
+    def weights(self) -> Weights:
+        """The weights by Hugging Face's names, in the model's order; read-only."""
+
+
+class ReferenceEngine:
+    """`reference.py` as an engine: texts of similar length together, a bounded number of tokens at a time."""
+
+    BATCH_TOKENS = 4096
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        self._config, self._weights, self._nested = config, weights, reference.nest(weights)
+
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
+        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
+        rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        with np.errstate(all="ignore"):  # check_finite names the text, which a warning cannot
+            while rows:
+                size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
+                batch, rows = rows[:size], rows[size:]
+                vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
+                report(len(batch))
+            return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
+
+    def weights(self) -> Weights:
+        return self._weights
 
 
 class SentenceEncoder:
     """A sentence-transformers model of the BERT family, loaded to encode texts.
 
     model_name_or_path: a model's name, which is fetched on first use, or a folder that holds one.
-    backend: "numpy", the readable reference.
+    backend: "numba", the compiled kernels with the same bits everywhere; or "numpy", the readable reference.
+    threads: how many threads the Numba backend may use for a call, the caller's included; None for as many as this
+        process may use processors, or OMP_NUM_THREADS if that is fewer. NumPy's threads are its BLAS's own affair.
     local_files_only: never use the network; a model that is not on this machine is an error.
 
     Raises HubError (the model cannot be found, fetched or verified), ConfigError, CheckpointError or TokenizerError
@@ -39,7 +85,6 @@ class SentenceEncoder:
     """
 
     config: ModelConfig
-    weights: dict[str, Vectors]  # by Hugging Face's names; read-only
     tokenizer: TextTokenizer
     folder: ModelFolder | None  # where the model was loaded from; None for a random one
 
@@ -47,40 +92,55 @@ class SentenceEncoder:
         self,
         model_name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
-        backend: str = "numpy",
+        backend: str = "numba",
+        threads: int | None = None,
         local_files_only: bool = False,
     ) -> None:
-        check_backend(backend)
+        check_backend(backend, threads)
         folder = resolve(model_name_or_path, local_files_only=local_files_only)
         config = load_config(folder.path)
-        self._assemble(config, load_checkpoint(folder.path, config), load_tokenizer(folder.path, config), backend)
+        tokenizer = load_tokenizer(folder.path, config)
+        self._assemble(config, load_checkpoint(folder.path, config), tokenizer, backend, threads)
         self.folder = folder
 
     @classmethod
-    def random(cls, config: ModelConfig | None = None, seed: int = 0, *, backend: str = "numpy") -> "SentenceEncoder":
+    def random(
+        cls, config: ModelConfig | None = None, seed: int = 0, *, backend: str = "numba", threads: int | None = None
+    ) -> "SentenceEncoder":
         """A randomly initialised model over single characters, the same one for the same seed; nothing is downloaded.
 
         config: its sizes, pooling and limit; None for a small one that encodes a text in a millisecond.
         Raises ConfigError where the config has too small a vocabulary, InputValueError for an unknown backend.
         """
-        check_backend(backend)
+        check_backend(backend, threads)
         config = config or SMALL
         weights = random_weights(config, seed)
         encoder = cls.__new__(cls)
-        encoder._assemble(config, weights, TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config), backend)
+        tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
+        encoder._assemble(config, weights, tokenizer, backend, threads)
         return encoder
 
     def _assemble(
-        self, config: ModelConfig, weights: dict[str, Vectors], tokenizer: TextTokenizer, backend: str
+        self, config: ModelConfig, weights: Weights, tokenizer: TextTokenizer, backend: str, threads: int | None
     ) -> None:
         self.config = config
-        self.weights = weights
         self.tokenizer = tokenizer
         self.backend = backend
         self.folder = None
-        self._encode_ids: EncodeIds = functools.partial(
-            reference.encode_ragged, weights=reference.nest(weights), config=config
-        )
+        self._threads = threads
+        self._weights_digest = ""
+        self._engine: Engine
+        if backend == "numpy":
+            self._engine = ReferenceEngine(config, weights)
+        else:
+            from minilm_np.encoder import Encoder  # imports Numba, which the other backend does without
+
+            self._engine = Encoder(config, weights, threads)
+
+    @property
+    def weights(self) -> Weights:
+        """The weights by Hugging Face's names, float32, read-only. The Numba backend unpacks them each time."""
+        return self._engine.weights()
 
     def encode(
         self,
@@ -93,30 +153,43 @@ class SentenceEncoder:
 
         texts: a str, or a sequence of str in any order; "" is a text like any other. A text is cut at `max_seq_length`
             tokens (`tokenize` says which are).
-        batch_size: how many texts go through the model together; it bounds the memory.
+        batch_size: accepted for those who come from sentence-transformers. Both backends bound their memory by tokens.
         normalize_embeddings: scale the vectors to unit length. The published model does so anyway.
         show_progress_bar: draw a bar on stderr.
 
         Returns float32: (D,) for a str, (n, D) for n texts, in their order; (0, D) for none.
         Raises InputTypeError, InputValueError (both name the text), NonFiniteError.
         """
-        size = check_batch_size(batch_size)
+        check_batch_size(batch_size)
         if isinstance(texts, str):
-            return self.encode([texts], size, normalize_embeddings)[0]
+            return self.encode([texts], batch_size, normalize_embeddings)[0]
         ids = self.tokenizer(check_texts(texts)).ids
-        # texts of similar length go together, and the longest first: what runs out of memory does so at once
-        rows = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        vectors = np.empty((len(ids), self.config.hidden_size), np.float32)
-        bar = tqdm(total=len(ids), desc="encode", unit="text", disable=not show_progress_bar)
-        with bar as progress, np.errstate(all="ignore"):  # check_finite names the text, which a warning cannot
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                vectors[batch] = self._encode_ids([ids[row] for row in batch])
-                progress.update(len(batch))
-        if normalize_embeddings and not self.config.normalize:
-            vectors = reference.normalize(vectors)
+        with tqdm(total=len(ids), desc="encode", unit="text", disable=not show_progress_bar) as bar:
+            vectors = self._engine.encode(ids, normalize=normalize_embeddings, report=bar.update)
         check_finite(vectors)
         return vectors
+
+    def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
+        """A SHA-256 that two machines share if they give these texts the same vectors, bit for bit.
+
+        It covers the version of the numerical contract, the weights and the vectors (see CONTRACT.md); those who
+        store vectors can store it beside them. Costs an encoding of the texts, and once a look at every weight.
+
+        Raises InputValueError for the NumPy backend, which is outside the contract; and as `encode`.
+        """
+        if self.backend != "numba":
+            raise InputValueError(f"backend {self.backend!r} promises no bits: a fingerprint needs backend 'numba'")
+        from minilm_np.encoder import CONTRACT_VERSION
+
+        if not self._weights_digest:
+            digest = hashlib.sha256()
+            for name, array in self.weights.items():
+                digest.update(f"{name} {array.shape}\n".encode())
+                digest.update(array.astype("<f4", copy=False).tobytes())
+            self._weights_digest = digest.hexdigest()
+        digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self._weights_digest}\n".encode())
+        digest.update(self.encode(texts).astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
         """What the model sees of each of B texts, padded to the longest of them (T tokens), as torch's would be.
@@ -155,11 +228,14 @@ class SentenceEncoder:
         return self.config.hidden_size
 
     def __getstate__(self) -> dict[str, Any]:
-        # the backend's own state (views of the weights, compiled code) is made again
-        return {name: value for name, value in self.__dict__.items() if name != "_encode_ids"}
+        names = ("config", "tokenizer", "backend", "folder", "_threads")
+        return {"weights": self.weights, **{name: self.__dict__[name] for name in names}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._assemble(state["config"], state["weights"], state["tokenizer"], state["backend"])
+        weights = dict(state["weights"])
+        for array in weights.values():
+            array.flags.writeable = False  # which pickle forgets
+        self._assemble(state["config"], weights, state["tokenizer"], state["backend"], state["_threads"])
         self.folder = state["folder"]
 
     def __repr__(self) -> str:
@@ -167,21 +243,24 @@ class SentenceEncoder:
         return f"SentenceEncoder({whence}, backend={self.backend!r})"
 
 
-def check_backend(backend: str) -> None:
-    """Raise InputValueError unless there is such a backend."""
+def check_backend(backend: str, threads: int | None) -> None:
+    """Raise InputValueError unless there is such a backend, and it takes a number of threads."""
     if backend not in BACKENDS:
         raise InputValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, found {backend!r}")
+    if backend == "numpy" and threads is not None:
+        raise InputValueError(
+            "threads: backend 'numpy' has no threads of its own; its BLAS reads OPENBLAS_NUM_THREADS or OMP_NUM_THREADS"
+        )
 
 
-def check_batch_size(batch_size: int) -> int:
-    """A number of texts as an int. Raises InputTypeError, InputValueError."""
+def check_batch_size(batch_size: int) -> None:
+    """Raise InputTypeError or InputValueError unless it is a number of at least 1."""
     try:
         size = operator.index(batch_size)
     except TypeError:
         raise InputTypeError(f"batch_size: expected an int, found {type(batch_size).__name__}") from None
     if size < 1 or isinstance(batch_size, bool):
         raise InputValueError(f"batch_size: expected an int of at least 1, found {batch_size!r}")
-    return size
 
 
 def check_finite(vectors: Vectors) -> None:

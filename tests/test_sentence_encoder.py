@@ -24,6 +24,7 @@ from minilm_np import (
 from minilm_np.checkpoint import write_checkpoint
 from minilm_np.config import POOLING_MODES
 from minilm_np.random_model import CHARACTER_VOCABULARY
+from minilm_np.sentence_encoder import BACKENDS
 from tests.compare import assert_close, assert_same_bits
 from tests.conftest import load_sentence_transformer
 from tests.golden import make
@@ -31,6 +32,16 @@ from tests.golden import make
 BOUND = 5e-7  # absolute, of a float32 vector of unit length
 
 SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def published(model_folder: Path, backend: str) -> SentenceEncoder:
+    return SentenceEncoder(model_folder, backend=backend)
 
 
 # ---- the published model ---------------------------------------------------------------------------------------------
@@ -78,7 +89,7 @@ def test_a_folder_written_by_the_installed_sentence_transformers_loads_alike(
     published: SentenceEncoder, sentence_transformer: Any, tmp_path: Path
 ) -> None:
     sentence_transformer.save_pretrained(str(tmp_path))
-    encoder = SentenceEncoder(tmp_path, backend="numpy")
+    encoder = SentenceEncoder(tmp_path, backend=published.backend)
     assert encoder.config == published.config
     assert_same_bits(encoder.encode(make.TEXTS), published.encode(make.TEXTS))
 
@@ -89,7 +100,7 @@ def test_a_limit_of_128_cuts_at_128_and_the_published_256_at_256(
 ) -> None:
     folder = Path(shutil.copytree(model_folder, tmp_path / "v1"))
     folder.joinpath("sentence_bert_config.json").write_text('{"max_seq_length": 128, "do_lower_case": false}')
-    v1 = SentenceEncoder(folder, backend="numpy")
+    v1 = SentenceEncoder(folder, backend=published.backend)
     texts = ["a " * 126, "a " * 127, "a " * 254, "a " * 255]
     assert (v1.max_seq_length, published.max_seq_length) == (128, 256)
     cut_128, cut_256 = v1.tokenize(texts), published.tokenize(texts)
@@ -143,14 +154,14 @@ def write_folder(folder: Path, config: ModelConfig, seed: int) -> Any:
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("pooling_mode", POOLING_MODES)
 def test_every_kind_of_folder_gives_the_vectors_of_sentence_transformers(
-    pooling_mode: str, normalize: bool, tmp_path: Path
+    pooling_mode: str, normalize: bool, backend: str, tmp_path: Path
 ) -> None:
     config = ModelConfig(
         vocab_size=200, max_position_embeddings=40, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
         intermediate_size=100, max_seq_length=24, pooling_mode=pooling_mode, normalize=normalize,
     )  # fmt: skip
     model = write_folder(tmp_path, config, seed=1)
-    encoder = SentenceEncoder(tmp_path / "model", backend="numpy")
+    encoder = SentenceEncoder(tmp_path / "model", backend=backend)
     assert encoder.config == config
     texts = ["a text", "", "one that is longer than the limit is", "ünïcödé", "[SEP] [PAD]"]
     assert_close(encoder.encode(texts), model.encode(texts), rel=2e-6)
@@ -162,8 +173,8 @@ def test_every_kind_of_folder_gives_the_vectors_of_sentence_transformers(
 
 
 @pytest.fixture(scope="module")
-def encoder() -> SentenceEncoder:
-    return SentenceEncoder.random()
+def encoder(backend: str) -> SentenceEncoder:
+    return SentenceEncoder.random(backend=backend)
 
 
 def test_one_text_has_one_vector_and_n_texts_have_n(encoder: SentenceEncoder) -> None:
@@ -186,8 +197,9 @@ def test_the_empty_text_has_an_ordinary_vector(encoder: SentenceEncoder) -> None
 
 
 @given(SMALL_SENTENCES, st.integers(1, 7), st.randoms(use_true_random=False))
-def test_order_and_batches_do_not_matter(texts: list[str], batch_size: int, random: Any) -> None:
-    encoder = SentenceEncoder.random()
+def test_order_and_batches_do_not_matter(
+    encoder: SentenceEncoder, texts: list[str], batch_size: int, random: Any
+) -> None:
     expected = np.array([encoder.encode(text) for text in texts])
     order = list(range(len(texts)))
     random.shuffle(order)
@@ -238,10 +250,10 @@ def test_a_batch_size_is_a_number_of_texts(encoder: SentenceEncoder, batch_size:
         encoder.encode("a text", batch_size=batch_size)
 
 
-def test_normalize_embeddings_scales_what_the_model_leaves() -> None:
+def test_normalize_embeddings_scales_what_the_model_leaves(backend: str) -> None:
     config = ModelConfig(vocab_size=200, hidden_size=32, num_hidden_layers=1, intermediate_size=64,
                          num_attention_heads=2, normalize=False)  # fmt: skip
-    encoder = SentenceEncoder.random(config)
+    encoder = SentenceEncoder.random(config, backend=backend)
     left, scaled = encoder.encode("a text"), encoder.encode("a text", normalize_embeddings=True)
     assert not np.isclose(np.linalg.norm(left), 1.0)
     assert_close(scaled, left / np.linalg.norm(left), abs_=BOUND)
@@ -284,11 +296,12 @@ def test_threads_may_share_a_model(encoder: SentenceEncoder) -> None:
             assert_same_bits(found, one)
 
 
-def test_a_vector_that_is_not_finite_is_an_error() -> None:
-    encoder = SentenceEncoder.random()
+def test_a_vector_that_is_not_finite_is_an_error(backend: str) -> None:
+    state = SentenceEncoder.random(backend=backend).__getstate__()
     name = "encoder.layer.0.intermediate.dense.weight"
-    encoder.weights[name] = np.full_like(encoder.weights[name], 3e38)
-    broken = pickle.loads(pickle.dumps(encoder))
+    state["weights"] = state["weights"] | {name: np.full_like(state["weights"][name], 3e38)}
+    broken = SentenceEncoder.__new__(SentenceEncoder)
+    broken.__setstate__(state)
     with pytest.raises(NonFiniteError, match="text 0: its vector is not finite"):
         broken.encode(["a text", "another"])
 
@@ -300,10 +313,12 @@ def test_a_folder_round_trips_through_files(encoder: SentenceEncoder, tmp_path: 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **config}))
     (tmp_path / "vocab.txt").write_text("\n".join(CHARACTER_VOCABULARY))
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    (tmp_path / "modules.json").write_text(json.dumps([{"path": path, "type": f"x.{kind}"} for path, kind in modules]))
+    (tmp_path / "modules.json").write_text(
+        json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules])
+    )
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    loaded = SentenceEncoder(tmp_path, backend="numpy")
+    loaded = SentenceEncoder(tmp_path, backend=encoder.backend)
     assert loaded.model_path == str(tmp_path)
     assert_same_bits(loaded.encode("a text"), encoder.encode("a text"))
 
