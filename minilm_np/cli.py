@@ -5,13 +5,16 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage. SIGPIPE and Ctr
 
 import argparse
 import contextlib
+import errno
 import importlib.metadata
 import io
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -31,11 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
+        if sys.stdout is None:  # `minilm-np ... >&-`
+            raise OSError(errno.EBADF, "standard output is closed")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `minilm-np ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 0
     except KeyboardInterrupt:
         print("minilm-np: interrupted", file=sys.stderr)
@@ -45,7 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"minilm-np: error: {where}{error.strerror or error}", file=sys.stderr)
+        if error.errno in (errno.ENOSPC, errno.EIO):  # what is left in the buffer would fail again, with a traceback
+            _forget_stdout()
     return 1
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line; Python's own way shows the line of code that it comes from too."""
+    print(f"minilm-np: warning: {message}", file=sys.stderr)
+
+
+def _forget_stdout() -> None:
+    """Let what could not be written to stdout, and Python's own flush at exit, go nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a descriptor has nothing to forget
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,10 +120,9 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
-    return number
+    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+    return int(text)
 
 
 # ---- encode ----------------------------------------------------------------------------------------------------------
@@ -114,10 +133,8 @@ def _encode(options: argparse.Namespace) -> int:
         options.parser.error("expected texts as arguments, or --input FILE (- for standard input), and not both")
     if options.format == "npy" and options.output is None and sys.stdout.isatty():
         options.parser.error("--format npy is binary: name a file with --output, or redirect")
-    if options.output is not None and not Path(options.output).parent.is_dir():
-        raise InputValueError(
-            f"--output {options.output}: there is no folder {Path(options.output).parent}: make it first"
-        )
+    if options.output is not None:
+        _check_output(Path(options.output))
     texts: list[str] = _decoded(options.texts) if options.texts else _read_lines(options.input)
     encoder = SentenceEncoder(options.model, backend=options.backend)
     show_progress_bar = sys.stderr.isatty() and len(texts) >= LONG_WORK
@@ -129,6 +146,16 @@ def _encode(options: argparse.Namespace) -> int:
     else:
         _write_whole(Path(options.output), rendered)
     return 0
+
+
+def _check_output(path: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    if path.is_dir():
+        raise InputValueError(f"--output {path}: it is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise InputValueError(f"--output {path}: there is no folder {path.parent}: make it first")
+    if not os.access(path if path.exists() and not path.is_file() else path.resolve().parent, os.W_OK):
+        raise InputValueError(f"--output {path}: the folder {path.resolve().parent} is not writable: choose another")
 
 
 def _decoded(texts: list[str]) -> list[str]:
@@ -144,6 +171,8 @@ def _decoded(texts: list[str]) -> list[str]:
 def _read_lines(path: str) -> list[str]:
     """The lines of a UTF-8 file, without their ends (\\n or \\r\\n); an empty line is an empty text."""
     where = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise InputValueError("--input -: standard input is closed")
     raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if lines[-1] == b"":
@@ -154,8 +183,8 @@ def _read_lines(path: str) -> list[str]:
             texts.append(line.removesuffix(b"\r").decode())
         except UnicodeDecodeError as error:
             raise InputValueError(
-                f"{where}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start}): convert "
-                "the file first, for example with iconv"
+                f"{where}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start}): "
+                "convert the file first, for example with iconv"
             ) from None
     return texts
 
@@ -203,12 +232,12 @@ FORMATS = {"text": _as_text, "json": _as_json, "jsonl": _as_jsonl, "npy": _as_np
 
 
 def _write_whole(path: Path, parts: Iterator[bytes]) -> None:
-    """Write a file that is there when it is whole, and not before. A device such as /dev/null is written to as it is."""
+    """Write a file that is there when it is whole, and not before; a device such as /dev/null as it is."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             device.writelines(parts)
         return
-    with _temporary_beside(path) as file:
+    with _temporary_beside(path.resolve()) as file:  # a link stays a link
         file.writelines(parts)
 
 
@@ -257,7 +286,7 @@ def _info(options: argparse.Namespace) -> int:
         "normalize": config.normalize,
         "backend": encoder.backend,
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
+        | {name: _version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
         "machine": f"{platform.system()} {platform.machine()}",
     }
     if options.format == "json":
@@ -266,6 +295,13 @@ def _info(options: argparse.Namespace) -> int:
     for name, fact in facts.items():
         print(f"{name.replace('_', ' '):16}{_for_people(name, fact)}")
     return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # the NumPy backend runs without Numba
+        return "(not installed)"
 
 
 def _for_people(name: str, fact: Any) -> str:

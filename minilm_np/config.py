@@ -2,12 +2,12 @@
 
 Five files describe a sentence-transformers folder: what the encoder is (`config.json`), which modules follow it
 (`modules.json`), how token vectors become one (`1_Pooling/config.json`), and where a text is cut
-(`sentence_bert_config.json`, else `tokenizer_config.json`). Folders written by sentence-transformers 2, 5 and 6 say the
-same things under different keys; all are understood. What is not implemented is refused by name, never ignored.
+(`sentence_bert_config.json`, else `tokenizer_config.json`). A sixth, `config_sentence_transformers.json`, may put a
+prompt before every text, which is refused. Folders written by sentence-transformers 2, 5 and 6 say the same things
+under different keys; all are understood. What is not implemented is refused by name, never ignored.
 """
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +53,15 @@ _NO_EFFECT = frozenset(
     """.split()
 )
 
+# Keys of sentence_bert_config.json: what may only be empty, and what else is known.
+_ONLY_EMPTY = ("config_args", "model_args", "processing_kwargs", "query_expansion", "tokenizer_args")
+_SENTENCE_KEYS = frozenset(
+    """
+    do_lower_case document_length max_seq_length modality_config module_output_name query_length transformer_task
+    unpad_inputs
+    """.split()
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -92,10 +101,10 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value < 2**31:
-                raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {value!r}")
+                raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {_shown(value)}")
         eps = self.layer_norm_eps
-        if type(eps) not in (int, float) or not math.isfinite(eps) or eps <= 0:
-            raise ConfigError(f"layer_norm_eps: expected a number above 0, found {eps!r}")
+        if type(eps) not in (int, float) or not 0 < eps <= 1:  # neither NaN nor infinite is
+            raise ConfigError(f"layer_norm_eps: expected a number above 0 and up to 1, found {_shown(eps)}")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}: "
@@ -103,6 +112,8 @@ class ModelConfig:
             )
         if self.pooling_mode not in POOLING_MODES:
             raise ConfigError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, found {self.pooling_mode!r}")
+        if self.max_position_embeddings < 2:
+            raise ConfigError("max_position_embeddings: expected at least 2 ([CLS] and [SEP]), found 1")
         if not 2 <= self.max_seq_length <= self.max_position_embeddings:
             raise ConfigError(
                 f"max_seq_length: expected 2 ([CLS] and [SEP]) to {self.max_position_embeddings} (the model's "
@@ -124,29 +135,27 @@ def load_config(folder: Path) -> ModelConfig:
     transformer = folder / transformer_path
     encoder = _read_encoder(transformer / "config.json")
     sentence = _read_sentence_config(transformer / "sentence_bert_config.json")
+    _check_prompts(folder / "config_sentence_transformers.json")
     pooling_mode = "mean"
     if pooling_path is not None:
         pooling_mode = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
-    try:
-        return ModelConfig(
-            **encoder,
-            **_sequence_limit(transformer, sentence, encoder["max_position_embeddings"]),
-            pooling_mode=pooling_mode,
-            normalize=normalize,
-            transformer_path=transformer_path,
-        )
-    except ConfigError as error:
-        raise ConfigError(f"{folder}: {error}") from None
+    return ModelConfig(
+        **encoder,
+        **_sequence_limit(transformer, sentence, encoder["max_position_embeddings"]),
+        pooling_mode=pooling_mode,
+        normalize=normalize,
+        transformer_path=transformer_path,
+    )
 
 
 def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
     """modules.json -> (path of the transformer, path of the pooling or None, whether Normalize follows)."""
     path = folder / "modules.json"
-    if not path.exists():
+    modules = _read_json(path, default=())
+    if modules == ():  # which JSON cannot say: there is no such file
         # a plain transformers folder: sentence-transformers pools its tokens by the mean and does not normalise
         warnings.warn(f"{folder} has no modules.json: mean pooling without normalisation is assumed", stacklevel=4)
         return "", None, False
-    modules = read_json(path)
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ConfigError(f"{path}: expected a list of objects, found {_shown(modules)}")
     kinds: list[str] = []
@@ -197,7 +206,8 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     fields["layer_norm_eps"] = values.get("layer_norm_eps", 1e-12)
     if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
         raise ConfigError(
-            f"{path}: embedding_size {values['embedding_size']!r} other than hidden_size is not implemented"
+            f"{path}: embedding_size {_shown(values['embedding_size'])} is not implemented: expected the hidden_size, "
+            f"{_shown(fields['hidden_size'])}"
         )
     unknown = values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"embedding_size"}
     if unknown:
@@ -211,15 +221,13 @@ def _read_encoder(path: Path) -> dict[str, Any]:
 
 def _read_sentence_config(path: Path) -> dict[str, Any]:
     """sentence_bert_config.json, or {} where there is none; what sentence-transformers 6 added is checked."""
-    if not path.exists():
-        return {}
-    values = read_object(path)
-    if values.get("transformer_task", "feature-extraction") != "feature-extraction":
-        raise ConfigError(
-            f"{path}: transformer_task {values['transformer_task']!r} is not implemented: expected 'feature-extraction'"
-        )
-    if values.get("module_output_name", "token_embeddings") != "token_embeddings":
-        raise ConfigError(f"{path}: module_output_name {values['module_output_name']!r} is not implemented")
+    values = read_object(path, optional=True)
+    for key, implemented in (("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")):
+        if values.get(key, implemented) != implemented:
+            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected {_shown(implemented)}")
+    for key in _ONLY_EMPTY:
+        if values.get(key) not in (None, {}):
+            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected none")
     modalities = values.get("modality_config", {"text": {}})
     text = modalities.get("text") if isinstance(modalities, dict) else None
     if not isinstance(text, dict) or text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
@@ -227,7 +235,17 @@ def _read_sentence_config(path: Path) -> dict[str, Any]:
             f"{path}: modality_config {_shown(modalities)} is not implemented: expected text with method_output_name "
             "'last_hidden_state'"
         )
+    if unknown := values.keys() - _SENTENCE_KEYS - set(_ONLY_EMPTY):
+        warnings.warn(f"{path}: keys that are not known, and are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
     return values
+
+
+def _check_prompts(path: Path) -> None:
+    """config_sentence_transformers.json may name a prompt that goes before every text; others are asked for by name."""
+    values = read_object(path, optional=True)
+    name, prompts = values.get("default_prompt_name"), values.get("prompts")
+    if name is not None and not (isinstance(name, str) and isinstance(prompts, dict) and prompts.get(name) == ""):
+        raise ConfigError(f"{path}: default_prompt_name {_shown(name)} is not implemented: expected null")
 
 
 def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
@@ -236,19 +254,20 @@ def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: i
     tokenizer.json is not asked: the published one bakes in a truncation at 128 that the model does not mean. Nor is
     `max_length` of tokenizer_config.json, which sentence-transformers 6 copies from there.
     """
-    path, limit = transformer / "sentence_bert_config.json", sentence.get("max_seq_length")
+    path, key = transformer / "sentence_bert_config.json", "max_seq_length"
+    limit = sentence.get(key)
     if limit is None:
-        path = transformer / "tokenizer_config.json"
-        limit = read_object(path).get("model_max_length") if path.exists() else None
+        path, key = transformer / "tokenizer_config.json", "model_max_length"
+        limit = read_object(path, optional=True).get(key)
     if limit is None:
         limit = positions
     # "no limit" is written as 1e30, by some as an integer with 30 digits
-    if type(limit) not in (int, float) or not math.isfinite(limit) or limit != int(limit) or limit < 2:
-        raise ConfigError(f"{path}: the longest sequence: expected a whole number of at least 2, found {limit!r}")
+    if not (type(limit) is int or (type(limit) is float and limit.is_integer())) or limit < 2:
+        raise ConfigError(f"{path}: {key}: expected a whole number of at least 2, found {_shown(limit)}")
     lower = sentence.get("do_lower_case", False)
     if type(lower) is not bool:
         raise ConfigError(
-            f"{transformer / 'sentence_bert_config.json'}: do_lower_case: expected a bool, found {lower!r}"
+            f"{transformer / 'sentence_bert_config.json'}: do_lower_case: expected true or false, found {_shown(lower)}"
         )
     return {"max_seq_length": min(int(limit), positions), "do_lower_case": lower}
 
@@ -258,49 +277,59 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
     values = read_object(path)
     size = values.get("word_embedding_dimension", values.get("embedding_dimension", hidden_size))
     if size != hidden_size:
-        raise ConfigError(f"{path}: the embedding dimension: expected the model's {hidden_size}, found {size!r}")
+        raise ConfigError(f"{path}: the embedding dimension: expected the model's {hidden_size}, found {_shown(size)}")
     mode = values.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
+        for flag in _POOLING_FLAGS:
+            if type(values.get(flag, False)) is not bool:
+                raise ConfigError(f"{path}: {flag}: expected true or false, found {_shown(values[flag])}")
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ConfigError(
-            f"{path}: the pooling {_shown(modes)} is not implemented: expected exactly one of {', '.join(POOLING_MODES)}"
+            f"{path}: the pooling {_shown(modes)} is not implemented: expected one of {', '.join(POOLING_MODES)}"
         )
     if values.get("include_prompt", True) is not True:
-        raise ConfigError(f"{path}: include_prompt {values['include_prompt']!r} is not implemented: expected true")
+        raise ConfigError(
+            f"{path}: include_prompt {_shown(values['include_prompt'])} is not implemented: expected true"
+        )
     return str(modes[0])
 
 
 def _check_normalize(path: Path) -> None:
     """2_Normalize/config.json is absent or empty in most folders; sentence-transformers 6 names what is normalised."""
-    values = read_object(path) if path.exists() else {}
+    values = read_object(path, optional=True)
     for key in ("module_input_name", "module_output_name"):
-        if values.get(key, "sentence_embedding") not in ("sentence_embedding", None):
-            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected 'sentence_embedding'")
+        if values.get(key) not in ("sentence_embedding", None):
+            raise ConfigError(f'{path}: {key} {_shown(values[key])} is not implemented: expected "sentence_embedding"')
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ConfigError."""
-    values = read_json(path)
+def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """A JSON file that holds an object; {} where an optional one is missing. Raises ConfigError."""
+    values = _read_json(path, {} if optional else None)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {_shown(values)}")
     return values
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file. Raises ConfigError where it is missing, unreadable, not UTF-8, not JSON, or names a key twice."""
+def _read_json(path: Path, default: Any = None) -> Any:
+    """A JSON file, or the default where it is missing and there is one.
+
+    Raises ConfigError where it is missing, unreadable, not UTF-8, not JSON, or names a key twice.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
             keys = [key for key, _ in pairs]
-            raise ConfigError(f"{path}: the key {next(k for k in keys if keys.count(k) > 1)!r} stands there twice")
+            raise ConfigError(f"{path} names the key {next(k for k in keys if keys.count(k) > 1)!r} twice")
         return values
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except FileNotFoundError:
+        if default is not None:
+            return default
         raise ConfigError(f"{path} is missing: a model folder holds it beside its weights") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -312,5 +341,8 @@ def read_json(path: Path) -> Any:
 
 def _shown(value: Any) -> str:
     """A value as an error message shows it: JSON, cut at 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):  # an integer of more digits than Python prints, lists in lists in lists
+        text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= 80 else text[:77] + "..."

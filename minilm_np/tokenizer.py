@@ -1,9 +1,9 @@
 """Text to ragged token ids, through the `tokenizers` library: WordPiece as the model was trained with.
 
-What this file adds to `tokenizers` is care about four traps. The published tokenizer.json bakes in truncation at 128 and
-padding to 128, which the model does not mean. A text is tokenized whole before it is cut, so megabytes of punctuation
-cost gigabytes: here a long text is fed in pieces until the limit is filled. A lone surrogate fails the whole batch with
-a misleading message. And a list of two strings is taken for one pair of texts.
+What this file adds to `tokenizers` is care about four traps. The published tokenizer.json bakes in truncation at 128
+and padding to 128, which the model does not mean. A text is tokenized whole before it is cut, so megabytes of
+punctuation cost gigabytes: here a long text is fed in pieces until the limit is filled. A lone surrogate fails the
+whole batch with a misleading message. And a list of two strings is taken for one pair of texts.
 
 A special token that is typed in a text (`[SEP]`, `[PAD]`) becomes that special id, as in sentence-transformers.
 """
@@ -14,15 +14,22 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from minilm_np.config import ModelConfig, read_object
 from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
 
 # A text of at most this many characters is tokenized in one go, a longer one in pieces of about this many.
 PIECE = 4096
+
+# What tokenizer_config.json may say of BERT's normalizer: its name there, and what transformers takes where it is not.
+_BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
+    "do_lower_case": ("lowercase", True),
+    "strip_accents": ("strip_accents", None),
+    "tokenize_chinese_chars": ("handle_chinese_chars", True),
+}
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,23 @@ class TextTokenizer:
     """A `tokenizers.Tokenizer` that is configured once, and never changed: many threads may use it at a time."""
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
+        self._splits_safely = _splits_safely(tokenizer)  # making lower case moves no break
         if config.do_lower_case and not _lower_cases(tokenizer.normalizer):
             before = [normalizers.Lowercase()] + ([tokenizer.normalizer] if tokenizer.normalizer is not None else [])
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._before, self._after = _special_ids(tokenizer)
+        self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
+        if self._room < 0:
+            raise TokenizerError(
+                f"max_seq_length {config.max_seq_length} has no room for the {config.max_seq_length - self._room} "
+                "special tokens that the tokenizer adds to a text"
+            )
         tokenizer.enable_truncation(config.max_seq_length)
         pad = tokenizer.token_to_id("[PAD]")
         self.pad_id = 0 if pad is None else pad  # for those who pad; this package does not
         self._tokenizer = tokenizer
-        self._splits_safely = _splits_safely(tokenizer)
-        self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if largest >= config.vocab_size:
@@ -65,24 +79,26 @@ class TextTokenizer:
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
         short = self._tokenizer.encode_batch_fast([text for text, long in zip(texts, is_long, strict=True) if not long])
         long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
-        of_kind = (iter(short), iter(long))
-        encodings = [next(of_kind[long]) for long in is_long]
-        return TokenizedTexts(
-            [encoding.ids for encoding in encodings], [bool(encoding.overflowing) for encoding in encodings]
-        )
+        of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
+        found = [next(of_kind[long]) for long in is_long]
+        return TokenizedTexts([ids for ids, _ in found], [truncated for _, truncated in found])
 
-    def _encode_long(self, texts: Sequence[str]) -> list[Encoding]:
+    def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Tokenize pieces of each text until they overflow the limit: the ids are those of the whole text."""
         pieces = [self._pieces(text) for text in texts]
-        encoded: list[list[Encoding]] = [[] for _ in texts]
+        content: list[list[int]] = [[] for _ in texts]
+        truncated = [False] * len(texts)
         unfilled = list(range(len(texts)))
         while unfilled:
             following = {number: piece for number in unfilled if (piece := next(pieces[number], None)) is not None}
             batch = self._tokenizer.encode_batch_fast(list(following.values()), add_special_tokens=False)
             for number, encoding in zip(following, batch, strict=True):
-                encoded[number] += [part for part in (encoding, *encoding.overflowing) if len(part)]
-            unfilled = [number for number in following if sum(map(len, encoded[number])) <= self._room]
-        return [self._tokenizer.post_process(Encoding.merge(parts, growing_offsets=False)) for parts in encoded]
+                content[number] += encoding.ids
+                truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)
+            unfilled = [number for number in following if not truncated[number]]
+        # joined as lists: `Encoding.merge` is quadratic in what overflows
+        found = (self._before + ids[: self._room] + self._after for ids in content)
+        return list(zip(found, truncated, strict=True))
 
     def _pieces(self, text: str) -> Iterator[str]:
         """Cut a text where the pieces' tokens are the text's: never inside a word, a cluster or an added token."""
@@ -101,13 +117,15 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     Raises TokenizerError: neither is there, or it is broken, or it has ids that the model does not.
     """
     folder = folder / config.transformer_path
-    path = folder / "tokenizer_config.json"
-    options = read_object(path) if path.exists() else {}
+    options = _read_options(folder / "tokenizer_config.json")
     path = folder / "tokenizer.json"
     try:
         if path.exists():
             tokenizer = Tokenizer.from_file(str(path))
-            if str(options.get("tokenizer_class")).startswith("BertTokenizer"):
+            side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
+            if side != "right":
+                raise TokenizerError(f"{path}: a truncation_side of {side!r} is not implemented: expected 'right'")
+            if str(options.get("tokenizer_class") or "BertTokenizer").startswith("BertTokenizer"):
                 _apply_bert_options(tokenizer, options)
         else:
             path = folder / "vocab.txt"
@@ -144,8 +162,8 @@ def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = N
 def check_texts(texts: Sequence[str]) -> list[str]:
     """A sequence of texts as a list, each of which `tokenizers` can take.
 
-    Raises InputTypeError: no sequence, or something in it that is no str; InputValueError: a lone surrogate, which UTF-8
-    cannot hold. Both name the text's index.
+    Raises InputTypeError: no sequence, or something in it that is no str; InputValueError: a lone surrogate, which
+    UTF-8 cannot hold. Both name the text's index.
     """
     if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__"):
         raise InputTypeError(f"texts: expected a str or a sequence of str, found {type(texts).__name__}")
@@ -167,21 +185,40 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     return found
 
 
+def _read_options(path: Path) -> dict[str, Any]:
+    """tokenizer_config.json, or {} where there is none; what this file uses of it is checked."""
+    options = read_object(path, optional=True)
+    for option in _BERT_OPTIONS:
+        value, may_be_null = options.get(option, False), option == "strip_accents"
+        if type(value) is not bool and not (value is None and may_be_null):
+            expected = "true, false or null" if may_be_null else "true or false"
+            raise TokenizerError(f"{path}: {option}: expected {expected}, found {value!r}")
+    return options
+
+
 def _apply_bert_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
-    """Let tokenizer_config.json overrule the normalizer of tokenizer.json, as transformers does for BertTokenizer."""
-    names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
-    names["tokenize_chinese_chars"] = "handle_chinese_chars"
+    """Let tokenizer_config.json overrule the normalizer of tokenizer.json, as transformers does for BertTokenizer.
+
+    So does what it leaves out: transformers then takes its own default, whatever tokenizer.json says.
+    """
     if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
-        for option, name in names.items():
-            if option in options:
-                setattr(tokenizer.normalizer, name, options[option])
+        for option, (name, default) in _BERT_OPTIONS.items():
+            setattr(tokenizer.normalizer, name, options.get(option, default))
 
 
 def _lower_cases(normalizer: Any) -> bool:
     """Whether a normalizer already makes lower case."""
     if isinstance(normalizer, normalizers.Sequence):
-        return any(_lower_cases(inner) for inner in normalizer)
+        return any(map(_lower_cases, cast(Any, normalizer)))  # iterable, though its type stub does not say so
     return isinstance(normalizer, normalizers.Lowercase) or bool(getattr(normalizer, "lowercase", False))
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that a tokenizer without truncation puts before and after those of a text."""
+    probe = tokenizer.encode("a")
+    mask = probe.special_tokens_mask
+    start = mask.index(0) if 0 in mask else len(mask)
+    return probe.ids[:start], probe.ids[start + mask.count(0) :]
 
 
 def _splits_safely(tokenizer: Tokenizer) -> bool:

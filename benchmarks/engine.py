@@ -1,0 +1,102 @@
+"""The Numba engine in figures: throughput against the NumPy backend, start, compilation, memory.
+
+    python -m benchmarks.engine [--quick]
+
+Each figure comes from processes of its own. The two backends take turns, with a pause between, since the threads of a
+BLAS go on spinning for a while; what counts is the ratio.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+WORKER = """
+import sys, time
+from benchmarks.texts import mixed
+from minilm_np import SentenceEncoder
+encoder = SentenceEncoder(backend=sys.argv[1])
+texts = mixed(32, 121, 121)
+encoder.encode(texts)
+for line in sys.stdin:
+    start = time.perf_counter()
+    encoder.encode(texts)
+    print(time.perf_counter() - start, flush=True)
+"""
+
+FIRST_VECTOR = """
+import re, sys
+from minilm_np import SentenceEncoder
+SentenceEncoder(sys.argv[1]).encode("This is an example sentence")
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few repeats, to see that it runs")
+    repeats = 2 if parser.parse_args().quick else 9
+    print(f"{processor()}, {len(os.sched_getaffinity(0))} processors, Python {platform.python_version()}")
+
+    seconds = throughput(repeats)
+    numba, numpy = (statistics.median(seconds[backend]) for backend in ("numba", "numpy"))
+    print(f"32 texts of 121 tokens: numba {numba * 1e3:.0f} ms, numpy {numpy * 1e3:.0f} ms, ratio {numpy / numba:.2f}")
+
+    with tempfile.TemporaryDirectory() as cache:
+        cold, _ = first_vector(cache)
+        warm, memory = zip(*(first_vector(cache) for _ in range(repeats)), strict=True)
+    print(f"process start to first vector: {cold:.1f} s with the compilation, {statistics.median(warm):.2f} s after it")
+    print(f"peak memory (VmHWM) of that process: {statistics.median(memory):.0f} MB")
+
+
+def throughput(repeats: int) -> dict[str, list[float]]:
+    """Seconds of each repeat, by backend; the backends in turns."""
+    workers = {backend: start(WORKER, backend) for backend in ("numba", "numpy")}
+    seconds: dict[str, list[float]] = {backend: [] for backend in workers}
+    for _ in range(repeats + 1):
+        for backend, worker in workers.items():
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            seconds[backend].append(float(worker.stdout.readline()))
+            time.sleep(0.3)
+    for worker in workers.values():
+        worker.communicate()
+    return {backend: values[1:] for backend, values in seconds.items()}
+
+
+def first_vector(cache: str) -> tuple[float, float]:
+    """Seconds from a process's start to its end with one vector made, and its peak memory in MB (10^6 bytes)."""
+    folder = str(fetch(on_message=lambda message: None).path)
+    begin = time.perf_counter()
+    output, _ = start(FIRST_VECTOR, folder, MINILM_NP_CACHE=cache).communicate()
+    return time.perf_counter() - begin, int(output) * 1024 / 1e6
+
+
+def start(program: str, *arguments: str, **environment: str) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        cwd=Path(__file__).parent.parent,
+    )
+
+
+def processor() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Texts of a wanted number of tokens, for every benchmark: common English words in a random order, the same each time."""
+
+import random
+
+# Each of these is one token of the published vocabulary, so a text's length in tokens is its words plus [CLS] and [SEP].
+WORDS = (
+    "a about after again air all along also always an and animal another answer any around as ask at away back be "
+    "because been before began being below between book both boy but by call came can car city close cold come country "
+    "cut day did different do does door down each earth east eat end enough even every example eye face family far "
+    "father feet few find fire first fish follow food for form found four from girl give go good great group grow had "
+    "half hand hard has have he head hear help her here high him his home horse hour house how if important in is it "
+    "its just keep kind king know land large last late learn left let letter life light like line list little live "
+    "long look made make man many map mark may me mean men might mile more most mother mountain move much music must "
+    "my name near need never new next night no north not note now number of off often old on once one only open or "
+    "order other our out over own page paper part people picture place plan plant play point press problem question "
+    "quick read ready real red rest right river road rock room round run said same saw say school science sea second "
+    "see seem sentence set several she ship short should show side since sing sit six size sleep slow small so some "
+    "song soon sound south stand star start state step still stop story study such sun sure table take talk tell ten "
+    "than that the them then there these they thing think this those three through time to together too took top town "
+    "travel tree true try turn two under unit until up upon us use very voice wait walk want war warm was watch water "
+    "way we week well went were west what wheel when where which while white who whole why will wind with wood word "
+    "work world would write year you young your"
+).split()
+
+
+def text(n_tokens: int, generator: random.Random) -> str:
+    """A text of so many tokens, [CLS] and [SEP] included."""
+    return " ".join(generator.choices(WORDS, k=n_tokens - 2))
+
+
+def mixed(n_texts: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
+    """Texts whose lengths are spread evenly over a range, in a random order."""
+    generator = random.Random(seed)
+    return [text(generator.randint(shortest, longest), generator) for _ in range(n_texts)]
