@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from minilm_np.hub import fetch
 
 WORKER = """
 import sys, time

@@ -1,8 +1,8 @@
-"""Texts of a wanted number of tokens, for every benchmark: common English words in a random order, the same each time."""
+"""Texts of a wanted number of tokens, for every benchmark: common English words in a random but fixed order."""
 
 import random
 
-# Each of these is one token of the published vocabulary, so a text's length in tokens is its words plus [CLS] and [SEP].
+# Each is one token of the published vocabulary: a text has as many tokens as words, and [CLS] and [SEP].
 WORDS = (
     "a about after again air all along also always an and animal another answer any around as ask at away back be "
     "because been before began being below between book both boy but by call came can car city close cold come country "

@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "jsonl: such an object a line; npy: a float32 array (default: %(default)s)",
     )
     _model_options(encode)
-    encode.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts a batch (default: 32)")
+    encode.add_argument(
+        "--batch-size", type=_positive, default=32, metavar="N", help="accepted; memory is bounded by tokens anyway"
+    )
 
     fetch = _command(
         commands, "fetch", _fetch, "download a model and check it", "minilm-np fetch --to ./all-MiniLM-L6-v2"
@@ -117,6 +119,7 @@ def _command(commands: Any, name: str, run: Any, summary: str, example: str) -> 
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, or a folder (default: %(default)s)")
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: %(default)s)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="of the numba backend (default: all it may use)")
 
 
 def _positive(text: str) -> int:
@@ -136,7 +139,7 @@ def _encode(options: argparse.Namespace) -> int:
     if options.output is not None:
         _check_output(Path(options.output))
     texts: list[str] = _decoded(options.texts) if options.texts else _read_lines(options.input)
-    encoder = SentenceEncoder(options.model, backend=options.backend)
+    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
     show_progress_bar = sys.stderr.isatty() and len(texts) >= LONG_WORK
     vectors = encoder.encode(texts, batch_size=options.batch_size, show_progress_bar=show_progress_bar)
     rendered = FORMATS[options.format](encoder, texts, vectors)
@@ -266,7 +269,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    encoder = SentenceEncoder(options.model, backend=options.backend)
+    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
     config, folder = encoder.config, encoder.folder
     assert folder is not None  # it was loaded from somewhere
     published = folder.name if folder.verified else matches_manifest(folder.path)
@@ -285,6 +288,9 @@ def _info(options: argparse.Namespace) -> int:
         "pooling": config.pooling_mode,
         "normalize": config.normalize,
         "backend": encoder.backend,
+        "threads": encoder.threads,
+        # two machines that print the same fingerprint make the same vectors, bit for bit
+        "fingerprint": encoder.fingerprint() if encoder.backend == "numba" else None,
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
         "machine": f"{platform.system()} {platform.machine()}",
@@ -309,6 +315,8 @@ def _for_people(name: str, fact: Any) -> str:
         return "yes, every file has the published SHA-256" if fact else "no: no manifest has these bytes"
     if isinstance(fact, bool):
         return "yes" if fact else "no"
+    if fact is None:
+        return "(the NumPy backend decides neither its threads nor its last bits)"
     if isinstance(fact, dict):
         return ", ".join(f"{key} {value}" for key, value in fact.items())
     return f"{fact:,}" if isinstance(fact, int) else str(fact)

@@ -36,6 +36,9 @@ FINGERPRINT_TEXTS = (
 class Engine(Protocol):
     """What turns token ids into vectors: `encoder.Encoder`, or `ReferenceEngine` below."""
 
+    @property
+    def threads(self) -> int | None: ...
+
     def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
         """Ragged token ids of B texts -> (B, D), scaled to unit length where the model does or `normalize` asks for it.
 
@@ -50,6 +53,7 @@ class ReferenceEngine:
     """`reference.py` as an engine: texts of similar length together, a bounded number of tokens at a time."""
 
     BATCH_TOKENS = 4096
+    threads = None
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self._config, self._weights, self._nested = config, weights, reference.nest(weights)
@@ -136,6 +140,11 @@ class SentenceEncoder:
             from minilm_np.encoder import Encoder  # imports Numba, which the other backend does without
 
             self._engine = Encoder(config, weights, threads)
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads a call may use; None for the NumPy backend, whose BLAS decides."""
+        return self._engine.threads
 
     @property
     def weights(self) -> Weights:
