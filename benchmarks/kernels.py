@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from minilm_np.kernels import attention, embeddings, layer_norm, linear, pooling, simd
+from minilm_np.kernels import attention, embeddings, layer_norm, layout, linear, pooling, simd
 from minilm_np.kernels.simd import fma, kernel, splat, store
 
 D, H, F, V, P, L = 384, 12, 1536, 30522, 512, 6
@@ -71,8 +71,8 @@ def main():
 
     def linear_call(M, K, N, kind):
         x, bias, residual, out = normal(rng, M, K), normal(rng, N), normal(rng, M, N), np.empty((M, N), np.float32)
-        packed = np.zeros(linear.packed_shape(N, K), np.float32)
-        linear.pack(normal(rng, N, K), packed)
+        packed = np.zeros(layout.packed_shape(N, K), np.float32)
+        layout.pack(normal(rng, N, K), packed)
         ranges = 0, M, 0, len(packed)
         if kind == "gelu":
             return lambda: linear.linear_gelu(x, packed, bias, out, *ranges)
@@ -82,7 +82,7 @@ def main():
 
     def attention_call(T):
         qkv, context, offsets = normal(rng, T, 3 * D), np.empty((T, D), np.float32), np.array([0, T])
-        scratch = np.empty(attention.scratch_size(T, D // H), np.float32)
+        scratch = np.empty(layout.scratch_size(T, D // H), np.float32)
         scale = np.float32(1 / math.sqrt(D // H))
         return lambda: attention.attention(qkv, offsets, 0, 1, 0, H, H, scale, context, scratch)
 

@@ -68,20 +68,26 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the weights of the model in `folder` (the one that `load_config` was given).
+    """Read the weights of the model in `folder`: all of `iter_checkpoint`, in the order of `parameter_shapes`."""
+    arrays = dict(iter_checkpoint(folder, config))
+    return {name: arrays[name] for name in parameter_shapes(config)}
 
-    Returns exactly the names of `parameter_shapes`, in that order. Each array owns its memory and is C-contiguous,
-    aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened (exact), F64 is rounded to
-    nearest. Reads `model.safetensors`, and where there is none the shards of `model.safetensors.index.json`.
+
+def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Read the weights of the model in `folder` (the one that `load_config` was given), one by one, as asked for.
+
+    Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
+    memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened
+    (exact), F64 is rounded to nearest. Reads `model.safetensors`, and where there is none the shards of
+    `model.safetensors.index.json`. Names, shapes and dtypes are checked before the first array, values with each.
 
     Raises CheckpointError: anything missing, unexpected, malformed, of another shape, not finite or not readable.
     """
     with ExitStack() as files:
         tensors = _match(_stored_tensors(_locate(folder / config.transformer_path), files), config)
         # in the order of the files, which is not the model's: a disk reads ahead
-        in_file_order = sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start))
-        arrays = {name: _read_tensor(tensors[name]) for name in in_file_order}
-    return {name: arrays[name] for name in tensors}
+        for name in sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start)):
+            yield name, _read_tensor(tensors[name])
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The Numba engine: packed weights, workspaces, and who computes what. Ragged token ids in, vectors out.
+"""The Numba engine: workspaces, and who computes what. Ragged token ids in, vectors out.
 
 `reference.py` is its twin: `encode_ragged` there, `Encoder.encode` here. The order of the kernels, and how threads
 share one pass, is in `kernels/forward.py`. What is decided here is how many passes there are: few tokens make one
@@ -9,38 +9,19 @@ The vectors' bits are those of the numerical contract, whatever is decided: see 
 
 import itertools
 import math
-import os
-import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import workers
-from minilm_np.checkpoint import parameter_shapes
-from minilm_np.config import POOLING_MODES, ModelConfig
-from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.kernel_cache import compile_kernel
-from minilm_np.kernels import attention, linear, simd
-from minilm_np.kernels.forward import (
-    COUNTER,
-    Batch,
-    Buffers,
-    Embeddings,
-    Layers,
-    Settings,
-    exchange_float_mode,
-    forward,
-    n_stages,
-)
+from minilm_np import compiled, workers
+from minilm_np.config import ModelConfig
+from minilm_np.errors import InputValueError
+from minilm_np.kernels.layout import COUNTER, PASS, POOLING_MODES, n_stages, scratch_size
+from minilm_np.packed_weights import PackedWeights
 
-Weights = dict[str, NDArray[np.float32]]
 Vectors = NDArray[np.float32]
 
 CONTRACT_VERSION = 1  # of CONTRACT.md: changes when any bit of any vector may
@@ -48,39 +29,48 @@ CONTRACT_VERSION = 1  # of CONTRACT.md: changes when any bit of any vector may
 CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations are then 10 MB
 SHARED_TOKENS = 1024  # up to so many tokens all threads share one pass
 COLUMN_TOKENS = 64  # of which up to so many are shared by columns
+TASKS_A_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves some to the others
 CALL_SECONDS = 0.25  # one call into compiled code takes about this long at most, so that Ctrl-C is answered
 ASSUMED_FLOPS = 2e10  # a second, of a slow core, to reckon that with
-
-_POOLING = {"mean": 0, "cls": 1, "max": 2, "mean_sqrt_len_tokens": 3}
-assert set(_POOLING) == set(POOLING_MODES)
 
 
 class Encoder:
     """A model's weights, packed for the kernels, and the threads that run them.
 
-    config: the model. weights: float32 arrays by the names of `parameter_shapes`; the dict is emptied while they are
-    packed, so that there is never a second copy of all of them. threads: how many threads work on a call, the caller's
-    included; None for `default_threads()`. Everything is compiled here, or loaded from the cache.
+    config: the model. weights: (name, float32 array) of every parameter, see `PackedWeights`. threads: how many threads
+    work on a call, the caller's included; None for `workers.default_threads()`. The kernels are compiled here, or
+    loaded from the cache. Encoding changes nothing that another call sees: many threads may call one encoder.
 
     Raises InputTypeError, InputValueError: threads is not a number of at least 1.
     """
 
-    def __init__(self, config: ModelConfig, weights: Weights, threads: int | None = None) -> None:
+    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None = None) -> None:
         self.config = config
-        self.threads = check_threads(threads)
-        self._table, self._layers = _pack(config, weights)
-        self._settings = Settings(
-            n_heads=config.num_attention_heads,
-            eps=np.float32(config.layer_norm_eps),
-            scale=np.float32(1.0 / math.sqrt(config.head_size)),
-            pooling_mode=_POOLING[config.pooling_mode],
-            normalizes=int(config.normalize),
-        )
-        self._idle: deque[_Workspace] = deque()  # of passes that are over
+        self.threads = workers.check_threads(threads)
+        self._packed = PackedWeights(config, weights)
+        self.kernels = compiled.load()
+        self._model = self._described()
+        self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # of passes that are over
         D, F = config.hidden_size, config.intermediate_size
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
-        self._call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
-        self._compile()
+        self.call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
+
+    def _described(self) -> Any:
+        """A `layout.PASS` record with all that is the same for every pass."""
+        config, record = self.config, np.zeros(1, PASS)
+        record["n_layers"], record["n_heads"] = config.num_hidden_layers, config.num_attention_heads
+        record["hidden_size"], record["intermediate_size"] = config.hidden_size, config.intermediate_size
+        record["vocab_size"], record["positions"] = config.vocab_size, config.max_position_embeddings
+        record["token_types"] = config.type_vocab_size
+        record["pooling_mode"], record["normalizes"] = POOLING_MODES.index(config.pooling_mode), config.normalize
+        record["eps"], record["scale"] = config.layer_norm_eps, 1.0 / math.sqrt(config.head_size)
+        for field, array in self._packed.arrays.items():
+            record[field] = array.ctypes.data
+        return record
+
+    def weights(self) -> dict[str, Vectors]:
+        """The weights as they came, by the names and in the order of `parameter_shapes`; read-only."""
+        return self._packed.unpacked()
 
     def encode(
         self,
@@ -95,115 +85,124 @@ class Encoder:
         report: called from any thread with the number of texts that were done since.
         Raises InputValueError: a text of another length, or an id that the model does not embed.
         """
-        lengths = [len(text) for text in texts]
-        self._check(texts, lengths)
+        self._check(texts)
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
-        settings = self._settings._replace(normalizes=1) if normalize else self._settings
-        if self.threads > 1 and sum(lengths) <= SHARED_TOKENS:
-            self._encode_together(texts, lengths, settings, vectors)
+        if self.threads > 1 and 1 <= sum(map(len, texts)) <= SHARED_TOKENS:
+            self._encode_together(texts, normalize, vectors)
             report(len(texts))
         else:
-            self._encode_apart(texts, lengths, settings, vectors, report)
+            self._encode_apart(texts, normalize, vectors, report)
         return vectors
 
-    def _encode_together(
-        self, texts: Sequence[Sequence[int]], lengths: list[int], settings: Settings, vectors: Vectors
-    ) -> None:
+    def _encode_together(self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors) -> None:
         """One pass, shared by all threads."""
-        if not texts:
-            return
-        workspace = self._workspace(sum(lengths), max(lengths), self.threads)
-        batch = _batch(texts, lengths)
-        by_columns = len(batch.token_ids) <= COLUMN_TOKENS
-        counters = np.zeros(COUNTER * n_stages(self.config.num_hidden_layers, by_columns), np.int64)
+        by_columns = sum(map(len, texts)) <= COLUMN_TOKENS
+        shared = _Pass(self, texts, normalize, by_columns, self.threads)
         members = itertools.count()
-
-        def work() -> None:
-            self._pass(batch, workspace, settings, vectors, counters, by_columns, 2 * self.threads, next(members))
-
-        workers.run(work, self.threads - 1, cancel=lambda: None)
-        self._idle.append(workspace)
+        workers.run(lambda: shared.run(next(members)), self.threads - 1, cancel=lambda: None)
+        vectors[:] = shared.finish()
 
     def _encode_apart(
-        self,
-        texts: Sequence[Sequence[int]],
-        lengths: list[int],
-        settings: Settings,
-        vectors: Vectors,
-        report: Callable[[int], None],
+        self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors, report: Callable[[int], None]
     ) -> None:
         """Passes of whole texts, which the threads take one after the other."""
+        lengths = [len(text) for text in texts]
         rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # the longest first, for an even end
         budget = min(CHUNK_TOKENS, max(COLUMN_TOKENS, sum(lengths) // (8 * self.threads)))
         waiting = deque(_chunks(rows, lengths, budget))
 
         def work() -> None:
-            with suppress(IndexError):
-                while True:
+            while True:
+                try:
                     chunk = waiting.popleft()
-                    chosen = [lengths[row] for row in chunk]
-                    workspace = self._workspace(sum(chosen), max(chosen), 1)
-                    batch = _batch([texts[row] for row in chunk], chosen)
-                    out = np.empty((len(chunk), self.config.hidden_size), np.float32)
-                    counters = np.zeros(COUNTER * n_stages(self.config.num_hidden_layers, False), np.int64)
-                    self._pass(batch, workspace, settings, out, counters, False, 1, 0)
-                    self._idle.append(workspace)
-                    vectors[chunk] = out
-                    report(len(chunk))
+                except IndexError:
+                    return
+                alone = _Pass(self, [texts[row] for row in chunk], normalize, False, 1)
+                alone.run(0)
+                vectors[chunk] = alone.finish()
+                report(len(chunk))
 
         workers.run(work, min(self.threads, len(waiting)) - 1, cancel=waiting.clear)
 
-    def _pass(
-        self, batch: Batch, workspace: "_Workspace", settings: Settings, out: Vectors, counters: NDArray[np.int64],
-        by_columns: bool, tasks: int, member: int,
-    ) -> None:  # fmt: skip
-        """Take part in a pass, in calls of a few layers each; the float mode is the contract's meanwhile."""
-        stages = n_stages(self.config.num_hidden_layers, by_columns)
-        step = self._call_layers * (n_stages(1, by_columns) - 2) + 1
-        mode = exchange_float_mode(simd.STANDARD_FLOAT_MODE)
-        try:
-            for start in range(0, stages, step):
-                forward(
-                    batch, self._table, self._layers, workspace.buffers, settings, out, counters, by_columns,
-                    tasks, member, start, min(stages, start + step),
-                )  # fmt: skip
-        finally:
-            exchange_float_mode(mode)
-
-    def _workspace(self, n_tokens: int, longest: int, members: int) -> "_Workspace":
-        """One that is free and large enough, or a new one."""
-        for _ in range(len(self._idle)):
-            with suppress(IndexError):  # another thread may take it first
-                workspace = self._idle.popleft()
-                if workspace.holds(n_tokens, longest, members):
-                    return workspace
-        return _Workspace(self.config, max(n_tokens, CHUNK_TOKENS), max(longest, self.config.max_seq_length), members)
-
-    def _check(self, texts: Sequence[Sequence[int]], lengths: list[int]) -> None:
+    def _check(self, texts: Sequence[Sequence[int]]) -> None:
         """The kernels check nothing: an id or a position outside its table would read foreign memory."""
         V, P = self.config.vocab_size, self.config.max_position_embeddings
-        for number, (text, length) in enumerate(zip(texts, lengths, strict=True)):
-            if not 1 <= length <= P:
-                raise InputValueError(f"text {number}: expected 1 to {P} tokens, found {length}")
-            if not 0 <= min(text) <= max(text) < V:
-                raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {max(text)}")
+        for number, text in enumerate(texts):
+            if not 1 <= len(text) <= P:
+                raise InputValueError(f"text {number}: expected 1 to {P} tokens, found {len(text)}")
+            if min(text) < 0 or max(text) >= V:
+                found = min(text) if min(text) < 0 else max(text)
+                raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {found}")
 
-    def _compile(self) -> None:
-        """Compile the kernels for these arrays' types, by compiling, not by running, them."""
-        workspace = _Workspace(self.config, 1, 1, 1)
-        counters = np.zeros(1, np.int64)
-        out = np.empty((1, self.config.hidden_size), np.float32)
-        arguments = (
-            _batch([[0]], [1]), self._table, self._layers, workspace.buffers, self._settings, out, counters, False,
-            1, 0, 0, 1,
-        )  # fmt: skip
-        with _compiling:
-            compile_kernel(exchange_float_mode, (numba.int64,), _say_once)
-            compile_kernel(forward, tuple(numba.typeof(argument) for argument in arguments), _say_once)
+    def workspace(self, n_tokens: int, longest: int, members: int) -> "_Workspace":
+        """One that is free and large enough, or a new one."""
+        while True:
+            try:
+                workspace = self._idle.popleft()
+            except IndexError:
+                break
+            if workspace.holds(n_tokens, longest, members):
+                return workspace
+        config = self.config
+        return _Workspace(config, max(n_tokens, CHUNK_TOKENS), max(longest, config.max_seq_length), members)
 
-    def weights(self) -> Weights:
-        """The weights as they came, by the names of `parameter_shapes`: the same bits; those of the products copied."""
-        return _unpack(self.config, self._table, self._layers)
+    def give_back(self, workspace: "_Workspace") -> None:
+        """Let other passes use a workspace that no thread writes any more."""
+        self._idle.append(workspace)
+
+
+class _Pass:
+    """A ragged batch on its way through the model. Each of its threads calls `run`; when all are back, `finish`."""
+
+    def __init__(
+        self, encoder: Encoder, texts: Sequence[Sequence[int]], normalize: bool, by_columns: bool, members: int
+    ) -> None:
+        lengths = [len(text) for text in texts]
+        N = sum(lengths)
+        token_ids = np.fromiter(itertools.chain.from_iterable(texts), np.int64, N)
+        offsets = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        position_ids = np.arange(N) - np.repeat(offsets[:-1], lengths)
+        self._stages = n_stages(encoder.config.num_hidden_layers, by_columns)
+        self._call_stages = encoder.call_layers * (n_stages(1, by_columns) - n_stages(0, by_columns)) + 1
+        self._encoder = encoder
+        self._workspace = encoder.workspace(N, max(lengths), members)
+        self._out = np.empty((len(texts), encoder.config.hidden_size), np.float32)
+        # the record holds addresses only: here is what keeps the arrays alive
+        self._arrays: dict[str, NDArray[Any]] = {
+            "token_ids": token_ids,
+            "position_ids": position_ids,
+            "offsets": offsets,
+            "counters": np.zeros(COUNTER * self._stages, np.int64),
+            "out": self._out,
+            **self._workspace.arrays,
+        }
+        record = encoder._model.copy()
+        record["n_texts"], record["n_tokens"] = len(texts), N
+        record["by_columns"], record["members"] = by_columns, members
+        record["tasks"] = TASKS_A_THREAD * members if members > 1 else 1
+        record["scratch_size"] = self._workspace.arrays["scratch"].shape[1]
+        record["normalizes"] |= normalize
+        for field, array in self._arrays.items():
+            record[field] = array.ctypes.data
+        self._record = record
+
+    def run(self, member: int) -> None:
+        """Take part, in calls of a few layers each; the float mode is the contract's meanwhile."""
+        kernels, record = self._encoder.kernels, self._record.copy()
+        record["member"] = member
+        mode = kernels.exchange_float_mode(compiled.STANDARD_FLOAT_MODE)
+        try:
+            for start in range(0, self._stages, self._call_stages):
+                record["stage_start"], record["stage_stop"] = start, min(self._stages, start + self._call_stages)
+                kernels.run_pass(record.ctypes.data)
+        finally:
+            kernels.exchange_float_mode(mode)
+
+    def finish(self) -> Vectors:
+        """The vectors; the workspace is free again."""
+        self._encoder.give_back(self._workspace)
+        return self._out
 
 
 class _Workspace:
@@ -211,58 +210,19 @@ class _Workspace:
 
     def __init__(self, config: ModelConfig, n_tokens: int, longest: int, members: int) -> None:
         D, F = config.hidden_size, config.intermediate_size
-        self.n_tokens, self.longest, self.members = n_tokens, longest, members
-        self.buffers = Buffers(
-            x=np.empty((n_tokens, D), np.float32),
-            query_key_value=np.empty((n_tokens, 3 * D), np.float32),
-            context=np.empty((n_tokens, D), np.float32),
-            attended=np.empty((n_tokens, D), np.float32),
-            intermediate=np.empty((n_tokens, F), np.float32),
-            scratch=np.empty((members, attention.scratch_size(longest, config.head_size)), np.float32),
-        )
+        self._n_tokens, self._longest, self._members = n_tokens, longest, members
+        shapes = {
+            "x": (n_tokens, D),
+            "query_key_value": (n_tokens, 3 * D),
+            "context": (n_tokens, D),
+            "attended": (n_tokens, D),
+            "intermediate": (n_tokens, F),
+            "scratch": (members, scratch_size(longest, config.head_size)),
+        }
+        self.arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
 
     def holds(self, n_tokens: int, longest: int, members: int) -> bool:
-        return n_tokens <= self.n_tokens and longest <= self.longest and members <= self.members
-
-
-def default_threads() -> int:
-    """OMP_NUM_THREADS if that is set, but at most the processors that this process may use, and a container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # "max 100000", or "200000 100000" for two processors' time
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        allowed = min(allowed, max(1, math.ceil(int(quota) / int(period))))
-    with suppress(ValueError):  # "4", or "4,2" for nested teams
-        allowed = min(allowed, max(1, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])))
-    return allowed
-
-
-def check_threads(threads: int | None) -> int:
-    """A number of threads, None being the default. Raises InputTypeError, InputValueError."""
-    if threads is None:
-        return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise InputTypeError(f"threads: expected an int or None, found {type(threads).__name__}")
-    if threads < 1:
-        raise InputValueError(f"threads: expected at least 1, found {threads}")
-    return threads
-
-
-_compiling = threading.Lock()
-_said = False
-
-
-def _say_once() -> None:
-    global _said
-    if not _said:
-        _said = True
-        print("minilm-np: compiling the kernels for this machine, once (some 10 s)", file=sys.stderr, flush=True)
-
-
-def _batch(texts: Sequence[Sequence[int]], lengths: list[int]) -> Batch:
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    token_ids = np.fromiter(itertools.chain.from_iterable(texts), np.int64, int(offsets[-1]))
-    return Batch(token_ids, np.arange(len(token_ids)) - np.repeat(offsets[:-1], lengths), offsets)
+        return n_tokens <= self._n_tokens and longest <= self._longest and members <= self._members
 
 
 def _chunks(rows: list[int], lengths: list[int], budget: int) -> Iterator[list[int]]:
@@ -277,79 +237,3 @@ def _chunks(rows: list[int], lengths: list[int], budget: int) -> Iterator[list[i
         tokens += lengths[row]
     if chunk:
         yield chunk
-
-
-# ---- packing ---------------------------------------------------------------------------------------------------------
-
-_LAYER = "encoder.layer.{}."
-# field of Layers -> the modules whose outputs stand side by side in it, inside a layer
-_PRODUCTS = {
-    "query_key_value": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention_output": ("attention.output.dense",),
-    "intermediate": ("intermediate.dense",),
-    "output": ("output.dense",),
-}
-_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
-_TABLE = {
-    "word": "embeddings.word_embeddings.weight",
-    "position": "embeddings.position_embeddings.weight",
-    "token_type": "embeddings.token_type_embeddings.weight",
-    "norm_weight": "embeddings.LayerNorm.weight",
-    "norm_bias": "embeddings.LayerNorm.bias",
-}
-
-
-def _pack(config: ModelConfig, weights: Weights) -> tuple[Embeddings, Layers]:
-    """Take the weights out of their dict, one by one, into the kernels' arrays."""
-    L, D, F = config.num_hidden_layers, config.hidden_size, config.intermediate_size
-    outputs = {"query_key_value": 3 * D, "attention_output": D, "intermediate": F, "output": D}
-    arrays: dict[str, Any] = {}
-    for field, n_outputs in outputs.items():
-        n_inputs = F if field == "output" else D
-        arrays[f"{field}_packed"] = _aligned_zeros((L, *linear.packed_shape(n_outputs, n_inputs)))
-        arrays[f"{field}_bias"] = np.empty((L, n_outputs), np.float32)
-    for field in _NORMS:
-        arrays[f"{field}_weight"], arrays[f"{field}_bias"] = np.empty((2, L, D), np.float32)
-    for layer in range(L):
-        for field, modules in _PRODUCTS.items():
-            first = 0
-            for module in modules:
-                name = _LAYER.format(layer) + module
-                weight, bias = weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias")
-                linear.pack(weight, arrays[f"{field}_packed"][layer], first)
-                arrays[f"{field}_bias"][layer, first : first + len(bias)] = bias
-                first += len(bias)
-        for field, module in _NORMS.items():
-            for kind in ("weight", "bias"):
-                arrays[f"{field}_{kind}"][layer] = weights.pop(f"{_LAYER.format(layer)}{module}.{kind}")
-    table = Embeddings(**{field: _read_only(weights.pop(name)) for field, name in _TABLE.items()})
-    return table, Layers(**{field: _read_only(array) for field, array in arrays.items()})
-
-
-def _unpack(config: ModelConfig, table: Embeddings, layers: Layers) -> Weights:
-    """The inverse of `_pack`, in the order of `parameter_shapes`."""
-    weights: Weights = {name: getattr(table, field) for field, name in _TABLE.items()}
-    for layer in range(config.num_hidden_layers):
-        for field, modules in _PRODUCTS.items():
-            packed, bias = getattr(layers, f"{field}_packed")[layer], getattr(layers, f"{field}_bias")[layer]
-            weight = packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])[: len(bias)]
-            for number, module in enumerate(modules):
-                part = slice(len(bias) // len(modules) * number, len(bias) // len(modules) * (number + 1))
-                weights[f"{_LAYER.format(layer)}{module}.weight"] = _read_only(np.ascontiguousarray(weight[part]))
-                weights[f"{_LAYER.format(layer)}{module}.bias"] = bias[part]
-        for field, module in _NORMS.items():
-            for kind in ("weight", "bias"):
-                weights[f"{_LAYER.format(layer)}{module}.{kind}"] = getattr(layers, f"{field}_{kind}")[layer]
-    return {name: weights[name] for name in parameter_shapes(config)}
-
-
-def _read_only(array: Vectors) -> Vectors:
-    array.flags.writeable = False
-    return array
-
-
-def _aligned_zeros(shape: tuple[int, ...]) -> Vectors:
-    """Zeros that begin at a cache line; NumPy's own begin anywhere."""
-    memory = np.zeros(4 * math.prod(shape) + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)

@@ -3,7 +3,7 @@
 import hashlib
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minilm_np import reference
-from minilm_np.checkpoint import load_checkpoint
+from minilm_np.checkpoint import iter_checkpoint, parameter_shapes
 from minilm_np.config import ModelConfig, load_config
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.hub import ModelFolder, resolve
@@ -55,8 +55,11 @@ class ReferenceEngine:
     BATCH_TOKENS = 4096
     threads = None
 
-    def __init__(self, config: ModelConfig, weights: Weights) -> None:
-        self._config, self._weights, self._nested = config, weights, reference.nest(weights)
+    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]]) -> None:
+        unordered = dict(weights)
+        self._config = config
+        self._weights = {name: unordered[name] for name in parameter_shapes(config)}
+        self._nested = reference.nest(self._weights)
 
     def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
@@ -104,7 +107,7 @@ class SentenceEncoder:
         folder = resolve(model_name_or_path, local_files_only=local_files_only)
         config = load_config(folder.path)
         tokenizer = load_tokenizer(folder.path, config)
-        self._assemble(config, load_checkpoint(folder.path, config), tokenizer, backend, threads)
+        self._assemble(config, iter_checkpoint(folder.path, config), tokenizer, backend, threads)
         self.folder = folder
 
     @classmethod
@@ -121,11 +124,16 @@ class SentenceEncoder:
         weights = random_weights(config, seed)
         encoder = cls.__new__(cls)
         tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
-        encoder._assemble(config, weights, tokenizer, backend, threads)
+        encoder._assemble(config, weights.items(), tokenizer, backend, threads)
         return encoder
 
     def _assemble(
-        self, config: ModelConfig, weights: Weights, tokenizer: TextTokenizer, backend: str, threads: int | None
+        self,
+        config: ModelConfig,
+        weights: Iterable[tuple[str, Vectors]],
+        tokenizer: TextTokenizer,
+        backend: str,
+        threads: int | None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
@@ -137,7 +145,7 @@ class SentenceEncoder:
         if backend == "numpy":
             self._engine = ReferenceEngine(config, weights)
         else:
-            from minilm_np.encoder import Encoder  # imports Numba, which the other backend does without
+            from minilm_np.encoder import Encoder  # and LLVM, which the other backend does without
 
             self._engine = Encoder(config, weights, threads)
 
@@ -241,10 +249,11 @@ class SentenceEncoder:
         return {"weights": self.weights, **{name: self.__dict__[name] for name in names}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        weights = dict(state["weights"])
-        for array in weights.values():
+        for array in state["weights"].values():
             array.flags.writeable = False  # which pickle forgets
-        self._assemble(state["config"], weights, state["tokenizer"], state["backend"], state["_threads"])
+        self._assemble(
+            state["config"], state["weights"].items(), state["tokenizer"], state["backend"], state["_threads"]
+        )
         self.folder = state["folder"]
 
     def __repr__(self) -> str:

@@ -8,18 +8,27 @@ is slower, but nothing waits for a thread that was never scheduled; and callers 
 The threads belong to the process, are made when they are first needed, and are made anew after a fork.
 """
 
+import logging
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
+
+from minilm_np.errors import InputTypeError, InputValueError
+
+logger = logging.getLogger(__name__)
 
 
 class _Offer:
     """Work, and how many more helpers may take it."""
 
-    def __init__(self, work: Callable[[], None], helpers: int) -> None:
+    def __init__(self, work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> None:
         self.work: Callable[[], None] | None = work
+        self.cancel: Callable[[], None] | None = cancel
         self.tickets = deque([None] * helpers)  # popping one is atomic
         self.left: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -34,7 +43,10 @@ class _Offer:
                 self.work()
         except BaseException as error:  # handed to the caller
             failure = error
-        self.left.put(failure)
+            if self.cancel is not None:
+                self.cancel()
+        finally:
+            self.left.put(failure)
 
     def close(self, helpers: int) -> BaseException | None:
         """Withdraw the offer, wait for the helpers that are inside, and return what went wrong in one of them."""
@@ -46,7 +58,7 @@ class _Offer:
                 break
             inside -= 1
         failures = [self.left.get() for _ in range(inside)]
-        self.work = None  # an offer that is still in the queue keeps nothing alive
+        self.work = self.cancel = None  # an offer that is still in the queue keeps nothing alive
         return next((failure for failure in failures if failure is not None), None)
 
 
@@ -60,7 +72,11 @@ class _Pool:
         if self.size < size:
             with self.lock:
                 while self.size < size:
-                    threading.Thread(target=_helper, args=(self.offers,), name="minilm_np", daemon=True).start()
+                    try:
+                        threading.Thread(target=_helper, args=(self.offers,), name="minilm_np", daemon=True).start()
+                    except RuntimeError as error:  # a limit on processes, or the interpreter is shutting down
+                        logger.warning("%d threads work instead of %d: %s", self.size + 1, size + 1, error)
+                        return
                     self.size += 1
 
 
@@ -92,7 +108,7 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
         return
     pool = _pool
     pool.grow(helpers)
-    offer = _Offer(work, helpers)
+    offer = _Offer(work, helpers, cancel)
     try:
         for _ in range(min(helpers, pool.size - pool.offers.qsize())):
             pool.offers.put(offer)
@@ -101,5 +117,28 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
         cancel()
         offer.close(helpers)
         raise
-    if failure := offer.close(helpers):
+    failure = offer.close(helpers)
+    if failure is not None:
         raise failure
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS if that is set, but at most the processors that this process may use, and a container's quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # "max 100000", or "200000 100000" for two processors' time
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = min(allowed, max(1, math.ceil(int(quota) / int(period))))
+    with suppress(ValueError):  # "4", or "4,2" for nested teams
+        allowed = min(allowed, max(1, int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])))
+    return allowed
+
+
+def check_threads(threads: int | None) -> int:
+    """A number of threads, None being the default. Raises InputTypeError, InputValueError."""
+    if threads is None:
+        return default_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise InputTypeError(f"threads: expected an int or None, found {type(threads).__name__}")
+    if threads < 1:
+        raise InputValueError(f"threads: expected at least 1, found {threads}")
+    return threads

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from minilm_np.kernels import attention, embeddings, layer_norm, linear, pooling, simd
+from minilm_np.kernels import attention, embeddings, layer_norm, layout, linear, pooling, simd
 
 
 def numbers(rng, *shape, scale=1.0):
@@ -26,8 +26,8 @@ def outputs():
         for scale in (1.0, 30.0, 2.0**-135):
             x, weight = numbers(rng, M, K, scale=scale), numbers(rng, N, K, scale=0.25)
             bias, residual, out = numbers(rng, N), numbers(rng, M, N), np.empty((M, N), np.float32)
-            packed = np.zeros(linear.packed_shape(N, K), np.float32)
-            linear.pack(weight, packed)
+            packed = np.zeros(layout.packed_shape(N, K), np.float32)
+            layout.pack(weight, packed)
             ranges = 0, M, 0, len(packed)
             linear.linear(x, packed, bias * 0, out, *ranges)
             yield out.copy()
@@ -41,7 +41,7 @@ def outputs():
         for scale in (1.0, 20.0):
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             qkv, context = numbers(rng, offsets[-1], 3 * H * E, scale=scale), np.empty((offsets[-1], H * E), np.float32)
-            scratch = np.empty(attention.scratch_size(max(lengths), E), np.float32)
+            scratch = np.empty(layout.scratch_size(max(lengths), E), np.float32)
             softmax_scale = np.float32(1 / math.sqrt(E))
             attention.attention(qkv, offsets, 0, len(lengths), 0, H, H, softmax_scale, context, scratch)
             yield context

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf, erfc
 
-from minilm_np.kernels import attention, embeddings, layer_norm, linear, mathf, pooling, simd
+from minilm_np.compiled import STANDARD_FLOAT_MODE
+from minilm_np.kernels import attention, embeddings, layer_norm, layout, linear, mathf, pooling, simd
 from minilm_np.kernels.simd import kernel
 from tests import contract
 from tests.kernel_bits import KERNELS
@@ -141,8 +142,8 @@ def test_gelu():
 
 
 def packed(weight):
-    out = np.zeros(linear.packed_shape(*weight.shape), np.float32)
-    linear.pack(weight, out)
+    out = np.zeros(layout.packed_shape(*weight.shape), np.float32)
+    layout.pack(weight, out)
     return out
 
 
@@ -191,10 +192,10 @@ def test_linear_is_the_same_however_split(seed, M, N, data):
 
 def test_pack_joins_weights():
     weights = [normal(np.random.default_rng(i), n, 10) for i, n in enumerate((30, 50, 7))]
-    out = np.zeros(linear.packed_shape(87, 10), np.float32)
-    linear.pack(weights[0], out)
-    linear.pack(weights[1], out, 30)
-    linear.pack(weights[2], out, 80)
+    out = np.zeros(layout.packed_shape(87, 10), np.float32)
+    layout.pack(weights[0], out)
+    layout.pack(weights[1], out, 30)
+    layout.pack(weights[2], out, 80)
     assert_same_bits(out, packed(np.concatenate(weights)))
     assert (out[1, :, 87 - 48 :] == 0).all()
 
@@ -245,7 +246,7 @@ def attend(qkv, offsets, H):
     D = qkv.shape[1] // 3
     out, intact = guarded(np.empty((len(qkv), D), np.float32))
     lengths = np.diff(offsets)
-    scratch, scratch_intact = guarded(np.full(attention.scratch_size(lengths.max(), D // H), np.nan, np.float32))
+    scratch, scratch_intact = guarded(np.full(layout.scratch_size(lengths.max(), D // H), np.nan, np.float32))
     scale = np.float32(1 / math.sqrt(D // H))
     attention.attention(qkv, offsets, 0, len(lengths), 0, H, H, scale, out, scratch)
     assert intact() and scratch_intact()
@@ -288,7 +289,7 @@ def test_attention(seed, lengths, H, E, scale):
     first, last = offsets[b], offsets[b + 1]
     assert_same_bits(attend(qkv[first:last].copy(), np.array([0, last - first]), H), out[first:last].copy())
     parts = np.full_like(out, np.nan)
-    scratch = np.empty(attention.scratch_size(max(lengths), E), np.float32)
+    scratch = np.empty(layout.scratch_size(max(lengths), E), np.float32)
     row, head = int(rng.integers(first, last + 1)), int(rng.integers(H + 1))
     for rows in ((first, row), (row, last)):
         for heads in ((0, head), (head, H)):
@@ -381,7 +382,7 @@ def test_no_float64_and_no_fast_arithmetic_in_the_kernels():
 
 # ---- the float mode and the atomics ----------------------------------------------------------------------------------
 
-DENORMALS_ARE_ZERO_AND_FLUSH = 0x8040 if simd.STANDARD_FLOAT_MODE else 1 << 24
+DENORMALS_ARE_ZERO_AND_FLUSH = 0x8040 if STANDARD_FLOAT_MODE else 1 << 24
 
 
 @kernel
@@ -404,7 +405,7 @@ def test_float_mode():
         assert get_mode() == before | DENORMALS_ARE_ZERO_AND_FLUSH
         fma_of_arrays(half, tiny, np.zeros(16, np.float32), out)
         flushed = out.tobytes() == bytes(64)
-        set_mode(simd.STANDARD_FLOAT_MODE)
+        set_mode(STANDARD_FLOAT_MODE)
         fma_of_arrays(half, tiny, np.zeros(16, np.float32), out)
     finally:
         set_mode(before)

@@ -7,7 +7,7 @@ is the row after its last one.
 
 Reads   qkv (N, 3 D): the queries of all heads, then the keys, then the values, as one dense layer writes them;
         scale, float32(1 / sqrt(E)).
-Writes  context (N, D), the rows and heads of the ranges given; `scratch`, `scratch_size(longest T, E)` floats.
+Writes  context (N, D), the rows and heads of the ranges given; `scratch`, `layout.scratch_size(longest T, E)` floats.
 Sums    score: one chain of fma over E in blocks of 128, as in `linear.py`; then times scale.
         softmax: the maximum and the sum in 16 lanes, lane i taking scores i, i + 16, ... ascending, missing ones being
         -inf for the maximum and +0 for the sum; then the lane pairs. exp(score - maximum) is not divided yet.
@@ -21,9 +21,9 @@ elements stored token by token. Both are packed again for each call, head and te
 import numpy as np
 
 from minilm_np.kernels import mathf, simd
+from minilm_np.kernels.layout import ATTENTION_PANEL as PANEL
 from minilm_np.kernels.simd import inlined, kernel, load, load_part, maximum, splat, store, store_part
 
-PANEL = 32
 BLOCK = 128
 # Rows and columns of the register tile, for both products.
 TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 32), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
@@ -32,12 +32,6 @@ _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
 _local_totals = simd.local_floats(TILE_ROWS * simd.LANES)
 
 _ZERO, _MINUS_INFINITY = np.float32(0.0), np.float32(-np.inf)
-
-
-def scratch_size(longest, head_size):
-    """Floats of scratch for texts of at most `longest` tokens: a head's keys and values, some rows' scores and sums."""
-    padded_length, padded_size = -(-longest // PANEL) * PANEL, -(-head_size // PANEL) * PANEL
-    return (padded_length + longest) * padded_size + TILE_ROWS * (padded_length + padded_size)
 
 
 @kernel

@@ -19,12 +19,11 @@ from minilm_np.kernels import simd
 from minilm_np.kernels.attention import attention, attention_rows
 from minilm_np.kernels.embeddings import embeddings
 from minilm_np.kernels.layer_norm import layer_norm
+from minilm_np.kernels.layout import COLUMN_STAGES, COUNTER, ROW_STAGES
 from minilm_np.kernels.linear import linear, linear_gelu, linear_residual
 from minilm_np.kernels.pooling import normalize, pooling
 from minilm_np.kernels.simd import kernel
 
-ROW_STAGES, COLUMN_STAGES = 2, 7  # of a layer
-COUNTER = 16  # int64 counters from one stage's to the next: two cache lines, so that threads do not share one
 SPINS = 4000  # pauses before a waiting thread offers its processor to others: some 50 microseconds
 
 
@@ -39,7 +38,7 @@ class Batch(NamedTuple):
 class Embeddings(NamedTuple):
     """The weights of `embeddings`, as in the checkpoint."""
 
-    word: Any  # (V, D), read-only
+    word: Any  # (V, D)
     position: Any  # (P, D)
     token_type: Any  # (types, D)
     norm_weight: Any  # (D,)
@@ -47,7 +46,7 @@ class Embeddings(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The weights of all layers, one behind the other; matrices packed by `linear.pack`, in panels of 48 outputs."""
+    """The weights of all layers, one behind the other; matrices packed by `layout.pack`, in panels of 48 outputs."""
 
     query_key_value_packed: Any  # (L, 3 D / 48, D, 48)
     query_key_value_bias: Any  # (L, 3 D)
@@ -85,18 +84,12 @@ class Settings(NamedTuple):
 
 
 @kernel
-def n_stages(n_layers, by_columns):
-    """The embeddings, the layers' stages, the pooling."""
-    return 2 + n_layers * (COLUMN_STAGES if by_columns else ROW_STAGES)
-
-
-@kernel
 def forward(
     batch, table, layers, buffers, settings, out, counters, by_columns, tasks, member, stage_start, stage_stop
 ):  # fmt: skip
     # (N,) ids -> (B, D): stages stage_start to stage_stop of a pass, each in so many tasks, as this member of the team
     stages = COLUMN_STAGES if by_columns else ROW_STAGES
-    last_stage = n_stages(len(layers.output_bias), by_columns) - 1
+    last_stage = len(layers.output_bias) * stages + 1
     scratch = buffers.scratch[member]
     for stage in range(stage_start, stage_stop):
         layer, step = (stage - 1) // stages, (stage - 1) % stages
@@ -213,14 +206,3 @@ def _step_by_columns(step, layer, batch, layers, buffers, settings, scratch, tas
         start, stop = _part(N, task, tasks)
         weight, bias = layers.output_norm_weight[layer], layers.output_norm_bias[layer]
         layer_norm(x, weight, bias, settings.eps, x, start, stop)
-
-
-@kernel
-def exchange_float_mode(mode):
-    """Set the calling thread's float mode (MXCSR, FPCR) and return the one before.
-
-    A host may have set it to flush subnormals to zero, which would change bits; threads inherit it.
-    """
-    before = simd.get_float_mode()
-    simd.set_float_mode(mode)
-    return before

@@ -21,9 +21,9 @@ tile of rows, so the weights stream through once for few rows and stay in the se
 import numpy as np
 
 from minilm_np.kernels import mathf, simd
+from minilm_np.kernels.layout import PANEL
 from minilm_np.kernels.simd import inlined, kernel, load, load_part, store_part
 
-PANEL = 48
 BLOCK = 128
 # Rows and columns of the register tile: accumulators, columns and one broadcast x must fit the vector registers.
 TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 48), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
@@ -34,22 +34,6 @@ _local_tile = simd.local_floats(TILE_ROWS * PANEL)
 # np.int64, because Numba would compile _linear once for each Python integer that it is called with.
 _BIAS, _GELU, _RESIDUAL = np.int64(0), np.int64(1), np.int64(2)
 _ZERO = np.float32(0.0)
-
-
-def packed_shape(n_outputs, n_inputs):
-    """Shape of the packed form of an (n_outputs, n_inputs) weight."""
-    return -(-n_outputs // PANEL), n_inputs, PANEL
-
-
-def pack(weight, weight_packed, first_output=0):
-    """Copy weight (outputs, inputs) into the columns from first_output on of weight_packed, which began as zeros."""
-    # (N, K) -> (panels, K, 48)
-    n = 0
-    while n < len(weight):
-        panel, column = divmod(first_output + n, PANEL)
-        count = min(PANEL - column, len(weight) - n)
-        weight_packed[panel, :, column : column + count] = weight[n : n + count].T
-        n += count
 
 
 @kernel

@@ -5,6 +5,7 @@ registers. Each operation below acts on every lane by itself with IEEE rounding,
 every CPU. Inside kernels vectors have + - * /, pointers have `pointer + count`, and the functions are
 
     address(array)                  pointer to the first element of a C-contiguous float32 array
+    floats_at(i, shape), ints_at(i, shape)   the array that begins at the location i, an int64
     load(p), store(p, v)            sixteen floats
     load_part(p, n, fill)           the first n of sixteen, all if n > 16; other lanes are `fill`; no more is read
     store_part(p, n, v)             the first n lanes, all if n > 16; no more is written
@@ -41,6 +42,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np import arrayobj
 
 LANES = 16
 
@@ -169,6 +171,37 @@ def address(typingctx, array):
 
     if isinstance(array, types.Array) and array.dtype == types.float32 and array.layout == "C":
         return pointer(array), codegen
+
+
+@intrinsic
+def floats_at(typingctx, location, shape):
+    """The C-contiguous float32 array of this shape (a tuple of int64) that begins at a location (int64)."""
+    return _array_at(types.float32, location, shape)
+
+
+@intrinsic
+def ints_at(typingctx, location, shape):
+    """The same, of int64."""
+    return _array_at(types.int64, location, shape)
+
+
+def _array_at(dtype, location, shape):
+    array_type = types.Array(dtype, len(shape), "C")
+
+    def codegen(context, builder, sig, args):
+        location, shape = args
+        array = arrayobj.make_array(array_type)(context, builder)
+        data = builder.inttoptr(location, array.data.type)
+        lengths = cgutils.unpack_tuple(builder, shape)
+        itemsize = stride = ir.Constant(_I64, context.get_abi_sizeof(context.get_data_type(dtype)))
+        strides = []
+        for length in reversed(lengths):
+            strides.insert(0, stride)
+            stride = builder.mul(stride, length)
+        arrayobj.populate_array(array, data, lengths, strides, itemsize, None)
+        return array._getvalue()
+
+    return array_type(location, shape), codegen
 
 
 def _vector_pointer(builder, p, vector_type=_VECTOR):
@@ -414,8 +447,6 @@ def _emit_tile(builder, x_rows, panel, count, tile_rows, add, vectors, panel_wid
 
 _IS_POSIX = os.name == "posix"
 _IS_X86 = cpu_target.target_context.codegen()._tm.triple.split("-")[0] in ("x86_64", "i386", "i686")
-# Round to nearest even, subnormals kept, exceptions masked: the value of MXCSR (x86) or FPCR (AArch64) at start-up.
-STANDARD_FLOAT_MODE = 0x1F80 if _IS_X86 else 0
 
 
 @_instruction(types.int64)
