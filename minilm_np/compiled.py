@@ -48,7 +48,7 @@ _loaded: "Kernels | None" = None
 class Kernels:
     """The entry points of `kernels/entry.py`."""
 
-    run_pass: Callable[[int], int]  # the address of a `layout.PASS` record
+    run_pass: Callable[[int], int]  # the address of a `layout.Pass`
     exchange_float_mode: Callable[[int], int]
     engine: Any  # LLVM's, which owns the code
 

@@ -7,11 +7,11 @@ pass, which all threads share; many tokens make many passes of whole texts, whic
 The vectors' bits are those of the numerical contract, whatever is decided: see CONTRACT.md.
 """
 
+import ctypes
 import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from minilm_np import compiled, workers
 from minilm_np.config import ModelConfig
 from minilm_np.errors import InputValueError
-from minilm_np.kernels.layout import COUNTER, PASS, POOLING_MODES, n_stages, scratch_size
+from minilm_np.kernels.layout import COUNTER, LAYER_STAGES, POOLING_MODES, Pass, n_stages, scratch_size
 from minilm_np.packed_weights import PackedWeights
 
 Vectors = NDArray[np.float32]
@@ -28,7 +28,7 @@ CONTRACT_VERSION = 1  # of CONTRACT.md: changes when any bit of any vector may
 
 CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations are then 10 MB
 SHARED_TOKENS = 1024  # up to so many tokens all threads share one pass
-COLUMN_TOKENS = 64  # of which up to so many are shared by columns
+LEAST_TOKENS = 64  # that a pass of its own is worth
 TASKS_A_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves some to the others
 CALL_SECONDS = 0.25  # one call into compiled code takes about this long at most, so that Ctrl-C is answered
 ASSUMED_FLOPS = 2e10  # a second, of a slow core, to reckon that with
@@ -49,24 +49,29 @@ class Encoder:
         self.threads = workers.check_threads(threads)
         self._packed = PackedWeights(config, weights)
         self.kernels = compiled.load()
-        self._model = self._described()
+        self.model = self._described()
         self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # of passes that are over
         D, F = config.hidden_size, config.intermediate_size
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
         self.call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
 
-    def _described(self) -> Any:
-        """A `layout.PASS` record with all that is the same for every pass."""
-        config, record = self.config, np.zeros(1, PASS)
-        record["n_layers"], record["n_heads"] = config.num_hidden_layers, config.num_attention_heads
-        record["hidden_size"], record["intermediate_size"] = config.hidden_size, config.intermediate_size
-        record["vocab_size"], record["positions"] = config.vocab_size, config.max_position_embeddings
-        record["token_types"] = config.type_vocab_size
-        record["pooling_mode"], record["normalizes"] = POOLING_MODES.index(config.pooling_mode), config.normalize
-        record["eps"], record["scale"] = config.layer_norm_eps, 1.0 / math.sqrt(config.head_size)
-        for field, array in self._packed.arrays.items():
-            record[field] = array.ctypes.data
-        return record
+    def _described(self) -> Pass:
+        """A `Pass` with all that is the same for every pass."""
+        config = self.config
+        return Pass(
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            vocab_size=config.vocab_size,
+            positions=config.max_position_embeddings,
+            token_types=config.type_vocab_size,
+            pooling_mode=POOLING_MODES.index(config.pooling_mode),
+            normalizes=config.normalize,
+            eps=config.layer_norm_eps,
+            scale=1.0 / math.sqrt(config.head_size),
+            **{field: array.ctypes.data for field, array in self._packed.arrays.items()},
+        )
 
     def weights(self) -> dict[str, Vectors]:
         """The weights as they came, by the names and in the order of `parameter_shapes`; read-only."""
@@ -96,8 +101,7 @@ class Encoder:
 
     def _encode_together(self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors) -> None:
         """One pass, shared by all threads."""
-        by_columns = sum(map(len, texts)) <= COLUMN_TOKENS
-        shared = _Pass(self, texts, normalize, by_columns, self.threads)
+        shared = _RaggedPass(self, texts, normalize, self.threads)
         members = itertools.count()
         workers.run(lambda: shared.run(next(members)), self.threads - 1, cancel=lambda: None)
         vectors[:] = shared.finish()
@@ -108,7 +112,7 @@ class Encoder:
         """Passes of whole texts, which the threads take one after the other."""
         lengths = [len(text) for text in texts]
         rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # the longest first, for an even end
-        budget = min(CHUNK_TOKENS, max(COLUMN_TOKENS, sum(lengths) // (8 * self.threads)))
+        budget = min(CHUNK_TOKENS, max(LEAST_TOKENS, sum(lengths) // (8 * self.threads)))
         waiting = deque(_chunks(rows, lengths, budget))
 
         def work() -> None:
@@ -117,7 +121,7 @@ class Encoder:
                     chunk = waiting.popleft()
                 except IndexError:
                     return
-                alone = _Pass(self, [texts[row] for row in chunk], normalize, False, 1)
+                alone = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1)
                 alone.run(0)
                 vectors[chunk] = alone.finish()
                 report(len(chunk))
@@ -144,58 +148,50 @@ class Encoder:
             if workspace.holds(n_tokens, longest, members):
                 return workspace
         config = self.config
-        return _Workspace(config, max(n_tokens, CHUNK_TOKENS), max(longest, config.max_seq_length), members)
+        return _Workspace(config, self.model, max(n_tokens, CHUNK_TOKENS), max(longest, config.max_seq_length), members)
 
     def give_back(self, workspace: "_Workspace") -> None:
         """Let other passes use a workspace that no thread writes any more."""
         self._idle.append(workspace)
 
 
-class _Pass:
+class _RaggedPass:
     """A ragged batch on its way through the model. Each of its threads calls `run`; when all are back, `finish`."""
 
-    def __init__(
-        self, encoder: Encoder, texts: Sequence[Sequence[int]], normalize: bool, by_columns: bool, members: int
-    ) -> None:
+    def __init__(self, encoder: Encoder, texts: Sequence[Sequence[int]], normalize: bool, members: int) -> None:
+        B, N, D = len(texts), sum(map(len, texts)), encoder.config.hidden_size
         lengths = [len(text) for text in texts]
-        N = sum(lengths)
-        token_ids = np.fromiter(itertools.chain.from_iterable(texts), np.int64, N)
-        offsets = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        position_ids = np.arange(N) - np.repeat(offsets[:-1], lengths)
-        self._stages = n_stages(encoder.config.num_hidden_layers, by_columns)
-        self._call_stages = encoder.call_layers * (n_stages(1, by_columns) - n_stages(0, by_columns)) + 1
+        self._stages = n_stages(encoder.config.num_hidden_layers)
         self._encoder = encoder
         self._workspace = encoder.workspace(N, max(lengths), members)
-        self._out = np.empty((len(texts), encoder.config.hidden_size), np.float32)
-        # the record holds addresses only: here is what keeps the arrays alive
-        self._arrays: dict[str, NDArray[Any]] = {
-            "token_ids": token_ids,
-            "position_ids": position_ids,
-            "offsets": offsets,
-            "counters": np.zeros(COUNTER * self._stages, np.int64),
-            "out": self._out,
-            **self._workspace.arrays,
-        }
-        record = encoder._model.copy()
-        record["n_texts"], record["n_tokens"] = len(texts), N
-        record["by_columns"], record["members"] = by_columns, members
-        record["tasks"] = TASKS_A_THREAD * members if members > 1 else 1
-        record["scratch_size"] = self._workspace.arrays["scratch"].shape[1]
-        record["normalizes"] |= normalize
-        for field, array in self._arrays.items():
-            record[field] = array.ctypes.data
-        self._record = record
+        self._out = np.empty((B, D), np.float32)
+        # one array, of which the parts are: token_ids (N), position_ids (N), offsets (B + 1), counters
+        self._integers = np.zeros(2 * N + B + 1 + COUNTER * self._stages, np.int64)
+        token_ids, position_ids = self._integers[:N], self._integers[N : 2 * N]
+        offsets = self._integers[2 * N : 2 * N + B + 1]
+        token_ids[:] = list(itertools.chain.from_iterable(texts))
+        offsets[1:] = list(itertools.accumulate(lengths))
+        position_ids[:] = np.arange(N) - np.repeat(offsets[:-1], lengths)
+        # addresses only: the attributes keep the arrays alive
+        start = self._integers.ctypes.data
+        self._pass = self._workspace.described.copy()
+        self._pass.n_texts, self._pass.n_tokens = B, N
+        self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
+        self._pass.offsets, self._pass.counters = start + 16 * N, start + 16 * N + 8 * (B + 1)
+        self._pass.members, self._pass.tasks = members, TASKS_A_THREAD * members if members > 1 else 1
+        self._pass.normalizes |= normalize
+        self._pass.out = self._out.ctypes.data
 
     def run(self, member: int) -> None:
         """Take part, in calls of a few layers each; the float mode is the contract's meanwhile."""
-        kernels, record = self._encoder.kernels, self._record.copy()
-        record["member"] = member
+        kernels, described = self._encoder.kernels, self._pass.copy()
+        described.member = member
+        step = self._encoder.call_layers * LAYER_STAGES + 1
         mode = kernels.exchange_float_mode(compiled.STANDARD_FLOAT_MODE)
         try:
-            for start in range(0, self._stages, self._call_stages):
-                record["stage_start"], record["stage_stop"] = start, min(self._stages, start + self._call_stages)
-                kernels.run_pass(record.ctypes.data)
+            for start in range(0, self._stages, step):
+                described.stage_start, described.stage_stop = start, min(self._stages, start + step)
+                kernels.run_pass(ctypes.addressof(described))
         finally:
             kernels.exchange_float_mode(mode)
 
@@ -208,7 +204,7 @@ class _Pass:
 class _Workspace:
     """The arrays that one pass writes, for at most so many tokens, tokens of one text, and threads."""
 
-    def __init__(self, config: ModelConfig, n_tokens: int, longest: int, members: int) -> None:
+    def __init__(self, config: ModelConfig, model: Pass, n_tokens: int, longest: int, members: int) -> None:
         D, F = config.hidden_size, config.intermediate_size
         self._n_tokens, self._longest, self._members = n_tokens, longest, members
         shapes = {
@@ -219,7 +215,11 @@ class _Workspace:
             "intermediate": (n_tokens, F),
             "scratch": (members, scratch_size(longest, config.head_size)),
         }
-        self.arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
+        self._arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
+        self.described = model.copy()
+        self.described.scratch_size = shapes["scratch"][1]
+        for field, array in self._arrays.items():
+            setattr(self.described, field, array.ctypes.data)
 
     def holds(self, n_tokens: int, longest: int, members: int) -> bool:
         return n_tokens <= self._n_tokens and longest <= self._longest and members <= self._members

@@ -16,7 +16,7 @@ from minilm_np.kernels.layout import pack, packed_shape, unpack
 
 Array = NDArray[np.float32]
 
-# Fields of `layout.PASS`, and what the checkpoint has for them: tables as they are,
+# Fields of `layout.Pass`, and what the checkpoint has for them: tables as they are,
 _TABLES = {
     "word": "embeddings.word_embeddings.weight",
     "position": "embeddings.position_embeddings.weight",
@@ -35,7 +35,7 @@ _NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output
 
 
 class _Place(NamedTuple):
-    """Where a parameter goes: a field of `layout.PASS`, a layer of it (None: all of it), the first of its outputs."""
+    """Where a parameter goes: a field of `layout.Pass`, a layer of it (None: all of it), the first of its outputs."""
 
     field: str
     layer: int | None = None
@@ -43,7 +43,7 @@ class _Place(NamedTuple):
 
 
 class PackedWeights:
-    """The arrays behind the weights' fields of `layout.PASS`, all layers of a kind in one.
+    """The arrays behind the weights' fields of `layout.Pass`, all layers of a kind in one.
 
     weights: (name, float32 array) of every parameter, in any order. The tables are kept, not copied.
     """

@@ -1,9 +1,10 @@
 """The functions that the outside calls, and how they become object code.
 
-`run_pass` is `forward` for callers without Numba: one record of addresses and sizes (`layout.PASS`) instead of arrays.
+`run_pass` is `forward` for callers without Numba: one record of addresses and sizes (`layout.Pass`) instead of arrays.
 """
 
 import numba
+import numpy as np
 from numba import types
 from numba.core import compiler
 from numba.core.registry import cpu_target
@@ -11,10 +12,10 @@ from numba.core.registry import cpu_target
 from minilm_np.kernels import forward as passes
 from minilm_np.kernels import simd
 from minilm_np.kernels.forward import Batch, Buffers, Embeddings, Layers, Settings
-from minilm_np.kernels.layout import COUNTER, PANEL, PASS, n_stages
+from minilm_np.kernels.layout import COUNTER, PANEL, Pass, n_stages
 from minilm_np.kernels.simd import floats_at, ints_at, kernel
 
-_RECORD = numba.from_dtype(PASS)
+_RECORD = numba.from_dtype(np.dtype(Pass))
 _stages = kernel(n_stages)
 
 
@@ -58,12 +59,10 @@ def run_pass(p):
         floats_at(p.scratch, (p.members, p.scratch_size)),
     )
     settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
-    by_columns = p.by_columns != 0
-    counters = ints_at(p.counters, (COUNTER * _stages(L, by_columns),))
+    out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
     passes.forward(
-        batch, table, layers, buffers, settings, floats_at(p.out, (B, D)), counters, by_columns,
-        p.tasks, p.member, p.stage_start, p.stage_stop,
-    )  # fmt: skip
+        batch, table, layers, buffers, settings, out, counters, p.tasks, p.member, p.stage_start, p.stage_stop
+    )
 
 
 @kernel

@@ -5,21 +5,20 @@ Twin: `reference.encoder`, `reference.layer`, `reference.pooling`, `reference.no
 A pass is a row of stages, a stage is a few tasks that may run at the same time, and every stage waits for the one
 before it. Each thread that calls `forward` with the same arguments takes tasks from common counters until the pass is
 over, so a thread that comes late, or not at all, or that lost its processor, delays nobody: the others take its tasks.
-Who computes what never changes a bit, since no kernel's sums depend on the rows or columns that it is given.
 
-    by rows      a task is a range of tokens: its query, key and value; then, when all have theirs, the rest of the
-                 layer. Two stages a layer, and every thread reads every weight: for many tokens.
-    by columns   a task is a range of a product's outputs, or of heads: seven stages a layer, and each weight is read
-                 by one thread: for few tokens, where reading the weights is what takes the time.
+A task is a range of a product's outputs (or of heads), of all tokens; where there are fewer outputs to share out than
+tasks are wanted, it is a range of tokens as well. So each weight is read by one thread, if that is possible at all,
+which is what counts for few tokens; for many it makes no difference. Who computes what never changes a bit, since no
+kernel's sums depend on the rows or columns that it is given.
 """
 
 from typing import Any, NamedTuple
 
 from minilm_np.kernels import simd
-from minilm_np.kernels.attention import attention, attention_rows
+from minilm_np.kernels.attention import attention_rows
 from minilm_np.kernels.embeddings import embeddings
 from minilm_np.kernels.layer_norm import layer_norm
-from minilm_np.kernels.layout import COLUMN_STAGES, COUNTER, ROW_STAGES
+from minilm_np.kernels.layout import COUNTER, LAYER_STAGES
 from minilm_np.kernels.linear import linear, linear_gelu, linear_residual
 from minilm_np.kernels.pooling import normalize, pooling
 from minilm_np.kernels.simd import kernel
@@ -84,30 +83,33 @@ class Settings(NamedTuple):
 
 
 @kernel
-def forward(
-    batch, table, layers, buffers, settings, out, counters, by_columns, tasks, member, stage_start, stage_stop
-):  # fmt: skip
-    # (N,) ids -> (B, D): stages stage_start to stage_stop of a pass, each in so many tasks, as this member of the team
-    stages = COLUMN_STAGES if by_columns else ROW_STAGES
-    last_stage = len(layers.output_bias) * stages + 1
-    scratch = buffers.scratch[member]
+def forward(batch, table, layers, buffers, settings, out, counters, tasks, member, stage_start, stage_stop):
+    # (N,) ids -> (B, D): stages stage_start to stage_stop of a pass, each in about so many tasks, as one of its members
+    last_stage = len(layers.output_bias) * LAYER_STAGES + 1
     for stage in range(stage_start, stage_stop):
-        layer, step = (stage - 1) // stages, (stage - 1) % stages
+        layer, step = (stage - 1) // LAYER_STAGES, (stage - 1) % LAYER_STAGES
+        rows, columns = len(batch.token_ids), 1
+        if stage == last_stage:
+            rows = len(batch.offsets) - 1
+        elif stage > 0:
+            columns = _columns(step, layers, settings)
+        column_parts = min(columns, tasks)
+        row_parts = min(rows, max(1, tasks // column_parts))
         taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
         while True:
             task = simd.atomic_add(counters, taken, 1)
-            if task >= tasks:
+            if task >= row_parts * column_parts:
                 break
+            start, stop = _part(rows, task // column_parts, row_parts)
+            first, last = _part(columns, task % column_parts, column_parts)
             if stage == 0:
-                _embed(batch, table, buffers.x, settings.eps, task, tasks)
+                _embed(batch, table, settings.eps, buffers.x, start, stop)
             elif stage == last_stage:
-                _pool(batch, buffers.x, settings, out, task, tasks)
-            elif by_columns:
-                _step_by_columns(step, layer, batch, layers, buffers, settings, scratch, task, tasks)
+                _pool(batch, buffers.x, settings, out, start, stop)
             else:
-                _step_by_rows(step, layer, batch, layers, buffers, settings, scratch, task, tasks)
+                _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last)
             simd.atomic_add(counters, done, 1)
-        _wait(counters, done, tasks)
+        _wait(counters, done, row_parts * column_parts)
 
 
 @kernel
@@ -128,8 +130,7 @@ def _part(total, task, tasks):
 
 
 @kernel
-def _embed(batch, table, x, eps, task, tasks):
-    start, stop = _part(len(batch.token_ids), task, tasks)
+def _embed(batch, table, eps, x, start, stop):
     embeddings(
         batch.token_ids, batch.position_ids, table.word, table.position, table.token_type,
         table.norm_weight, table.norm_bias, eps, x, start, stop,
@@ -137,72 +138,52 @@ def _embed(batch, table, x, eps, task, tasks):
 
 
 @kernel
-def _pool(batch, x, settings, out, task, tasks):
-    start, stop = _part(len(batch.offsets) - 1, task, tasks)
+def _pool(batch, x, settings, out, start, stop):
     pooling(x, batch.offsets, settings.pooling_mode, out, start, stop)
     if settings.normalizes:
         normalize(out, out, start, stop)
 
 
 @kernel
-def _step_by_rows(step, layer, batch, layers, buffers, settings, scratch, task, tasks):
-    x, query_key_value, context, attended, intermediate, _ = buffers
-    start, stop = _part(len(batch.token_ids), task, tasks)
+def _columns(step, layers, settings):
+    """What a step can be shared out by, besides tokens: panels of outputs, or heads."""
     if step == 0:
-        packed = layers.query_key_value_packed[layer]
-        linear(x, packed, layers.query_key_value_bias[layer], query_key_value, start, stop, 0, len(packed))
-        return
-    for b in range(len(batch.offsets) - 1):
-        first, last = batch.offsets[b], batch.offsets[b + 1]
-        row_start, row_stop = max(start, first), min(stop, last)
-        if row_start < row_stop:
-            attention_rows(
-                query_key_value, first, last, row_start, row_stop, 0, settings.n_heads, settings.n_heads,
-                settings.scale, context, scratch,
-            )  # fmt: skip
-    packed = layers.attention_output_packed[layer]
-    linear_residual(context, packed, layers.attention_output_bias[layer], x, attended, start, stop, 0, len(packed))
-    weight, bias = layers.attention_norm_weight[layer], layers.attention_norm_bias[layer]
-    layer_norm(attended, weight, bias, settings.eps, attended, start, stop)
-    packed = layers.intermediate_packed[layer]
-    linear_gelu(attended, packed, layers.intermediate_bias[layer], intermediate, start, stop, 0, len(packed))
-    packed = layers.output_packed[layer]
-    linear_residual(intermediate, packed, layers.output_bias[layer], attended, x, start, stop, 0, len(packed))
-    weight, bias = layers.output_norm_weight[layer], layers.output_norm_bias[layer]
-    layer_norm(x, weight, bias, settings.eps, x, start, stop)
+        return layers.query_key_value_packed.shape[1]
+    if step == 1:
+        return settings.n_heads
+    if step == 4:
+        return layers.intermediate_packed.shape[1]
+    return layers.output_packed.shape[1] if step == 2 or step == 5 else 1
 
 
 @kernel
-def _step_by_columns(step, layer, batch, layers, buffers, settings, scratch, task, tasks):
-    x, query_key_value, context, attended, intermediate, _ = buffers
-    N = len(batch.token_ids)
+def _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last):
+    """Tokens start to stop, and panels or heads first to last, of one step of a layer."""
+    x, query_key_value, context, attended, intermediate, scratch = buffers
     if step == 0:
-        packed = layers.query_key_value_packed[layer]
-        start, stop = _part(len(packed), task, tasks)
-        linear(x, packed, layers.query_key_value_bias[layer], query_key_value, 0, N, start, stop)
+        packed, bias = layers.query_key_value_packed[layer], layers.query_key_value_bias[layer]
+        linear(x, packed, bias, query_key_value, start, stop, first, last)
     elif step == 1:
-        start, stop = _part(settings.n_heads, task, tasks)
-        texts = len(batch.offsets) - 1
-        attention(
-            query_key_value, batch.offsets, 0, texts, start, stop, settings.n_heads, settings.scale, context, scratch
-        )
+        for b in range(len(batch.offsets) - 1):
+            text, end = batch.offsets[b], batch.offsets[b + 1]
+            row_start, row_stop = max(start, text), min(stop, end)
+            if row_start < row_stop:
+                attention_rows(
+                    query_key_value, text, end, row_start, row_stop, first, last, settings.n_heads, settings.scale,
+                    context, scratch[member],
+                )  # fmt: skip
     elif step == 2:
-        packed = layers.attention_output_packed[layer]
-        start, stop = _part(len(packed), task, tasks)
-        linear_residual(context, packed, layers.attention_output_bias[layer], x, attended, 0, N, start, stop)
+        packed, bias = layers.attention_output_packed[layer], layers.attention_output_bias[layer]
+        linear_residual(context, packed, bias, x, attended, start, stop, first, last)
     elif step == 3:
-        start, stop = _part(N, task, tasks)
         weight, bias = layers.attention_norm_weight[layer], layers.attention_norm_bias[layer]
         layer_norm(attended, weight, bias, settings.eps, attended, start, stop)
     elif step == 4:
-        packed = layers.intermediate_packed[layer]
-        start, stop = _part(len(packed), task, tasks)
-        linear_gelu(attended, packed, layers.intermediate_bias[layer], intermediate, 0, N, start, stop)
+        packed, bias = layers.intermediate_packed[layer], layers.intermediate_bias[layer]
+        linear_gelu(attended, packed, bias, intermediate, start, stop, first, last)
     elif step == 5:
-        packed = layers.output_packed[layer]
-        start, stop = _part(len(packed), task, tasks)
-        linear_residual(intermediate, packed, layers.output_bias[layer], attended, x, 0, N, start, stop)
+        packed, bias = layers.output_packed[layer], layers.output_bias[layer]
+        linear_residual(intermediate, packed, bias, attended, x, start, stop, first, last)
     else:
-        start, stop = _part(N, task, tasks)
         weight, bias = layers.output_norm_weight[layer], layers.output_norm_bias[layer]
         layer_norm(x, weight, bias, settings.eps, x, start, stop)

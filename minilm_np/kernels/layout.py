@@ -3,27 +3,27 @@
 Known to those who compile the kernels and to those who call them; it does without Numba, which callers never import.
 """
 
+import ctypes
 from typing import Any
-
-import numpy as np
 
 PANEL = 48  # outputs of a packed weight that lie side by side: three vectors of 16
 ATTENTION_PANEL = 32  # tokens of packed keys, elements of packed values
 MOST_TILE_ROWS = 9  # of any target's register tile
 
-ROW_STAGES, COLUMN_STAGES = 2, 7  # of a layer, when a pass is shared by rows, or by columns
+LAYER_STAGES = 7
 COUNTER = 16  # int64 counters from one stage's to the next's: two cache lines, so that threads do not share one
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")  # by number
 
-# Everything that a pass needs to know: numbers, and addresses of C-contiguous arrays, with the letters of reference.py.
-PASS = np.dtype(
-    [
-        *((name, np.int64) for name in (
+
+class Pass(ctypes.Structure):
+    """Everything that a pass needs to know: numbers, and addresses of C-contiguous arrays; letters of reference.py."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
-            "pooling_mode", "normalizes", "by_columns", "tasks", "member", "members", "scratch_size",
-            "stage_start", "stage_stop",
+            "pooling_mode", "normalizes", "tasks", "member", "members", "scratch_size", "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters for each stage, zero at first
             "token_ids", "position_ids", "offsets", "counters",
             # float32: the weights
@@ -34,10 +34,12 @@ PASS = np.dtype(
             # float32: what is written; at least N rows each, `scratch` a row for each member, `out` B rows
             "x", "query_key_value", "context", "attended", "intermediate", "scratch", "out",
         )),
-        ("eps", np.float32),
-        ("scale", np.float32),  # 1 / sqrt(E)
-    ]
-)  # fmt: skip
+        ("eps", ctypes.c_float),
+        ("scale", ctypes.c_float),  # 1 / sqrt(E)
+    ]  # fmt: skip
+
+    def copy(self) -> "Pass":
+        return Pass.from_buffer_copy(self)
 
 
 def packed_shape(n_outputs: int, n_inputs: int) -> tuple[int, int, int]:
@@ -70,6 +72,6 @@ def scratch_size(longest: int, head_size: int) -> int:
     return (padded_length + longest) * padded_size + MOST_TILE_ROWS * (padded_length + padded_size)
 
 
-def n_stages(n_layers: int, by_columns: bool) -> int:
+def n_stages(n_layers: int) -> int:
     """The embeddings, the layers' stages, the pooling."""
-    return 2 + n_layers * (COLUMN_STAGES if by_columns else ROW_STAGES)
+    return 1 + n_layers * LAYER_STAGES + 1
