@@ -122,7 +122,7 @@ def _callable(address: int, name: str) -> Callable[[int], int]:
 def _identity() -> str:
     """A digest of everything that decides the compiled code."""
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
+    for path in (Path(__file__), *sorted((Path(__file__).parent / "kernels").glob("*.py"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]

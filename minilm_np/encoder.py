@@ -10,6 +10,7 @@ The vectors' bits are those of the numerical contract, whatever is decided: see 
 import ctypes
 import itertools
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -87,7 +88,7 @@ class Encoder:
         """Sentence vectors of token ids, at least one and at most max_position_embeddings of them a text.
 
         normalize: scale them to unit length even if the model does not.
-        report: called from any thread with the number of texts that were done since.
+        report: called from any thread, one at a time, with the number of texts that were done since.
         Raises InputValueError: a text of another length, or an id that the model does not embed.
         """
         self._check(texts)
@@ -114,6 +115,7 @@ class Encoder:
         rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # the longest first, for an even end
         budget = min(CHUNK_TOKENS, max(LEAST_TOKENS, sum(lengths) // (8 * self.threads)))
         waiting = deque(_chunks(rows, lengths, budget))
+        reporting = threading.Lock()  # a progress bar counts in one thread at a time
 
         def work() -> None:
             while True:
@@ -124,7 +126,8 @@ class Encoder:
                 alone = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1)
                 alone.run(0)
                 vectors[chunk] = alone.finish()
-                report(len(chunk))
+                with reporting:
+                    report(len(chunk))
 
         workers.run(work, min(self.threads, len(waiting)) - 1, cancel=waiting.clear)
 

@@ -62,7 +62,7 @@ class PackedWeights:
         for name, array in weights:
             field, layer, first = self._places[name]
             if layer is None:
-                self.arrays[field] = array
+                self.arrays[field] = np.ascontiguousarray(array, np.float32)  # as it is, or it could not be addressed
             elif field.endswith("_packed"):
                 pack(array, self.arrays[field][layer], first)
             else:
