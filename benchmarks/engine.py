@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import processor
 from minilm_np.hub import fetch
 
 WORKER = """
@@ -89,14 +90,6 @@ def start(program: str, *arguments: str, **environment: str) -> Any:
         env=os.environ | environment,
         cwd=Path(__file__).parent.parent,
     )
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

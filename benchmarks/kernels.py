@@ -1,45 +1,191 @@
-"""Time each kernel on one thread against the FMA peak of this core, at the sizes of all-MiniLM-L6-v2.
+"""Each kernel on one thread against its limit, and its share of a forward pass, at the sizes of all-MiniLM-L6-v2.
 
-    python -m benchmarks.kernels [repeats]
+    python -m benchmarks.kernels [--quick]
 
-The peak is that of independent chains of fma. It is measured again beside each kernel, in turn with it, and the best of
-both is compared: a shared machine slows either. Prints the compile times first.
+Two tables. First a whole pass is replayed kernel by kernel, in the engine's order and with as many layers' weights, so
+that each kernel finds in the caches what it finds there in earnest. A kernel's limit is the longer of two times: of its
+arithmetic at the measured peak of independent fma, and of its memory: reading its weights at the measured speed of
+adding up an array as large as all layers' weights, or reading and writing its rows at that of a copy of as many bytes.
+Beside it the time of the same pass by the engine itself, on one thread.
+Then the matrix product and attention by themselves, at many sizes. The peak is measured again beside each, in turn with
+it, and the best of both is compared: a shared machine slows either.
 """
 
+import argparse
 import math
-import sys
+import statistics
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.common import markdown, processor
+from benchmarks.peak import peak
+from minilm_np.config import ModelConfig
+from minilm_np.encoder import CHUNK_TOKENS, Encoder
 from minilm_np.kernels import attention, embeddings, layer_norm, layout, linear, pooling, simd
-from minilm_np.kernels.simd import fma, kernel, splat, store
+from minilm_np.kernels.simd import kernel, load, splat, store
+from minilm_np.random_model import random_weights
 
 D, H, F, V, P, L = 384, 12, 1536, 30522, 512, 6
+E = D // H
+EPS, SCALE = np.float32(1e-12), np.float32(1 / math.sqrt(E))
 STEPS = 200_000
 
 
-@kernel
-def ten_chains(steps, out):
-    one, half = splat(np.float32(1.0)), splat(np.float32(0.5))
-    a = b = c = d = e = f = g = h = i = j = one
-    for _ in range(steps):
-        a, b, c, d, e = fma(a, half, one), fma(b, half, one), fma(c, half, one), fma(d, half, one), fma(e, half, one)
-        f, g, h, i, j = fma(f, half, one), fma(g, half, one), fma(h, half, one), fma(i, half, one), fma(j, half, one)
-    store(simd.address(out), ((a + b) + (c + d)) + ((e + f) + (g + h)) + (i + j))
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few sizes and repeats, to see that it runs")
+    quick = parser.parse_args().quick
+    print(f"{processor()}, target {simd.TARGET}, tile {linear.TILE_ROWS} x {linear.TILE_COLUMNS}, one thread")
+    config = ModelConfig()
+    engine = Encoder(config, random_weights(config, 0).items(), threads=1)
+    for B, T in ((1, 7), (1, 121)) if quick else ((1, 7), (1, 121), (1, 256), (32, 121)):
+        shares(engine, B, T, 2 if quick else 15)
+    sizes(quick, 3 if quick else 30)
+
+
+# ---- a pass, kernel by kernel ----------------------------------------------------------------------------------------
+
+
+def shares(engine, B, T, repeats):
+    """Print the table of a pass over B texts of T tokens."""
+    chunk = max(1, min(B, CHUNK_TOKENS // T))  # texts of a pass on one thread; there are B / chunk passes
+    steps = forward_pass(chunk, T)
+    ids = np.random.default_rng(0).integers(0, V, (B, T)).tolist()
+    weights = read_speed(sum(step.weights for step in steps))
+    for step in steps:
+        step.call()
+    replays, wholes, peaks = [], [], []
+    for _ in range(repeats):
+        peaks.append(peak(STEPS * 20))
+        replays.append([seconds(step.call) for step in steps])
+        wholes.append(seconds(lambda: engine.encode(ids)))
+    medians = [statistics.median(times) * B / chunk for times in zip(*replays, strict=True)]
+    best_peak, total = max(peaks), sum(medians)
+    rows = []
+    for name in dict.fromkeys(step.kernel for step in steps):
+        mine = [step for step in steps if step.kernel == name]
+        spent = sum(median for step, median in zip(steps, medians, strict=True) if step.kernel == name)
+        flops, weight_bytes, row_bytes = (
+            sum(part) * B / chunk
+            for part in zip(*((step.flops, step.weights, step.rows) for step in mine), strict=True)
+        )
+        arithmetic = flops / best_peak
+        memory = weight_bytes / weights + (row_bytes / copy_speed(mine[0].rows) if row_bytes else 0)
+        rows.append(
+            [
+                name,
+                f"{len(mine) * B // chunk}",
+                f"{spent * 1e6:.0f}",
+                f"{100 * spent / total:.1f} %",
+                f"{flops / spent * 1e-9:.0f}" if flops else "-",
+                "fma" if arithmetic > memory else "memory",
+                f"{100 * max(arithmetic, memory) / spent:.0f} %",
+            ]
+        )
+    whole = statistics.median(wholes)
+    print(f"\n{B} x {T} tokens: the kernels together {total * 1e3:.2f} ms, the engine {whole * 1e3:.2f} ms", end="; ")
+    print(f"peak {best_peak * 1e-9:.0f} GFLOP/s\n")
+    print(markdown(["kernel", "calls", "us", "share", "GFLOP/s", "limit", "of limit"], rows))
+
+
+class Step(NamedTuple):
+    """A call of a kernel, the arithmetic in it, and the bytes that must pass: read, or read and written."""
+
+    kernel: str
+    call: Callable[[], Any]
+    flops: int = 0
+    weights: int = 0
+    rows: int = 0
+
+
+def forward_pass(B, T):
+    """The calls of a pass over B texts of T tokens."""
+    rng = np.random.default_rng(0)
+    M = B * T
+    x, wide, context, attended, inner = (np.empty((M, n), np.float32) for n in (D, 3 * D, D, D, F))
+    out, offsets = np.empty((B, D), np.float32), np.arange(B + 1) * T
+
+    def product(name, x, out, *options):
+        weights = x.shape[1] * out.shape[1]
+        return Step(name, linear_call(rng, x, out, *options), flops=2 * M * weights, weights=4 * weights)
+
+    steps = [Step("embeddings", embeddings_call(rng, M, x), rows=8 * M * D)]
+    for _ in range(L):
+        steps += [
+            product("query, key, value", x, wide),
+            Step("attention", attention_call(wide, offsets, context), flops=4 * B * T * T * D, rows=16 * M * D),
+            product("attention output", context, attended, "residual", x),
+            Step("LayerNorm", layer_norm_call(rng, attended, attended), rows=8 * M * D),
+            product("feed-forward 1, GELU", attended, inner, "gelu"),
+            product("feed-forward 2", inner, x, "residual", attended),
+            Step("LayerNorm", layer_norm_call(rng, x, x), rows=8 * M * D),
+        ]
+    return [*steps, Step("pooling, norm", pooling_call(x, offsets, out), rows=4 * M * D)]
+
+
+def copy_speed(n_bytes):
+    """Bytes a second of copying, read and written, so many in all; the best of some."""
+    source = np.ones(n_bytes // 8, np.float32)
+    target = np.empty_like(source)
+    return n_bytes / min(seconds(lambda: np.copyto(target, source)) for _ in range(20))
+
+
+def read_speed(n_bytes):
+    """Bytes a second of adding up an array of so many; the best of some."""
+    source, out = np.ones(n_bytes // 4, np.float32), np.empty(simd.LANES, np.float32)
+    add_up(source, out)
+    return n_bytes / min(seconds(lambda: add_up(source, out)) for _ in range(20))
 
 
 @kernel
-def five_chains(steps, out):
-    one, half = splat(np.float32(1.0)), splat(np.float32(0.5))
-    a = b = c = d = e = one
-    for _ in range(steps):
-        a, b, c, d, e = fma(a, half, one), fma(b, half, one), fma(c, half, one), fma(d, half, one), fma(e, half, one)
-    store(simd.address(out), (a + b) + (c + d) + e)
+def add_up(array, out):
+    # (n,) -> 16 sums; up to 63 elements at the end are left out
+    a = b = c = d = splat(np.float32(0.0))
+    for i in range(0, len(array) - 63, 64):
+        here = simd.address(array) + i
+        a, b, c, d = a + load(here), b + load(here + 16), c + load(here + 32), d + load(here + 48)
+    store(simd.address(out), (a + b) + (c + d))
 
 
-# Of sixteen lanes each: enough to hide the latency of an fma, few enough for the registers.
-CHAINS, independent_fmas = (10, ten_chains) if simd.TARGET == "avx512" else (5, five_chains)
+# ---- the kernels by themselves ---------------------------------------------------------------------------------------
+
+
+def sizes(quick, repeats):
+    """Print the matrix product's and attention's speed at many sizes."""
+    rng = np.random.default_rng(0)
+    heights = (7, 121) if quick else (1, 2, 7, 10, 121, 128, 512)
+    rows = []
+    for kind, K, N in (("bias", D, 3 * D), ("residual", D, D), ("bias", D, F), ("gelu", D, F), ("residual", F, D)):
+        for M in heights:
+            x, out, residual = normal(rng, M, K), np.empty((M, N), np.float32), normal(rng, M, N)
+            best, top = best_and_peak(linear_call(rng, x, out, kind, residual), repeats)
+            rows.append(size_row(f"linear, {kind}", f"{M} x {K} x {N}", best, top, 2 * M * K * N))
+    for T in (7, 121) if quick else (7, 14, 121, 256, 512):
+        call = attention_call(normal(rng, T, 3 * D), np.array([0, T]), np.empty((T, D), np.float32))
+        rows.append(size_row("attention", f"{T} x {D}", *best_and_peak(call, repeats), 4 * T * T * D))
+    print()
+    print(markdown(["kernel", "size", "us", "GFLOP/s", "of the peak"], rows))
+
+
+def size_row(name, size, best, top, flops):
+    rate = flops / best
+    return [name, size, f"{best * 1e6:.1f}", f"{rate * 1e-9:.1f}", f"{100 * rate / top:.0f} %"]
+
+
+def best_and_peak(function, repeats):
+    """Best time of the function, and the best rate of the peak loop, in turns."""
+    function()
+    best, top = math.inf, 0.0
+    for _ in range(repeats):
+        top = max(top, peak(STEPS))
+        best = min(best, seconds(function))
+    return best, top
+
+
+# ---- calls -----------------------------------------------------------------------------------------------------------
 
 
 def seconds(function):
@@ -48,99 +194,46 @@ def seconds(function):
     return time.perf_counter() - start
 
 
-def best_and_peak(function, repeats):
-    """Best time of the function, and the best rate of the peak loop, in turns."""
-    out = np.empty(simd.LANES, np.float32)
-    function()
-    best = fastest = math.inf
-    for _ in range(repeats):
-        fastest = min(fastest, seconds(lambda: independent_fmas(STEPS, out)))
-        best = min(best, seconds(function))
-    return best, 2 * simd.LANES * CHAINS * STEPS / fastest * 1e-9
-
-
 def normal(rng, *shape):
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def main():
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    rng = np.random.default_rng(0)
-    total = 0.0
-    print(f"target {simd.TARGET}, tile {linear.TILE_ROWS} x {linear.TILE_COLUMNS}")
+def linear_call(rng, x, out, kind="bias", residual=None):
+    """With a random weight of its own."""
+    (M, K), N = x.shape, out.shape[1]
+    bias, packed = normal(rng, N), np.zeros(layout.packed_shape(N, K), np.float32)
+    layout.pack(normal(rng, N, K) * np.float32(K**-0.5), packed)
+    ranges = 0, M, 0, len(packed)
+    x[:] = normal(rng, M, K)
+    if kind == "gelu":
+        return lambda: linear.linear_gelu(x, packed, bias, out, *ranges)
+    if kind == "residual":
+        return lambda: linear.linear_residual(x, packed, bias, residual, out, *ranges)
+    return lambda: linear.linear(x, packed, bias, out, *ranges)
 
-    def linear_call(M, K, N, kind):
-        x, bias, residual, out = normal(rng, M, K), normal(rng, N), normal(rng, M, N), np.empty((M, N), np.float32)
-        packed = np.zeros(layout.packed_shape(N, K), np.float32)
-        layout.pack(normal(rng, N, K), packed)
-        ranges = 0, M, 0, len(packed)
-        if kind == "gelu":
-            return lambda: linear.linear_gelu(x, packed, bias, out, *ranges)
-        if kind == "residual":
-            return lambda: linear.linear_residual(x, packed, bias, residual, out, *ranges)
-        return lambda: linear.linear(x, packed, bias, out, *ranges)
 
-    def attention_call(T):
-        qkv, context, offsets = normal(rng, T, 3 * D), np.empty((T, D), np.float32), np.array([0, T])
-        scratch = np.empty(layout.scratch_size(T, D // H), np.float32)
-        scale = np.float32(1 / math.sqrt(D // H))
-        return lambda: attention.attention(qkv, offsets, 0, 1, 0, H, H, scale, context, scratch)
+def attention_call(qkv, offsets, context):
+    scratch = np.empty(layout.scratch_size(int(np.diff(offsets).max()), E), np.float32)
+    return lambda: attention.attention(qkv, offsets, 0, len(offsets) - 1, 0, H, H, SCALE, context, scratch)
 
-    def layer_norm_call(M):
-        x, weight, bias, out = normal(rng, M, D), normal(rng, D), normal(rng, D), np.empty((M, D), np.float32)
-        return lambda: layer_norm.layer_norm(x, weight, bias, np.float32(1e-12), out, 0, M)
 
-    def embeddings_call(M):
-        ids, positions, out = rng.integers(0, V, M), np.arange(M) % P, np.empty((M, D), np.float32)
-        word, position, types = normal(rng, V, D), normal(rng, P, D), normal(rng, 2, D)
-        weight, bias, eps = normal(rng, D), normal(rng, D), np.float32(1e-12)
-        return lambda: embeddings.embeddings(ids, positions, word, position, types, weight, bias, eps, out, 0, M)
+def layer_norm_call(rng, x, out):
+    weight, bias = normal(rng, D), normal(rng, D)
+    return lambda: layer_norm.layer_norm(x, weight, bias, EPS, out, 0, len(x))
 
-    def pooling_call(B, T):
-        hidden, offsets, out = normal(rng, B * T, D), np.arange(B + 1) * T, np.empty((B, D), np.float32)
 
-        def run():
-            pooling.pooling(hidden, offsets, pooling.MEAN, out, 0, B)
-            pooling.normalize(out, out, 0, B)
+def embeddings_call(rng, M, out):
+    ids, positions = rng.integers(0, V, M), np.arange(M) % P
+    tables, norm = [normal(rng, rows, D) for rows in (V, P, 2)], (normal(rng, D), normal(rng, D))
+    return lambda: embeddings.embeddings(ids, positions, *tables, *norm, EPS, out, 0, M)
 
-        return run
 
-    for name, call in (
-        ("linear", linear_call(2, 48, 48, "bias")),
-        ("linear_gelu", linear_call(2, 48, 48, "gelu")),
-        ("linear_residual", linear_call(2, 48, 48, "residual")),
-        ("attention", attention_call(5)),
-        ("layer_norm", layer_norm_call(2)),
-        ("embeddings", embeddings_call(2)),
-        ("pooling, normalize", pooling_call(2, 3)),
-    ):
-        compile_time = seconds(call)
-        total += compile_time
-        print(f"compile {name:20s} {compile_time:6.2f} s")
-    print(f"compile {'all':20s} {total:6.2f} s")
+def pooling_call(hidden, offsets, out):
+    def run():
+        pooling.pooling(hidden, offsets, pooling.MEAN, out, 0, len(out))
+        pooling.normalize(out, out, 0, len(out))
 
-    for kind, K, N in (("bias", D, 3 * D), ("residual", D, D), ("bias", D, F), ("gelu", D, F), ("residual", F, D)):
-        for M in (1, 2, 7, 10, 121, 128, 512):
-            best, peak = best_and_peak(linear_call(M, K, N, kind), repeats)
-            rate = 2 * M * K * N / best * 1e-9
-            print(f"linear M {M:4d} K {K:4d} N {N:4d} {kind:8s} {best * 1e6:9.1f} us {rate:7.1f} GFLOP/s", end=" ")
-            print(f"{100 * rate / peak:5.1f} % of {peak:.1f}")
-    for T in (7, 14, 121, 256, 512):
-        best, peak = best_and_peak(attention_call(T), repeats)
-        dense = 2 * T * L * (D * 3 * D + D * D + 2 * D * F) / peak * 1e-9
-        rate = 4 * T * T * D / best * 1e-9
-        print(
-            f"attention T {T:4d} {best * 1e6:9.1f} us {rate:7.1f} GFLOP/s {100 * rate / peak:5.1f} % of peak,", end=" "
-        )
-        print(f"all layers {100 * L * best / (L * best + dense):4.1f} % of a pass (dense layers at peak)")
-    for name, call, n_bytes in (
-        ("layer_norm, 121 rows", layer_norm_call(121), 121 * D * 8),
-        ("layer_norm, 4096 rows", layer_norm_call(4096), 4096 * D * 8),
-        ("embeddings, 4096 rows", embeddings_call(4096), 4096 * D * 8),
-        ("pooling, 32 x 121", pooling_call(32, 121), 32 * 121 * D * 4),
-    ):
-        best, _ = best_and_peak(call, repeats)
-        print(f"{name:22s} {best * 1e6:9.1f} us {n_bytes / best * 1e-9:6.1f} GB/s")
+    return run
 
 
 if __name__ == "__main__":

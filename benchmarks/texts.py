@@ -32,3 +32,29 @@ def mixed(n_texts: int, shortest: int, longest: int, seed: int = 0) -> list[str]
     """Texts whose lengths are spread evenly over a range, in a random order."""
     generator = random.Random(seed)
     return [text(generator.randint(shortest, longest), generator) for _ in range(n_texts)]
+
+
+def short_sentences(n_texts: int, seed: int = 0) -> list[str]:
+    """Sentences of 5 to 40 tokens, 13.894 in the mean: the lengths of the STS benchmark's, about."""
+    generator = random.Random(seed)
+    lengths = [round(generator.lognormvariate(2.55, 0.4)) for _ in range(n_texts)]
+    return [text(length, generator) for length in _fitted(lengths, 5, 40, 13.894, generator)]
+
+
+def mostly_short(n_texts: int, seed: int = 0) -> list[str]:
+    """Texts of 5 to 256 tokens, 79.8625 in the mean, the longer the rarer: as paragraphs are."""
+    generator = random.Random(seed)
+    lengths = [5 + round(251 * generator.random() ** 2.35) for _ in range(n_texts)]
+    return [text(length, generator) for length in _fitted(lengths, 5, 256, 79.8625, generator)]
+
+
+def _fitted(lengths: list[int], shortest: int, longest: int, mean: float, generator: random.Random) -> list[int]:
+    """The lengths, within the bounds, and random ones of them changed by 1 until the mean is right."""
+    fitted = [min(max(length, shortest), longest) for length in lengths]
+    missing = round(mean * len(lengths)) - sum(fitted)
+    while missing:
+        number, step = generator.randrange(len(fitted)), 1 if missing > 0 else -1
+        if shortest <= fitted[number] + step <= longest:
+            fitted[number] += step
+            missing -= step
+    return fitted

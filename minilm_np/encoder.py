@@ -83,7 +83,7 @@ class Encoder:
         texts: Sequence[Sequence[int]],
         *,
         normalize: bool = False,
-        report: Callable[[int], None] = lambda done: None,
+        report: Callable[[int], object] = lambda done: None,
     ) -> Vectors:  # B texts of T tokens each, whatever T -> (B, D)
         """Sentence vectors of token ids, at least one and at most max_position_embeddings of them a text.
 
@@ -108,7 +108,7 @@ class Encoder:
         vectors[:] = shared.finish()
 
     def _encode_apart(
-        self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors, report: Callable[[int], None]
+        self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors, report: Callable[[int], object]
     ) -> None:
         """Passes of whole texts, which the threads take one after the other."""
         lengths = [len(text) for text in texts]

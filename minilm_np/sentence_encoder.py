@@ -3,7 +3,8 @@
 import hashlib
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ Weights = dict[str, Vectors]
 
 BACKENDS = ("numba", "numpy")
 
+SLICE = 4096  # texts whose tokens are kept at a time; enough to sort by length and share out evenly
+
 # Texts that between them exercise every part of an engine; `fingerprint` takes them where none are given.
 FINGERPRINT_TEXTS = (
     "This is an example sentence",
@@ -38,7 +41,7 @@ class Engine(Protocol):
     @property
     def threads(self) -> int | None: ...
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
         """Ragged token ids of B texts -> (B, D), scaled to unit length where the model does or `normalize` asks for it.
 
         report: called with the number of texts that were done since.
@@ -60,7 +63,7 @@ class ReferenceEngine:
         self._weights = {name: unordered[name] for name in parameter_shapes(config)}
         self._nested = reference.nest(self._weights)
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], None]) -> Vectors:
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
         rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         with np.errstate(all="ignore"):  # check_finite names the text, which a warning cannot
@@ -179,14 +182,13 @@ class SentenceEncoder:
         check_batch_size(batch_size)
         if isinstance(texts, str):
             return self.encode([texts], batch_size, normalize_embeddings)[0]
-        ids = self.tokenizer(check_texts(texts)).ids
-        if show_progress_bar:
-            from tqdm import tqdm  # takes a tenth of the start, which most processes do without
-
-            with tqdm(total=len(ids), desc="encode", unit="text") as bar:
-                vectors = self._engine.encode(ids, normalize=normalize_embeddings, report=bar.update)
-        else:
-            vectors = self._engine.encode(ids, normalize=normalize_embeddings, report=lambda done: None)
+        texts = check_texts(texts)
+        vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
+        with _progress(len(texts), show_progress_bar) as report:
+            for start in range(0, len(texts), SLICE):
+                part = slice(start, start + SLICE)
+                ids = self.tokenizer(texts[part]).ids
+                vectors[part] = self._engine.encode(ids, normalize=normalize_embeddings, report=report)
         check_finite(vectors)
         return vectors
 
@@ -263,6 +265,18 @@ class SentenceEncoder:
     def __repr__(self) -> str:
         whence = repr(self.model_path) if self.folder else "random weights"
         return f"SentenceEncoder({whence}, backend={self.backend!r})"
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
+    """What to call with the number of texts that were done since: a bar on stderr moves, or nothing happens."""
+    if not shown:
+        yield lambda done: None
+        return
+    from tqdm import tqdm  # takes a tenth of the start, which most processes do without
+
+    with tqdm(total=total, desc="encode", unit="text") as bar:
+        yield bar.update
 
 
 def check_backend(backend: str, threads: int | None) -> None:

@@ -1,0 +1,126 @@
+"""The model in the files that other engines want, made once from the published weights, and kept.
+
+    python -m benchmarks.exports {onnx,onnx-fused,openvino,ctranslate2}...
+
+They lie in `benchmarks` in the package's cache, by the versions of what made them. Making them needs torch and
+transformers, and the engine itself; `benchmarks.peers` runs this command when it misses one.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import CHECKOUT, installed_version, say
+from minilm_np.hub import fetch, package_cache
+from minilm_np.manifest import DEFAULT_MODEL
+
+# what is made: its file, and the distributions that decide its content
+FILES = {
+    "onnx": ("model.onnx", ("torch", "transformers", "onnx")),
+    "onnx-fused": ("fused.onnx", ("torch", "transformers", "onnx", "onnxruntime")),
+    "openvino": ("model.xml", ("torch", "transformers", "onnx", "openvino")),
+    "ctranslate2": (".", ("torch", "transformers", "ctranslate2")),
+}
+
+
+class ExportError(Exception):
+    """A file could not be made."""
+
+
+def find(name: str) -> Path:
+    """Where an export is; made first, in a process of its own, if it is not there yet. Raises ExportError."""
+    path = _place(name)
+    if not path.exists():
+        say(f"making the {name} model, once")
+        command = [sys.executable, "-m", "benchmarks.exports", name]
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ExportError(f"making the {name} model: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    return path
+
+
+def _place(name: str) -> Path:
+    file, distributions = FILES[name]
+    versions = [f"{distribution} {installed_version(distribution)}" for distribution in distributions]
+    recipe = hashlib.sha256(Path(__file__).read_bytes() + repr(versions).encode()).hexdigest()[:16]
+    return package_cache() / "benchmarks" / f"{name}-{recipe}" / file
+
+
+def make(name: str) -> None:
+    """Make an export in a folder beside its place, and move it there when it is whole."""
+    place = _place(name)
+    folder = place if FILES[name][0] == "." else place.parent
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    model = str(fetch(DEFAULT_MODEL, on_message=lambda message: None).path)
+    staged = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        {"onnx": _onnx, "onnx-fused": _fused, "openvino": _openvino, "ctranslate2": _ctranslate2}[name](model, staged)
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+            os.rename(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _onnx(model: str, folder: Path) -> None:
+    import torch
+    from transformers import BertModel
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = BertModel.from_pretrained(model, attn_implementation="eager", add_pooling_layer=False)
+
+        def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
+            bert = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            return bert.last_hidden_state
+
+    inputs, axes = ("input_ids", "attention_mask", "token_type_ids"), {0: "texts", 1: "tokens"}
+    ones = torch.ones(2, 8, dtype=torch.int64)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Hidden().train(False),
+            (ones, ones, torch.zeros_like(ones)),
+            str(folder / "model.onnx"),
+            input_names=list(inputs),
+            output_names=["hidden"],
+            dynamic_axes=dict.fromkeys((*inputs, "hidden"), axes),
+            opset_version=17,
+            dynamo=False,
+        )
+
+
+def _fused(model: str, folder: Path) -> None:
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    fused = optimize_model(str(find("onnx")), model_type="bert", num_heads=12, hidden_size=384, opt_level=0)
+    found = fused.get_fused_operator_statistics()
+    expected = {"EmbedLayerNormalization": 1, "Attention": 6, "SkipLayerNormalization": 12, "BiasGelu": 6}
+    if any(found[operator] != count for operator, count in expected.items()):
+        raise ExportError(f"expected the fusions {expected}, found {found}")
+    fused.change_graph_inputs_to_int32()  # what the fused embedding takes: saves three casts
+    fused.save_model_to_file(str(folder / "fused.onnx"))
+
+
+def _openvino(model: str, folder: Path) -> None:
+    import openvino
+
+    openvino.save_model(openvino.convert_model(str(find("onnx"))), folder / "model.xml", compress_to_fp16=False)
+
+
+def _ctranslate2(model: str, folder: Path) -> None:
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(model).convert(str(folder), quantization="float32", force=True)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        make(argument)
