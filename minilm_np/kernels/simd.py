@@ -5,7 +5,7 @@ registers. Each operation below acts on every lane by itself with IEEE rounding,
 every CPU. Inside kernels vectors have + - * /, pointers have `pointer + count`, and the functions are
 
     address(array)                  pointer to the first element of a C-contiguous float32 array
-    floats_at(i, shape), ints_at(i, shape)   the array that begins at the location i, an int64
+    floats_at(i, shape)             the float32 array that begins at the location i (an int64); ints_at: one of int64
     load(p), store(p, v)            sixteen floats
     load_part(p, n, fill)           the first n of sixteen, all if n > 16; other lanes are `fill`; no more is read
     store_part(p, n, v)             the first n lanes, all if n > 16; no more is written
@@ -22,7 +22,7 @@ every CPU. Inside kernels vectors have + - * /, pointers have `pointer + count`,
 
 Made once at module level, then called: `local_floats(n)` (memory on the stack) and `fma_block(...)` (the register
 tile of every matrix product). Used around the kernels: `get_float_mode`, `set_float_mode`, `atomic_add`,
-`atomic_load`, `pause`, `yield_processor`.
+`atomic_load`, `atomic_store`, `pause`, `yield_processor`.
 
 What is avoided, because its bits differ between targets or its rounding is free: fastmath, `llvm.fmuladd`,
 `llvm.vector.reduce.*`, `roundeven`, `maxnum` and `minnum`, and every function of libm. For the same reason `fma` is
