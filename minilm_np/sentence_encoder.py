@@ -189,7 +189,7 @@ class SentenceEncoder:
                 part = slice(start, start + SLICE)
                 ids = self.tokenizer(texts[part]).ids
                 vectors[part] = self._engine.encode(ids, normalize=normalize_embeddings, report=report)
-        check_finite(vectors)
+                check_finite(vectors[part], start)
         return vectors
 
     def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
@@ -299,10 +299,10 @@ def check_batch_size(batch_size: int) -> None:
         raise InputValueError(f"batch_size: expected an int of at least 1, found {batch_size!r}")
 
 
-def check_finite(vectors: Vectors) -> None:
-    """Raise NonFiniteError, naming the first text whose vector is NaN or infinite."""
+def check_finite(vectors: Vectors, first: int) -> None:
+    """Raise NonFiniteError, naming the text whose vector is NaN or infinite; `first` is the number of the first one."""
     if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+        row = first + int(np.argmin(np.isfinite(vectors).all(axis=1)))
         raise NonFiniteError(
             f"text {row}: its vector is not finite. The weights overflow float32 on this text: check the model that "
             "was loaded"
