@@ -25,19 +25,11 @@ from tests import contract
 from tests.compare import assert_same_bits
 from tests.engine_children import PUBLISHED_SIZES, SMALL, TEXTS
 from tests.models import living_weights, ragged_ids, small_configs
+from tests.targets import TARGETS
 
 HERE = Path(__file__).parent
 PATIENCE = 120  # seconds after which something is taken for a deadlock
 EPSILON = 2.0**-24  # the unit round-off of float32
-TARGETS = {
-    "native": {},
-    "avx2": {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
-    "none": {
-        "NUMBA_CPU_NAME": "x86-64-v2",
-        "NUMBA_CPU_FEATURES": "",
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4",
-    },
-}
 
 x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="these targets are x86-64's")
 seeds = st.integers(0, 2**32 - 1)

@@ -19,17 +19,9 @@ import pytest
 from minilm_np.kernels import simd
 from minilm_np.kernels.simd import kernel
 from tests.kernel_bits import KERNELS, outputs
+from tests.targets import TARGETS
 
 HERE = Path(__file__).parent
-TARGETS = {
-    "native": {},
-    "avx2": {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
-    "none": {
-        "NUMBA_CPU_NAME": "x86-64-v2",
-        "NUMBA_CPU_FEATURES": "",
-        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4",
-    },
-}
 
 
 @functools.cache
