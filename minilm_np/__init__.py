@@ -1,7 +1,7 @@
 """minilm_np: sentence-transformers/all-MiniLM-L6-v2 from scratch in NumPy and Numba. Text in, 384 numbers out.
 
 Reading order: `reference.py` (the whole model, and the letters used everywhere), then `config.py`, `checkpoint.py`,
-`tokenizer.py` and `hub.py` (what it is made from), then `sentence_encoder.py` (the public class) and `cli.py`. The
+`tokenizer.py` and `hub.py` (what it is made from), then `sentence_encoder.py` (the public class) and `cli/`. The
 engine: CONTRACT.md, `kernels/`, `packed_weights.py`, `encoder.py`, `workers.py`, `compiled.py`.
 """
 

@@ -279,7 +279,7 @@ def test_an_output_that_fails_leaves_the_old_file(
         yield b"the first half"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(cli.FORMATS, "jsonl", full)
+    monkeypatch.setitem(cli.encode.FORMATS, "jsonl", full)
     output = tmp_path / "vectors.jsonl"
     output.write_text("old")
     arguments = ("encode", *NUMPY, "--model", str(command.model), "--format", "jsonl", "--output", str(output), "a")
@@ -406,7 +406,7 @@ def test_ctrl_c_is_quiet(command: Command, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "SentenceEncoder", interrupted)
+    monkeypatch.setattr(cli.encode, "SentenceEncoder", interrupted)
     assert command("encode", "a") == (130, b"", "minilm-np: interrupted\n")
 
 
@@ -463,8 +463,8 @@ _INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from minilm_np import cli
-read = cli._read_lines
-cli._read_lines = lambda path: print("reading", file=sys.stderr, flush=True) or read(path)
+read = cli.encode.read_lines
+cli.encode.read_lines = lambda path: print("reading", file=sys.stderr, flush=True) or read(path)
 sys.exit(cli.main(["encode", "--input", "-"]))
 """
 
@@ -511,10 +511,10 @@ def test_info_is_a_readable_line_a_fact(command: Command, small: Path) -> None:
 def test_info_names_a_package_that_is_not_installed(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_numba(name: str) -> str:
         if name == "numba":
-            raise cli.importlib.metadata.PackageNotFoundError(name)
+            raise cli.models.importlib.metadata.PackageNotFoundError(name)
         return "1.0"
 
-    monkeypatch.setattr(cli.importlib.metadata, "version", without_numba)
+    monkeypatch.setattr(cli.models.importlib.metadata, "version", without_numba)
     code, out, _ = command("info", *NUMPY, "--model", str(command.model), "--format", "json")
     assert code == 0
     assert json.loads(out)["versions"]["numba"] == "(not installed)"
