@@ -13,6 +13,7 @@ afresh; a folder that cannot be written costs that time in every process, and no
 import contextlib
 import ctypes
 import hashlib
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -21,8 +22,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ logger = logging.getLogger(__name__)
 _DIGEST = hashlib.sha256().digest_size
 
 # kernels/entry.py: name -> how ctypes calls it, after Numba's two out-parameters (the result and the exception)
-_ENTRIES = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
+Entries = Mapping[str, tuple[Any, ...]]
+_ENTRIES: Entries = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
 
 # Round to nearest even, subnormals kept, exceptions masked: MXCSR (x86) or FPCR (AArch64) as a process starts with it.
 STANDARD_FLOAT_MODE = 0x1F80 if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686") else 0
@@ -44,13 +45,13 @@ _lock = threading.Lock()
 _loaded: "Kernels | None" = None
 
 
-@dataclass(frozen=True)
 class Kernels:
     """The entry points of `kernels/entry.py`."""
 
-    run_pass: Callable[[int], int]  # the address of a `layout.Pass`
-    exchange_float_mode: Callable[[int], int]
-    engine: Any  # LLVM's, which owns the code
+    def __init__(self, functions: dict[str, Callable[..., int]], engine: Any) -> None:
+        self.run_pass = functions["run_pass"]  # the address of a `layout.Pass`
+        self.exchange_float_mode = functions["exchange_float_mode"]
+        self._engine = engine  # LLVM's, which owns the code
 
 
 def load() -> Kernels:
@@ -58,14 +59,18 @@ def load() -> Kernels:
     global _loaded
     with _lock:
         if _loaded is None:
-            _loaded = _load()
+            _loaded = Kernels(*load_entries("minilm_np.kernels", _ENTRIES))
         return _loaded
 
 
-def _load() -> Kernels:
-    folder = package_cache() / "kernels" / _identity()
+def load_entries(package: str, entries: Entries) -> tuple[dict[str, Callable[..., int]], Any]:
+    """The functions that `package`.entry defines, and LLVM's engine, which owns their code.
+
+    entries: name -> the ctypes of its arguments. Each call returns what the entry returns, an integer, or 0.
+    """
+    folder = package_cache() / "kernels" / _identity(package)
     code: dict[str, bytes] = {}
-    for name in _ENTRIES:
+    for name in entries:
         try:
             code[name] = _read_private(folder / f"{name}.o")
         except FileNotFoundError:
@@ -73,20 +78,19 @@ def _load() -> Kernels:
         except (OSError, ValueError) as error:
             logger.warning("compiling the kernels afresh, because what is kept is of no use: %s", error)
             break
-    if len(code) < len(_ENTRIES):
+    if len(code) < len(entries):
         print("minilm-np: compiling the kernels for this machine, once (some 10 s)", file=sys.stderr, flush=True)
-        from minilm_np.kernels.entry import object_code  # imports Numba
-
-        code = {name: object_code(name) for name in _ENTRIES}
+        entry = importlib.import_module(f"{package}.entry")  # imports Numba
+        code = {name: entry.object_code(name) for name in entries}
         try:
             for name, content in code.items():
                 _write_private(folder / f"{name}.o", content)
         except OSError as error:
             logger.warning("the compiled kernels cannot be kept, so every process compiles them: %s", error)
-    return _link(code)
+    return _link(code, entries)
 
 
-def _link(code: dict[str, bytes]) -> Kernels:
+def _link(code: dict[str, bytes], entries: Entries) -> tuple[dict[str, Callable[..., int]], Any]:
     """Object code to functions. It was compiled for this processor: LLVM only places it in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -94,35 +98,39 @@ def _link(code: dict[str, bytes]) -> Kernels:
     module = llvm.parse_assembly("")
     module.triple = machine.triple
     engine = llvm.create_mcjit_compiler(module, machine)
-    functions = {}
+    symbols = {}
     for name, content in code.items():
         symbol, _, binary = content.partition(b"\0")
         engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
-        functions[name] = symbol.decode()
+        symbols[name] = symbol.decode()
     engine.finalize_object()
-    return Kernels(
-        **{name: _callable(engine.get_function_address(functions[name]), name) for name in code}, engine=engine
-    )
+    functions = {
+        name: _callable(engine.get_function_address(symbols[name]), name, arguments)
+        for name, arguments in entries.items()
+    }
+    return functions, engine
 
 
-def _callable(address: int, name: str) -> Callable[[int], int]:
+def _callable(address: int, name: str, argument_types: tuple[Any, ...]) -> Callable[..., int]:
     """A function of Numba's calling convention: a status, results through pointers. The kernels raise nothing."""
-    function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *_ENTRIES[name])(address)
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *argument_types)(address)
 
-    def call(argument: int) -> int:
+    def call(*arguments: float) -> int:
         result = ctypes.c_int64()
         exception = ctypes.c_void_p()
-        if status := function(ctypes.addressof(result), ctypes.addressof(exception), argument):
+        if status := function(ctypes.addressof(result), ctypes.addressof(exception), *arguments):
             raise SystemError(f"{name} returned status {status}: kernels raise nothing, so its code is damaged")
         return result.value
 
     return call
 
 
-def _identity() -> str:
-    """A digest of everything that decides the compiled code."""
+def _identity(package: str = "minilm_np.kernels") -> str:
+    """A digest of everything that decides the compiled code of a package of kernels."""
     digest = hashlib.sha256()
-    for path in (Path(__file__), *sorted((Path(__file__).parent / "kernels").glob("*.py"))):
+    root = Path(__file__).parent
+    folders = dict.fromkeys((root / "kernels", root.joinpath(*package.split(".")[1:])))
+    for path in (Path(__file__), *(path for folder in folders for path in sorted(folder.glob("*.py")))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]

@@ -306,7 +306,7 @@ def test_a_status_that_kernels_never_return_is_an_error():
     function = compiled.ctypes.CFUNCTYPE(compiled.ctypes.c_int32, *[compiled.ctypes.c_void_p] * 3)(lambda *_: 1)
     address = compiled.ctypes.cast(function, compiled.ctypes.c_void_p).value
     with pytest.raises(SystemError, match="run_pass returned status 1"):
-        compiled._callable(address, "run_pass")(0)
+        compiled._callable(address, "run_pass", (compiled.ctypes.c_void_p,))(0)
 
 
 LIBM = {b"fmaf", b"fma", b"expf", b"exp", b"erff", b"erf", b"sqrtf", b"sqrt", b"floorf", b"rintf", b"roundevenf"}

@@ -84,8 +84,13 @@ _SIGNATURES = {
 
 
 def compile_entry(name):
-    """Numba's CompileResult of an entry: the function and all that it calls, with no wrapper for Python."""
+    """Numba's CompileResult of an entry."""
     dispatcher, arguments, result = _SIGNATURES[name]
+    return compile_function(dispatcher, arguments, result)
+
+
+def compile_function(dispatcher, arguments, result):
+    """Numba's CompileResult of a kernel: the function and all that it calls, with no wrapper for Python."""
     flags = compiler.Flags()
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.release_gil = True
     flags.error_model = "numpy"
@@ -95,7 +100,11 @@ def compile_entry(name):
 
 def object_code(name):
     """The entry's symbol, a zero byte, and the object file that defines it."""
-    compiled = compile_entry(name)
+    return symbol_and_object(compile_entry(name))
+
+
+def symbol_and_object(compiled):
+    """What `compiled.py` keeps of a CompileResult."""
     _, kind, (binary, _) = compiled.library.serialize_using_object_code()
     assert kind == "object"
     return compiled.fndesc.llvm_func_name.encode() + b"\0" + binary

@@ -1,0 +1,85 @@
+"""What the training engine knows of a layer's products: their weights packed for both directions."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np.checkpoint import parameter_shapes
+from minilm_np.config import ModelConfig
+from minilm_np.kernels.layout import packed_shape
+
+Array = NDArray[np.float32]
+
+# The products of a layer, by what their outputs are, and the modules whose outputs stand side by side in them.
+PRODUCTS = {
+    "query_key_value": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention_output": ("attention.output.dense",),
+    "intermediate": ("intermediate.dense",),
+    "output": ("output.dense",),
+}
+
+
+class Product:
+    """One product of one layer: y (N, M) = x (N, K) @ weight.T + bias."""
+
+    def __init__(self, weights: Mapping[str, Array], modules: tuple[str, ...]) -> None:
+        self._weights = [weights[f"{module}.weight"] for module in modules]
+        self._biases = [weights[f"{module}.bias"] for module in modules]
+        self.M, self.K = sum(len(weight) for weight in self._weights), self._weights[0].shape[1]
+        self.weight_packed = np.zeros(packed_shape(self.M, self.K), np.float32)  # for y
+        self.transposed_packed = np.zeros(packed_shape(self.K, self.M), np.float32)  # for d_x
+        self.bias = np.empty(self.M, np.float32)
+
+    def packing(self) -> Iterator[tuple[int, ...]]:
+        """Arguments of the kernel that packs the weights as they are now; the biases are copied here."""
+        np.concatenate(self._biases, out=self.bias)
+        first = 0
+        packed = self.weight_packed.ctypes.data, self.transposed_packed.ctypes.data
+        for weight in self._weights:
+            yield weight.ctypes.data, *packed, *weight.shape, first, self.M
+            first += len(weight)
+
+
+def products(config: ModelConfig, weights: Mapping[str, Array]) -> list[dict[str, Product]]:
+    """The products of every layer."""
+    scopes = [f"encoder.layer.{number}" for number in range(config.num_hidden_layers)]
+    return [
+        {name: Product(weights, tuple(f"{scope}.{module}" for module in modules)) for name, modules in PRODUCTS.items()}
+        for scope in scopes
+    ]
+
+
+class Gradients:
+    """Zeros for the gradient of every parameter but the word embeddings, products as `Product` has them, in one piece."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        shapes = parameter_shapes(config)
+        shapes.pop("embeddings.word_embeddings.weight")
+        memory = np.zeros(sum(map(math.prod, shapes.values())), np.float32)
+        self.arrays: dict[str, Array] = {}  # by the parameter's name
+        self.products: list[dict[str, tuple[Array, Array]]] = []  # weight (M, K) and bias (M,), by layer and product
+        taken = 0
+
+        def take(names: list[str]) -> Array:
+            """Consecutive arrays, and all of them as one."""
+            nonlocal taken
+            start = taken
+            for name in names:
+                size = math.prod(shapes[name])
+                self.arrays[name] = memory[taken : taken + size].reshape(shapes.pop(name))
+                taken += size
+            return memory[start:taken].reshape(-1, *self.arrays[names[0]].shape[1:])
+
+        for number in range(config.num_hidden_layers):
+            scope = f"encoder.layer.{number}"
+            self.products.append({
+                name: (
+                    take([f"{scope}.{module}.weight" for module in modules]),
+                    take([f"{scope}.{module}.bias" for module in modules]),
+                )
+                for name, modules in PRODUCTS.items()
+            })  # fmt: skip
+        for name in list(shapes):
+            take([name])

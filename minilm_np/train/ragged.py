@@ -1,0 +1,89 @@
+"""A ragged batch in chunks of whole texts, and the pooling of its tokens in both directions.
+
+Twins: `reference.pooling`, `backward.pooling_backward`. These few sums are NumPy's own, each along one text, in one order.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """N tokens of B texts, end to end."""
+
+    ids: Integers  # (N,)
+    offsets: Integers  # (B + 1,): text b is tokens offsets[b] to offsets[b + 1]
+    numbers: Integers  # (B,): of the texts in the whole batch
+    rows: Integers  # (N,): the position of each token in its text
+    texts: Integers  # (N,): the number of each token's text
+
+    def same(self, other: "Chunk") -> bool:
+        """Whether these are the same texts at the same places of their batches."""
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("ids", "offsets", "numbers"))
+
+
+def chunks(texts: Sequence[Sequence[int]], budget: int) -> Iterator[Chunk]:
+    """Cut a batch into runs of at most `budget` tokens, or of one text, in the order of the batch."""
+    start, tokens = 0, 0
+    for number, text in enumerate(texts):
+        if number > start and tokens + len(text) > budget:
+            yield _chunk(texts, start, number)
+            start, tokens = number, 0
+        tokens += len(text)
+    if start < len(texts):
+        yield _chunk(texts, start, len(texts))
+
+
+def _chunk(texts: Sequence[Sequence[int]], start: int, stop: int) -> Chunk:
+    lengths = np.array([len(text) for text in texts[start:stop]], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    numbers = np.arange(start, stop)
+    return Chunk(
+        ids=np.concatenate([np.asarray(text, np.int64) for text in texts[start:stop]]),
+        offsets=offsets,
+        numbers=numbers,
+        rows=np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths),
+        texts=np.repeat(numbers, lengths),
+    )
+
+
+def pooling(x: Array, offsets: Integers, mode: str) -> Array:  # (N, D), (B + 1,) -> (B, D)
+    """`reference.pooling` of each text."""
+    starts = offsets[:-1]
+    if mode == "cls":
+        return x[starts]
+    if mode == "max":
+        return np.maximum.reduceat(x, starts)
+    return np.add.reduceat(x, starts) / _divisors(offsets, mode)
+
+
+def pooling_backward(d_vectors: Array, x: Array, offsets: Integers, mode: str) -> Array:  # (B, D), (N, D) -> (N, D)
+    """`backward.pooling_backward` of each text."""
+    if mode in ("cls", "max"):
+        d_x = np.zeros_like(x)
+        if mode == "cls":
+            d_x[offsets[:-1]] = d_vectors
+            return d_x
+        for d_vector, start, stop in zip(d_vectors, offsets[:-1], offsets[1:], strict=True):
+            largest = x[start:stop].argmax(axis=0)[None]  # the first of equal ones
+            np.put_along_axis(d_x[start:stop], largest, d_vector[None], axis=0)
+        return d_x
+    return np.repeat(d_vectors / _divisors(offsets, mode), np.diff(offsets), axis=0)
+
+
+def _divisors(offsets: Integers, mode: str) -> Array:  # -> (B, 1)
+    lengths = np.diff(offsets).astype(np.float32)[:, None]
+    return lengths if mode == "mean" else np.sqrt(lengths)
+
+
+def sum_rows(values: Array, numbers: Integers) -> tuple[Integers, Array]:  # (N, D), (N,) -> (n,) ascending, (n, D)
+    """The sums of the rows that have the same number, each from the first to the last."""
+    order = np.argsort(numbers, kind="stable")
+    rows, starts = np.unique(numbers[order], return_index=True)
+    return rows, np.add.reduceat(values[order], starts)
