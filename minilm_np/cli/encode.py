@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from minilm_np.cli.files import check_output, decoded, read_lines, write_whole
-from minilm_np.cli.options import add_command, add_model_options, positive
+from minilm_np.cli.options import LONG_WORK, add_command, add_model_options, positive
 from minilm_np.sentence_encoder import SentenceEncoder
-
-LONG_WORK = 200  # texts from which a progress bar is worth the line it takes
 
 
 def add(commands: Any) -> None:

@@ -35,7 +35,7 @@ def read_lines(path: str) -> list[str]:
     """The lines of a UTF-8 file, without their ends (\\n or \\r\\n); an empty line is an empty text."""
     where = "standard input" if path == "-" else path
     if path == "-" and sys.stdin is None:
-        raise InputValueError("--input -: standard input is closed")
+        raise InputValueError("standard input is closed")
     raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if lines[-1] == b"":

@@ -7,6 +7,8 @@ from typing import Any
 from minilm_np.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import BACKENDS
 
+LONG_WORK = 200  # texts from which a progress bar is worth the line it takes
+
 
 def add_command(commands: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(

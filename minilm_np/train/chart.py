@@ -1,0 +1,40 @@
+"""The loss of a training run as a picture, from its log."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+
+def draw_loss(log: Path, picture: Path) -> None:
+    """Draw the loss of each step, its running mean, and the evaluations. Without matplotlib: a warning, no picture.
+
+    log: the run's log.jsonl. picture: a .png.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        warnings.warn(
+            f"no {picture.name} is drawn: matplotlib is not installed: pip install 'minilm-np[train]'", stacklevel=2
+        )
+        return
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    steps = [entry["step"] for entry in entries if "loss" in entry]
+    losses = np.array([entry["loss"] for entry in entries if "loss" in entry])
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss")
+    axes.plot(steps, losses, color="0.75", linewidth=0.8, label="loss")
+    width = max(1, len(losses) // 20)
+    smooth = [losses[max(0, end - width) : end].mean() for end in range(1, len(losses) + 1)]
+    axes.plot(steps, smooth, color="C0", label=f"mean of {width} steps")
+    evaluations = [entry for entry in entries if "evaluation" in entry]
+    if evaluations:
+        right = axes.twinx()
+        right.set_ylabel("evaluation")
+        for number, name in enumerate(evaluations[0]["evaluation"], 1):
+            at, figures = zip(*((entry["step"], entry["evaluation"][name]) for entry in evaluations), strict=True)
+            right.plot(at, figures, "o-", color=f"C{number}", label=name)
+        right.legend(loc="center right")
+    axes.legend(loc="upper right")
+    figure.savefig(picture, dpi=120)

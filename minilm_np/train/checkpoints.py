@@ -1,0 +1,93 @@
+"""Checkpoints of a training run: everything that decides how it goes on, in a folder that appears when it is whole.
+
+    checkpoints/step-000100/model/                a model's folder, with the weights; loads as any other
+    checkpoints/step-000100/optimizer.safetensors AdamW's state
+    checkpoints/step-000100/run.json              step, options, position in the data, best evaluation so far
+
+Dropout and sampling are functions of the seed and of the step or position, so there is no generator's state to keep.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np import SentenceEncoder
+from minilm_np.checkpoint import load_checkpoint
+from minilm_np.errors import CheckpointError, SaveError
+from minilm_np.saving import save_model
+
+Weights = Mapping[str, NDArray[Any]]
+
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+def save_weights(folder: Path, encoder: SentenceEncoder, weights: Weights) -> None:
+    """A folder with the encoder's config, tokenizer and prompts, and these weights. Raises SaveError."""
+    save_model(folder, encoder.config, encoder._use(), encoder.tokenizer, weights)
+
+
+def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: Weights, run: Mapping[str, Any]) -> Path:
+    """Add the checkpoint of run["step"] to a folder of checkpoints, and return it. Raises SaveError."""
+    from safetensors.numpy import save_file
+
+    target = folder / f"step-{run['step']:06d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}."))
+        try:
+            save_weights(staging / "model", encoder, weights)
+            save_file({name: np.asarray(array, order="C") for name, array in optimizer.items()}, _optimizer(staging))
+            _run(staging).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+            staging.chmod(folder.stat().st_mode & 0o777)  # mkdtemp's 0700 is for secrets
+            if target.exists():  # of a run that was interrupted after it, and resumed from an earlier one
+                shutil.rmtree(target)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+    except OSError as error:
+        if isinstance(error, SaveError):
+            raise
+        raise SaveError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
+    return target
+
+
+def read(checkpoint: Path, encoder: SentenceEncoder) -> tuple[Weights, Weights, dict[str, Any]]:
+    """Weights, the optimiser's state, and the run. Raises CheckpointError: something is missing, broken or of another
+    model."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        optimizer = load_file(_optimizer(checkpoint))
+        run = json.loads(_run(checkpoint).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint}: the checkpoint cannot be read: {error}: remove its folder") from None
+    return load_checkpoint(checkpoint / "model", encoder.config), optimizer, run
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The whole ones, by their step."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def keep_last(folder: Path, count: int) -> None:
+    """Remove all but the last `count`."""
+    for path in list_checkpoints(folder)[:-count]:
+        shutil.rmtree(path)
+
+
+def _optimizer(checkpoint: Path) -> Path:
+    return checkpoint / "optimizer.safetensors"
+
+
+def _run(checkpoint: Path) -> Path:
+    return checkpoint / "run.json"

@@ -1,0 +1,256 @@
+"""A training run: batches in, a model's folder out, and on the way a log, evaluations and checkpoints.
+
+    OUTPUT/model/        the trained model, when the run is over
+    OUTPUT/best/         the model of the best evaluation so far
+    OUTPUT/log.jsonl     a line a step, and a line an evaluation
+    OUTPUT/loss.png      the loss by step
+    OUTPUT/checkpoints/  to go on from, see `checkpoints.py`
+
+A run that was interrupted and resumed gives the same weights, bit for bit, as one that was not.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np import SentenceEncoder, reference
+from minilm_np.errors import InputValueError, NonFiniteError, SaveError
+from minilm_np.train import checkpoints
+from minilm_np.train.chart import draw_loss
+from minilm_np.train.dropout import Dropout
+from minilm_np.train.engine import TrainingEngine
+from minilm_np.train.loss import contrastive_loss
+from minilm_np.train.optim import AdamW, clip_by_global_norm, schedule
+from minilm_np.train.sampling import Batch, Sampler
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; the defaults are the published run's, but for the number of steps and its 500 of warm-up."""
+
+    steps: int = 1000
+    rate: float = 2e-5  # the learning rate at its highest
+    warmup_steps: int = 100
+    schedule: str = "linear"  # or "constant", "cosine"
+    optimizer: str = "published"  # AdamW's form, or "torch"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    decay: float = 0.0
+    max_norm: float = 1.0  # the gradient is clipped to this length
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    scale: float = 20.0  # what cosines are multiplied by in the loss
+    seed: int = 0  # of dropout
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What is done on the way, and decides no bit of the result."""
+
+    evaluate_every: int = 0  # steps; 0 for at the end only
+    save_every: int = 0  # steps from one checkpoint to the next; 0 for none but at an interrupt
+    keep_last: int = 2  # checkpoints
+    patience: int = 0  # evaluations without a better one, after which the run ends early; 0 for never
+    progress: bool = False  # a bar on stderr
+
+
+# What it is called with has `encode(texts) -> (n, D)`; the larger the figure, the better the model.
+Evaluation = Callable[["Current"], float]
+
+
+@dataclass
+class Result:
+    """How a run ended."""
+
+    step: int
+    loss: float  # the mean of the last steps, at most 50
+    evaluations: dict[str, float]  # the last ones
+    stopped_early: bool
+
+
+class Current:
+    """The model as it is now, for evaluations."""
+
+    def __init__(self, encoder: SentenceEncoder, engine: TrainingEngine) -> None:
+        self._tokenizer, self._engine = encoder.tokenizer, engine
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # -> (n, D), of unit length
+        return reference.normalize(self._engine.forward(self._tokenizer(texts).ids))
+
+
+def train(
+    encoder: SentenceEncoder,
+    data: Sampler,
+    output: str | Path,
+    options: TrainingOptions | None = None,
+    habits: Habits | None = None,
+    *,
+    evaluations: Mapping[str, Evaluation] | None = None,
+    threads: int | None = None,
+    resume: bool = False,
+) -> Result:
+    """Train a copy of the encoder's weights on batches of data, and write OUTPUT.
+
+    encoder: the model to begin with; it is not changed. data: from `open_data`; its batch size is the run's.
+    evaluations: by name; the first one decides which model is the best, and when to end early.
+    threads: as for `SentenceEncoder`. resume: go on from the last checkpoint in OUTPUT, with the same options and data.
+
+    Raises InputValueError (OUTPUT holds something; nothing to resume; options or data of another run), DataError,
+    SaveError, CheckpointError, NonFiniteError (the run has diverged; says at which step).
+    """
+    options, habits = options or TrainingOptions(), habits or Habits()
+    return _Run(encoder, data, Path(output), options, habits, evaluations or {}, threads).go(resume)
+
+
+class _Run:
+    def __init__(
+        self, encoder: SentenceEncoder, data: Sampler, output: Path, options: TrainingOptions, habits: Habits,
+        evaluations: Mapping[str, Evaluation], threads: int | None,
+    ) -> None:  # fmt: skip
+        self.encoder, self.data, self.output, self.options, self.habits = encoder, data, output, options, habits
+        self.evaluations = evaluations
+        self.factor = schedule(options.schedule, options.warmup_steps, options.steps)
+        self.weights = {name: np.array(array) for name, array in encoder.weights.items()}
+        self.optimizer = AdamW(
+            self.weights, options.optimizer, betas=options.betas, eps=options.eps, decay=options.decay
+        )
+        self.engine = TrainingEngine(encoder.config, self.weights, threads)
+        self.step = 0
+        self.best: float | None = None
+        self.since_best = 0  # evaluations
+        self.checkpoints = output / "checkpoints"
+
+    def go(self, resume: bool) -> Result:
+        if resume:
+            self._resume()
+        elif self.output.exists() and any(self.output.iterdir()):
+            raise InputValueError(f"{self.output}: expected a new or empty folder, or to resume the run that is in it")
+        self.output.mkdir(parents=True, exist_ok=True)
+        losses: list[float] = []
+        figures: dict[str, float] = {}
+        with self._log() as log, self._bar() as bar:
+            try:
+                while self.step < self.options.steps and not self._has_stalled():
+                    began = time.perf_counter()
+                    entry = self._one_step(next(self.data))
+                    losses.append(entry["loss"])
+                    _write_line(log, entry | {"seconds": round(time.perf_counter() - began, 3)})
+                    bar.update()
+                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", rate=f"{entry['rate']:.1e}")
+                    figures = self._maybe_evaluate(log) or figures
+                    if self.habits.save_every and self.step % self.habits.save_every == 0:
+                        self._save()
+            except KeyboardInterrupt:
+                if self.step:
+                    self._save()
+                raise
+        checkpoints.save_weights(self.output / "model", self.encoder, self.weights)
+        draw_loss(self.output / "log.jsonl", self.output / "loss.png")
+        return Result(self.step, float(np.mean(losses[-50:])) if losses else float("nan"), figures, self._has_stalled())
+
+    def _one_step(self, batch: Batch) -> dict[str, Any]:
+        options, config = self.options, self.encoder.config
+        ids = self.encoder.tokenizer([text for column in batch.columns for text in column]).ids
+        dropout = Dropout(options.seed, self.step, options.dropout, options.attention_dropout)
+        rate = options.rate * self.factor(self.step)
+        try:
+            vectors = self.engine.forward(ids, dropout).reshape(len(batch.columns), -1, config.hidden_size)
+            loss, d_vectors = contrastive_loss(vectors, scale=options.scale, normalize=not config.normalize)
+            gradients = self.engine.backward(ids, d_vectors.reshape(-1, config.hidden_size), dropout)
+            norm = clip_by_global_norm(gradients, options.max_norm)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"step {self.step + 1}, {batch.source}: {error}{self._last_checkpoint()}") from None
+        self.optimizer.step(gradients, rate)
+        self.engine.refresh()
+        self.step += 1
+        return {
+            "step": self.step, "loss": loss, "rate": rate, "gradient_norm": norm, "source": batch.source,
+            "tokens": sum(map(len, ids)),
+        }  # fmt: skip
+
+    def _maybe_evaluate(self, log: IO[str]) -> dict[str, float]:
+        every = self.habits.evaluate_every
+        due = self.step == self.options.steps or (every and self.step % every == 0)
+        if not self.evaluations or not due:
+            return {}
+        current = Current(self.encoder, self.engine)
+        figures = {name: float(evaluation(current)) for name, evaluation in self.evaluations.items()}
+        _write_line(log, {"step": self.step, "evaluation": figures})
+        decisive = next(iter(figures.values()))
+        if self.best is None or decisive > self.best:
+            self.best, self.since_best = decisive, 0
+            checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
+        else:
+            self.since_best += 1
+        return figures
+
+    def _has_stalled(self) -> bool:
+        return 0 < self.habits.patience <= self.since_best
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "options": dataclasses.asdict(self.options),
+            "data": self.data.state(),
+            "best": self.best,
+            "since_best": self.since_best,
+        }
+        checkpoints.write(self.checkpoints, self.encoder, self.weights, self.optimizer.state(), state)
+        checkpoints.keep_last(self.checkpoints, self.habits.keep_last)
+
+    def _resume(self) -> None:
+        found = checkpoints.list_checkpoints(self.checkpoints)
+        if not found:
+            raise InputValueError(f"{self.checkpoints}: expected a checkpoint to resume from, found none: begin anew")
+        weights, optimizer, state = checkpoints.read(found[-1], self.encoder)
+        options = json.loads(json.dumps(dataclasses.asdict(self.options)))  # tuples as JSON has them
+        for name, expected in options.items():
+            if (was := state["options"].get(name)) != expected:
+                raise InputValueError(f"{found[-1]}: the run was begun with {name} {was!r}, not {expected!r}")
+        self.data.restore(state["data"])
+        self.optimizer.load_state(optimizer)
+        for name, array in weights.items():
+            self.weights[name][:] = array
+        self.engine.refresh()
+        self.step, self.best, self.since_best = state["step"], state["best"], state["since_best"]
+
+    def _last_checkpoint(self) -> str:
+        found = checkpoints.list_checkpoints(self.checkpoints)
+        return f"; the last checkpoint is {found[-1]}" if found else ""
+
+    # ---- what a person sees ------------------------------------------------------------------------------------------
+
+    def _log(self) -> IO[str]:
+        """The log, open to go on after the step that the run is at."""
+        path = self.output / "log.jsonl"
+        try:
+            kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            log = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise SaveError(f"{path}: the log cannot be written: {error.strerror or error}") from error
+        for line in kept:
+            if json.loads(line)["step"] <= self.step:
+                log.write(f"{line}\n")
+        log.flush()
+        return log
+
+    def _bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=self.options.steps, initial=self.step, desc="train", unit="step", disable=not self.habits.progress
+        )
+
+
+def _write_line(log: IO[str], entry: Mapping[str, Any]) -> None:
+    log.write(json.dumps(entry) + "\n")
+    log.flush()

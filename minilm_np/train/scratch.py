@@ -1,0 +1,37 @@
+"""A model to train from nothing: a WordPiece vocabulary of the data's own texts, and random weights."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from tokenizers import models, trainers
+
+from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np.errors import InputValueError
+from minilm_np.random_model import random_weights
+from minilm_np.tokenizer import TextTokenizer, bert_tokenizer
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def new_encoder(texts: Iterable[str], config: ModelConfig, seed: int = 0, backend: str = "numba") -> SentenceEncoder:
+    """An encoder of this config, with a vocabulary learned from texts, and weights drawn by seed.
+
+    config: its vocab_size is how many word pieces are wanted; the encoder's is how many the texts gave.
+    Raises InputValueError: the texts have too few different pieces to make a vocabulary of.
+    """
+    vocabulary = learn_vocabulary(texts, config.vocab_size, config.do_lower_case)
+    config = dataclasses.replace(config, vocab_size=len(vocabulary))
+    tokenizer = TextTokenizer(bert_tokenizer(vocabulary), config)
+    return SentenceEncoder.from_weights(config, tokenizer, random_weights(config, seed), backend=backend)
+
+
+def learn_vocabulary(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
+    """At most `size` word pieces, the special tokens first, by the `tokenizers` library's WordPiece trainer."""
+    tokenizer = bert_tokenizer([*SPECIAL_TOKENS], {"do_lower_case": lower_case})
+    tokenizer.model = models.WordPiece(unk_token="[UNK]")
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[*SPECIAL_TOKENS], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    pieces = tokenizer.get_vocab()
+    if len(pieces) <= len(SPECIAL_TOKENS):
+        raise InputValueError("the texts have no words to make a vocabulary of")
+    return sorted(pieces, key=pieces.__getitem__)

@@ -1,0 +1,241 @@
+"""A training run: resumed it gives the bits of an uninterrupted one, what it writes is whole, bad input is named."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np.errors import CheckpointError, InputValueError, NonFiniteError, SaveError
+from minilm_np.random_model import CHARACTER_VOCABULARY
+from minilm_np.train.checkpoints import list_checkpoints
+from minilm_np.train.data import open_data
+from minilm_np.train.loop import Habits, TrainingOptions, train
+
+CONFIG = ModelConfig(
+    vocab_size=len(CHARACTER_VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=48, max_position_embeddings=32, max_seq_length=32,
+)  # fmt: skip
+RECIPE = TrainingOptions(steps=12, rate=1e-3, warmup_steps=2, seed=5)
+WORDS = "list copy move remove open close find sort count print start stop user file folder disk".split()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts that share a word with their partner."""
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    lines = [[f"{word} {n}", f"{n} {generator.choice(WORDS)} {word}"] for word in WORDS for n in range(6)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return SentenceEncoder.random(CONFIG, seed=1, backend="numpy")
+
+
+def run(encoder, pairs, output, recipe=RECIPE, habits=None, resume=False, **others):
+    data = open_data(pairs, batch_size=16, seed=recipe.seed)
+    return train(encoder, data, output, recipe, habits, resume=resume, **others)
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    return SentenceEncoder(folder, backend="numpy").weights
+
+
+def log_of(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def same_bits(first: Path, second: Path) -> bool:
+    a, b = weights_of(first), weights_of(second)
+    return all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def interrupted_at(step: int):
+    """An evaluation, at every step, that is interrupted at this one, as by Ctrl-C."""
+    calls = []
+
+    def evaluation(current):
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return 0.0
+
+    return {"figure": evaluation}
+
+
+def test_the_loss_falls_and_the_model_loads_in_both_libraries(encoder, pairs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps=60, rate=3e-3)
+    result = run(encoder, pairs, tmp_path / "run", recipe)
+    log = log_of(tmp_path / "run")
+    assert [entry["step"] for entry in log] == list(range(1, 61))
+    assert np.mean([entry["loss"] for entry in log[-10:]]) < 0.6 * np.mean([entry["loss"] for entry in log[:10]])
+    assert log[0]["rate"] == 0.0  # the warm-up begins there
+    assert result.step == 60 and not result.stopped_early
+    from tests.conftest import load_sentence_transformer
+
+    texts = ["copy 3", "", "3 sort copy"]
+    ours = SentenceEncoder(tmp_path / "run" / "model").encode(texts)
+    theirs = load_sentence_transformer(tmp_path / "run" / "model").encode(texts)
+    assert np.abs(ours - theirs).max() <= 5e-7
+    assert np.abs(ours - encoder.encode(texts)).max() > 0.01
+    from transformers import AutoModel
+
+    assert AutoModel.from_pretrained(tmp_path / "run" / "model").config.hidden_size == 32
+
+
+def test_the_encoder_itself_is_not_changed(encoder, pairs, tmp_path):
+    before = {name: array.copy() for name, array in encoder.weights.items()}
+    run(encoder, pairs, tmp_path / "run")
+    assert all(np.array_equal(before[name], array) for name, array in encoder.weights.items())
+
+
+@pytest.mark.parametrize("step", [1, 5, 11])
+def test_resumed_gives_the_bits_of_an_uninterrupted_run(encoder, pairs, tmp_path, step):
+    run(encoder, pairs, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(encoder, pairs, tmp_path / "cut", habits=Habits(evaluate_every=1), evaluations=interrupted_at(step))
+    assert [path.name for path in list_checkpoints(tmp_path / "cut" / "checkpoints")] == [f"step-{step:06d}"]
+    assert not (tmp_path / "cut" / "model").exists()
+    run(encoder, pairs, tmp_path / "cut", resume=True)
+    assert same_bits(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
+    losses = [[entry["loss"] for entry in log_of(tmp_path / name) if "loss" in entry] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_resumed_from_an_earlier_checkpoint_after_a_crash(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "whole", habits=Habits(save_every=5))
+    shutil.rmtree(tmp_path / "whole" / "model")  # as if it had died at step 12
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "whole", kept)
+    shutil.rmtree(kept / "checkpoints" / "step-000010")
+    run(encoder, pairs, tmp_path / "whole", resume=True)
+    run(encoder, pairs, kept, resume=True)
+    assert same_bits(tmp_path / "whole" / "model", kept / "model")
+    assert [entry["step"] for entry in log_of(kept)] == list(range(1, 13))
+
+
+def test_threads_and_batches_of_many_chunks_change_no_bit_between_resumes(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "one", threads=1)
+    run(encoder, pairs, tmp_path / "three", threads=3)
+    assert same_bits(tmp_path / "one" / "model", tmp_path / "three" / "model")
+
+
+def test_checkpoints_keep_the_last_and_best_keeps_the_best(encoder, pairs, tmp_path):
+    figures = iter([0.1, 0.9, 0.3, 0.2])
+    seen = []
+
+    def evaluation(current):
+        seen.append(current.encode(["copy 3"]))
+        return next(figures)
+
+    habits = Habits(evaluate_every=3, save_every=3, keep_last=2)
+    result = run(encoder, pairs, tmp_path / "run", habits=habits, evaluations={"figure": evaluation})
+    output = tmp_path / "run"
+    assert [path.name for path in list_checkpoints(output / "checkpoints")] == ["step-000009", "step-000012"]
+    assert np.allclose(SentenceEncoder(output / "best").encode(["copy 3"]), seen[1], atol=1e-6)
+    assert np.allclose(SentenceEncoder(output / "model").encode(["copy 3"]), seen[3], atol=1e-6)
+    assert result.evaluations == {"figure": 0.2}
+    assert [entry["evaluation"]["figure"] for entry in log_of(output) if "evaluation" in entry] == [0.1, 0.9, 0.3, 0.2]
+
+
+def test_a_run_ends_early_when_it_gets_no_better(encoder, pairs, tmp_path):
+    habits = Habits(evaluate_every=2, patience=2)
+    result = run(encoder, pairs, tmp_path / "run", habits=habits, evaluations={"figure": lambda current: 0.5})
+    assert result.stopped_early and result.step == 6
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_the_loss_is_drawn(encoder, pairs, tmp_path):
+    pytest.importorskip("matplotlib")
+    run(encoder, pairs, tmp_path / "run", habits=Habits(evaluate_every=4), evaluations={"figure": lambda current: 0.5})
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_something_is_left_alone(encoder, pairs, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputValueError, match="expected a new or empty folder, or to resume the run that is in it"):
+        run(encoder, pairs, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_nothing_to_resume(encoder, pairs, tmp_path):
+    with pytest.raises(InputValueError, match="expected a checkpoint to resume from, found none: begin anew"):
+        run(encoder, pairs, tmp_path / "run", resume=True)
+
+
+def test_resuming_with_other_options_or_data_is_refused(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=4))
+    with pytest.raises(InputValueError, match=r"begun with rate 0.001, not 0.002"):
+        run(encoder, pairs, tmp_path / "run", dataclasses.replace(RECIPE, rate=0.002), resume=True)
+    other = tmp_path / "other.jsonl"
+    other.write_text(pairs.read_text().replace("copy", "clone"))
+    with pytest.raises(InputValueError, match="of another run"):
+        run(encoder, other, tmp_path / "run", resume=True)
+
+
+def test_a_broken_checkpoint_is_named(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6))
+    broken = tmp_path / "run" / "checkpoints" / "step-000012"
+    for name, damage in (("optimizer.safetensors", b"half"), ("run.json", b"{")):
+        good = (broken / name).read_bytes()
+        (broken / name).write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"step-000012: the checkpoint cannot be read"):
+            run(encoder, pairs, tmp_path / "run", resume=True)
+        (broken / name).write_bytes(good)
+
+
+def test_a_run_that_diverges_says_where_and_keeps_its_checkpoint(encoder, pairs, tmp_path):
+    recipe = dataclasses.replace(RECIPE, rate=1e38, max_norm=float("inf"), warmup_steps=4)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"step \d+, pairs.jsonl: .*step-000002"):
+        run(encoder, pairs, tmp_path / "run", recipe, habits=Habits(save_every=1, keep_last=99))
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((SaveError, OSError)):
+        run(encoder, pairs, tmp_path / "file" / "run")
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "minilm_np", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_the_command_trains_from_nothing_and_resumes(pairs, tmp_path):
+    arguments = ["train", pairs, "--output", "run", "--init", "random", "--vocabulary", 200, "--hidden", 32]
+    arguments += ["--heads", 2, "--layers", 1, "--feed-forward", 32, "--steps", 6, "--batch-size", 8, "--rate", 1e-3]
+    arguments += ["--warmup-steps", 1, "--save-every", 3, "--quiet", "--evaluate-retrieval", pairs]
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run/model: 6 steps, loss ") and "MRR@10: " in done.stdout
+    again = command(*arguments, cwd=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr == "minilm-np: error: run: expected a new or empty folder, or to resume the run that is in it\n"
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000006")
+    before = weights_of(tmp_path / "run" / "model")
+    resumed = command(*arguments, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert all(np.array_equal(before[name], array) for name, array in weights_of(tmp_path / "run" / "model").items())
+
+
+def test_the_command_names_the_line_of_bad_data_and_writes_nothing(tmp_path):
+    (tmp_path / "bad.tsv").write_text("a\tb\nonly one\n")
+    done = command("train", "bad.tsv", "--output", "run", cwd=tmp_path)
+    assert done.returncode == 1 and "bad.tsv, line 2: one text only" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
