@@ -1,9 +1,9 @@
 """The model in the files that other engines want, made once from the published weights, and kept.
 
-    python -m benchmarks.exports {onnx,onnx-fused,openvino,ctranslate2}...
+    python -m benchmarks.exports {onnx,onnx-int8,onnx-fused,openvino,ctranslate2}...
 
-They lie in `benchmarks` in the package's cache, by the versions of what made them. Making them needs torch and
-transformers, and the engine itself; `benchmarks.peers` runs this command when it misses one.
+prints where each is. They lie in `benchmarks` in the package's cache, by the versions of what made them. Making them
+needs torch and transformers, and the engine itself; `benchmarks.peers` runs this command when it misses one.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from minilm_np.manifest import DEFAULT_MODEL
 # what is made: its file, and the distributions that decide its content
 FILES = {
     "onnx": ("model.onnx", ("torch", "transformers", "onnx")),
+    "onnx-int8": ("model_int8.onnx", ("torch", "transformers", "onnx", "onnxruntime")),  # for `minilm-np verify`
     "onnx-fused": ("fused.onnx", ("torch", "transformers", "onnx", "onnxruntime")),
     "openvino": ("model.xml", ("torch", "transformers", "onnx", "openvino")),
     "ctranslate2": (".", ("torch", "transformers", "ctranslate2")),
@@ -61,7 +62,7 @@ def make(name: str) -> None:
     model = str(fetch(DEFAULT_MODEL, on_message=lambda message: None).path)
     staged = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        {"onnx": _onnx, "onnx-fused": _fused, "openvino": _openvino, "ctranslate2": _ctranslate2}[name](model, staged)
+        MAKERS[name](model, staged)
         with contextlib.suppress(FileExistsError):  # somebody else was quicker
             os.rename(staged, folder)
     finally:
@@ -97,6 +98,12 @@ def _onnx(model: str, folder: Path) -> None:
         )
 
 
+def _int8(model: str, folder: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(find("onnx"), folder / "model_int8.onnx", weight_type=QuantType.QInt8)
+
+
 def _fused(model: str, folder: Path) -> None:
     from onnxruntime.transformers.optimizer import optimize_model
 
@@ -121,6 +128,16 @@ def _ctranslate2(model: str, folder: Path) -> None:
     TransformersConverter(model).convert(str(folder), quantization="float32", force=True)
 
 
+MAKERS = {
+    "onnx": _onnx,
+    "onnx-int8": _int8,
+    "onnx-fused": _fused,
+    "openvino": _openvino,
+    "ctranslate2": _ctranslate2,
+}
+
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        make(argument)
+        if not _place(argument).exists():
+            make(argument)
+        print(_place(argument))

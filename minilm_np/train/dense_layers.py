@@ -52,7 +52,7 @@ def products(config: ModelConfig, weights: Mapping[str, Array]) -> list[dict[str
 
 
 class Gradients:
-    """Zeros for the gradient of every parameter but the word embeddings, products as `Product` has them, in one piece."""
+    """Zeros for the gradient of every parameter but the word embeddings; those of a `Product` in one piece."""
 
     def __init__(self, config: ModelConfig) -> None:
         shapes = parameter_shapes(config)

@@ -2,12 +2,12 @@
 
 Twin: `backward.ReferenceTrainingEngine` and what it calls, in the same order. A batch is ragged, as everywhere: nothing
 is padded. It is cut into chunks of whole texts with a bounded number of tokens. A batch of one chunk keeps its
-activations from the forward to the backward pass; of more chunks each is run forward once more before it is run backward
-(gradient caching: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021), with the
-same dropout, so the gradient is the same.
+activations from the forward to the backward pass; of more chunks each is run forward once more before it is run
+backward (gradient caching: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021),
+with the same dropout, so the gradient is the same.
 
-Threads share every step by ranges of rows, outputs or heads. No sum depends on the ranges, so the gradients' bits do not
-depend on the number of threads.
+Threads share every step by ranges of rows, outputs or heads. No sum depends on the ranges, so the gradients' bits do
+not depend on the number of threads.
 """
 
 import functools
@@ -194,7 +194,7 @@ class TrainingEngine:
             self._buffers[name, number] = memory
         return memory[: N * width].reshape(N, width)
 
-    # ---- steps: each is a line of `reference.py` or `backward.py`, shared by the threads ------------------------------
+    # ---- steps: each is a line of `reference.py` or `backward.py`, shared by the threads -----------------------------
 
     def _dense(self, x: Array, product: Product, out: Array) -> None:
         """`linear`."""

@@ -1,6 +1,6 @@
 """A ragged batch in chunks of whole texts, and the pooling of its tokens in both directions.
 
-Twins: `reference.pooling`, `backward.pooling_backward`. These few sums are NumPy's own, each along one text, in one order.
+Twins: `reference.pooling`, `backward.pooling_backward`. These few sums are NumPy's own, each along one text.
 """
 
 from collections.abc import Iterator, Sequence
