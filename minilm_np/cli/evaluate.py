@@ -6,8 +6,7 @@ import sys
 from typing import Any
 
 from minilm_np import evaluation
-from minilm_np.cli.encode import LONG_WORK
-from minilm_np.cli.options import add_command, add_model_options, positive
+from minilm_np.cli.options import LONG_WORK, add_command, add_model_options, positive
 from minilm_np.sentence_encoder import SentenceEncoder
 
 # Each makes the file that it reads.
