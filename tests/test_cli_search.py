@@ -1,0 +1,242 @@
+"""similarity, search and cluster: what they print, their examples as printed, and how they fail."""
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minilm_np import SentenceEncoder, cli
+from minilm_np.cli import search
+
+WEATHER = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
+LINES = [
+    "Where is my parcel?", "", "How do I reset my password?", "  ", "I forgot my password.", "My parcel has not come.",
+    "The cat sleeps.", "Can I change my password?",
+]  # fmt: skip
+NUMPY = ("--backend", "numpy")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Any:
+    """The command in this process: its exit code, and what it printed."""
+    monkeypatch.setattr(cli, "COMMANDS", (search,))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = cli.main(arguments)
+        except SystemExit as stopped:  # argparse
+            code = int(stopped.code or 0)
+        out, err = capsysbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(LINES), encoding="utf-8")
+    return str(path)
+
+
+# ---- similarity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_similarity_is_a_table(run: Any, model_folder: Path) -> None:
+    code, out, err = run("similarity", *NUMPY, "--model", str(model_folder), *WEATHER)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "        1       2       3",
+        "1  1.0000  0.6660  0.1046  The weather is lovely today.",
+        "2  0.6660  1.0000  0.1411  It's so sunny outside!",
+        "3  0.1046  0.1411  1.0000  He drove to the stadium.",
+    ]
+
+
+@pytest.mark.weights
+def test_similarity_as_json(run: Any, model_folder: Path, published: SentenceEncoder) -> None:
+    code, out, err = run("similarity", *NUMPY, "--model", str(model_folder), "--format", "json", *WEATHER[:2], "日本")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert list(found) == ["texts", "similarity"]
+    assert found["texts"] == [*WEATHER[:2], "日本"]
+    vectors = published.encode(found["texts"])
+    np.testing.assert_allclose(found["similarity"], vectors @ vectors.T, atol=1e-6)
+
+
+@pytest.mark.weights
+def test_a_text_in_a_table_is_one_short_line(run: Any, model_folder: Path) -> None:
+    _, out, _ = run("similarity", *NUMPY, "--model", str(model_folder), "a\x1b[31m\nred", " " + "long " * 40)
+    first, second = out.splitlines()[1:]
+    assert first.endswith("  a [31m red")
+    assert second.endswith("long long lo...")
+    assert len(second) == len("2  0.0000  0.0000  ") + 80
+
+
+# ---- search ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_search_prints_scores_line_numbers_and_lines(run: Any, model_folder: Path, corpus: str) -> None:
+    arguments = (
+        "search",
+        *NUMPY,
+        "--model",
+        str(model_folder),
+        "change a password",
+        "--corpus",
+        corpus,
+        "--top-k",
+        "3",
+    )
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    rows = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert [(int(number), text) for _, number, text in rows] == [
+        (8, "Can I change my password?"),
+        (3, "How do I reset my password?"),
+        (5, "I forgot my password."),
+    ]
+    found = json.loads(run(*arguments, "--format", "json")[1])
+    assert [list(hit) for hit in found] == [["line", "score", "text"]] * 3
+    assert [(hit["line"], hit["text"]) for hit in found] == [(int(number), text) for _, number, text in rows]
+    assert [f"{hit['score']:.4f}" for hit in found] == [score for score, _, _ in rows]
+
+
+@pytest.mark.weights
+def test_search_reads_standard_input_and_prints_no_more_than_there_is(
+    run: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch, published: SentenceEncoder
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(LINES).encode())))
+    code, out, _ = run("search", *NUMPY, "--model", str(model_folder), "cat", "--corpus", "-", "--format", "json")
+    assert code == 0
+    found = json.loads(out)
+    assert len(found) == 5
+    query, *vectors = published.encode(["cat", *(hit["text"] for hit in found)])
+    np.testing.assert_allclose([hit["score"] for hit in found], [vector @ query for vector in vectors], atol=1e-6)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\nb\n")))
+    code, out, _ = run("search", *NUMPY, "--model", str(model_folder), "b", "--corpus", "-", "--top-k", "99")
+    assert [line.split()[1:] for line in out.splitlines()] == [["3", "b"], ["1", "a"]]
+
+
+# ---- cluster ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+def test_cluster_prints_groups_of_lines(run: Any, model_folder: Path, corpus: str) -> None:
+    arguments = ("cluster", *NUMPY, "--model", str(model_folder), "--input", corpus, "--threshold", "0.6")
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "minilm-np: groups: 2; lines in none of them: 1 of 6\n")
+    groups = [part.splitlines() for part in out.split("group ")[1:]]
+    assert [group[0] for group in groups] == ["1: 3 lines", "2: 2 lines"]
+    assert [sorted(int(line.split()[1]) for line in group[1:]) for group in groups] == [[3, 5, 8], [1, 6]]
+    assert all(group[1].startswith(" 1.0000  ") for group in groups)
+    found = json.loads(run(*arguments, "--format", "json")[1])
+    assert [[hit["line"] for hit in group] for group in found] == [
+        [int(line.split()[1]) for line in group[1:]] for group in groups
+    ]
+    assert all(hit["text"] == LINES[hit["line"] - 1] and hit["score"] >= 0.6 for group in found for hit in group)
+    assert len(json.loads(run(*arguments, "--min-size", "3", "--format", "json")[1])) == 1
+
+
+@pytest.mark.weights
+def test_no_groups_is_a_result(run: Any, model_folder: Path, corpus: str) -> None:
+    arguments = ("cluster", *NUMPY, "--model", str(model_folder), "--input", corpus, "--threshold", "0.99")
+    assert run(*arguments) == (0, "", "minilm-np: groups: 0; lines in none of them: 6 of 6\n")
+    assert run(*arguments, "--format", "json") == (0, "[]\n", "")
+
+
+# ---- the examples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `minilm-np` on the PATH that runs this checkout."""
+    program = "import sys; from minilm_np import cli; from minilm_np.cli import search; cli.COMMANDS = (search,)"
+    command = tmp_path / "minilm-np"
+    command.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c '{program}; sys.exit(cli.main())' \"$@\"\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+@pytest.mark.weights
+@pytest.mark.usefixtures("on_path", "model_folder")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("similarity", "1  1.0000  0.5242  0.0920  It is sunny."),
+        ("search", " 0.3023  1  The cat sleeps."),
+        ("cluster", " 0.8161  3  I forgot my password"),
+    ],
+)
+def test_the_example_of_each_help_works_as_printed(run: Any, name: str, expected: str) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    _, _, example = out.partition("\nexample: ")
+    assert "minilm-np" in example
+    found = subprocess.run(["sh", "-c", example], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert expected in found.stdout.splitlines()
+
+
+# ---- what fails ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["similarity", "alone"], "expected two texts or more"),
+        (["similarity"], "the following arguments are required: TEXT"),
+        (["search", "query"], "the following arguments are required: --corpus"),
+        (["search", "--corpus", "-"], "the following arguments are required: QUERY"),
+        (["search", "q", "--corpus", "-", "--top-k", "0"], "--top-k: expected a whole number of at least 1, found '0'"),
+        (["cluster"], "the following arguments are required: --input"),
+        (["cluster", "--input", "-", "--min-size", "x"], "--min-size: expected a whole number of at least 1"),
+        (["cluster", "--input", "-", "--threshold", "2"], "--threshold: expected a number from -1 to 1, found '2'"),
+        (["cluster", "--input", "-", "--threshold", "nan"], "--threshold: expected a number from -1 to 1, found 'nan'"),
+        (["cluster", "--input", "-", "--threshold", "x"], "--threshold: expected a number from -1 to 1, found 'x'"),
+        (["similarity", "a", "b", "--format", "npy"], "invalid choice: 'npy'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_has_exit_code_2(run: Any, arguments: list[str], message: str) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "command", [["search", "query", "--corpus"], ["cluster", "--input"]], ids=["search", "cluster"]
+)
+def test_a_file_without_texts_is_one_line(run: Any, tmp_path: Path, command: list[str]) -> None:
+    blank, latin = tmp_path / "blank", tmp_path / "latin"
+    blank.write_bytes(b" \n\t\n\r\n")
+    latin.write_bytes(b"caf\xe9\n")
+    for path, message in (
+        (tmp_path / "missing", "No such file or directory"),
+        (Path("/dev/null"), "there is no text in it: expected a text a line"),
+        (blank, "there is no text in it: expected a text a line"),
+    ):
+        assert run(*command, str(path)) == (1, "", f"minilm-np: error: {path}: {message}\n")
+    code, out, err = run(*command, str(latin))
+    assert (code, out) == (1, "")
+    assert f"{latin}, line 1: not UTF-8" in err
+
+
+def test_empty_standard_input_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "standard input: there is no text in it" in run("cluster", "--input", "-")[2]
+
+
+def test_an_argument_that_is_not_utf_8_is_refused(run: Any) -> None:
+    for arguments in (("similarity", "a", "caf\udce9"), ("search", "caf\udce9", "--corpus", "-")):
+        code, _, err = run(*arguments)
+        assert code == 1
+        assert "of the command line is not UTF-8: b'caf\\xe9'" in err
