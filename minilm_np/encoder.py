@@ -100,6 +100,18 @@ class Encoder:
             self._encode_apart(texts, normalize, vectors, report)
         return vectors
 
+    def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
+        """What the engine computes of one text and does not fuse, by the names of `reference.py`, in its order.
+
+        They are (T, D), (T, F) and, last, (D,). The last array is the vector of `encode`, bit for bit.
+        Raises InputValueError as `encode`.
+        """
+        self._check([text])
+        alone = _RaggedPass(self, [text], False, 1)
+        kept = {name: array.copy() for name, array in alone.run_and_show()}
+        alone.finish()
+        return {name: array[0] if name in ("pooling", "normalize") else array for name, array in kept.items()}
+
     def _encode_together(self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors) -> None:
         """One pass, shared by all threads."""
         shared = _RaggedPass(self, texts, normalize, self.threads)
@@ -186,17 +198,51 @@ class _RaggedPass:
         self._pass.out = self._out.ctypes.data
 
     def run(self, member: int) -> None:
-        """Take part, in calls of a few layers each; the float mode is the contract's meanwhile."""
-        kernels, described = self._encoder.kernels, self._pass.copy()
-        described.member = member
+        """Take part, in calls of a few layers each."""
         step = self._encoder.call_layers * LAYER_STAGES + 1
+        for start in range(0, self._stages, step):
+            self._run_stages(member, start, min(self._stages, start + step))
+
+    def _run_stages(self, member: int, start: int, stop: int) -> None:
+        """One call into compiled code; the float mode is the contract's meanwhile."""
+        kernels, described = self._encoder.kernels, self._pass.copy()
+        described.member, described.stage_start, described.stage_stop = member, start, stop
         mode = kernels.exchange_float_mode(compiled.STANDARD_FLOAT_MODE)
         try:
-            for start in range(0, self._stages, step):
-                described.stage_start, described.stage_stop = start, min(self._stages, start + step)
-                kernels.run_pass(ctypes.addressof(described))
+            kernels.run_pass(ctypes.addressof(described))
         finally:
             kernels.exchange_float_mode(mode)
+
+    def run_and_show(self) -> Iterator[tuple[str, Vectors]]:
+        """`run` alone, stage by stage: yields the (name, array) that each leaves, which the next ones overwrite."""
+        arrays = {field: array[: self._pass.n_tokens] for field, array in self._workspace.arrays.items()}
+        query, key, value = np.split(arrays["query_key_value"], 3, axis=1)
+        # by stage of a layer; the third and the sixth leave a product with the residual in it, which has no name
+        named: tuple[dict[str, Vectors], ...] = (
+            {"attention.self.query": query, "attention.self.key": key, "attention.self.value": value},
+            {"attention.self.context": arrays["context"]},
+            {},
+            {"attention.output.LayerNorm": arrays["attended"]},
+            {"intermediate.intermediate_act_fn": arrays["intermediate"]},
+            {},
+            {"output.LayerNorm": arrays["x"]},
+        )
+        self._run_stages(0, 0, 1)
+        yield "embeddings.LayerNorm", arrays["x"]
+        last = self._stages - 1
+        for stage in range(1, last):
+            self._run_stages(0, stage, stage + 1)
+            layer, step = divmod(stage - 1, LAYER_STAGES)
+            for name, array in named[step].items():
+                yield f"encoder.layer.{layer}.{name}", array
+        normalizes, self._pass.normalizes = self._pass.normalizes, 0
+        self._run_stages(0, last, last + 1)
+        yield "pooling", self._out
+        if normalizes:  # the last stage once more: it only reads x
+            self._pass.normalizes = normalizes
+            self._integers[-COUNTER:] = 0
+            self._run_stages(0, last, last + 1)
+            yield "normalize", self._out
 
     def finish(self) -> Vectors:
         """The vectors; the workspace is free again."""
@@ -218,10 +264,10 @@ class _Workspace:
             "intermediate": (n_tokens, F),
             "scratch": (members, scratch_size(longest, config.head_size)),
         }
-        self._arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
+        self.arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
         self.described = model.copy()
         self.described.scratch_size = shapes["scratch"][1]
-        for field, array in self._arrays.items():
+        for field, array in self.arrays.items():
             setattr(self.described, field, array.ctypes.data)
 
     def holds(self, n_tokens: int, longest: int, members: int) -> bool:

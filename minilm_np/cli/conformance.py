@@ -5,12 +5,14 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, read_lines
 from minilm_np.cli.options import add_command, add_model_options
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.conformance import FULL_TEXTS, Conformance, Row, check, read, write
+
+if TYPE_CHECKING:
+    from minilm_np.verify.conformance import Conformance, Row  # imported where they are used: the start is kept short
 
 
 def add(commands: Any) -> None:
@@ -38,7 +40,7 @@ def add(commands: Any) -> None:
         "--full",
         type=_count,
         metavar="N",
-        help=f"the first N texts get all their intermediates, some 0.5 MB a token (default: {len(FULL_TEXTS)})",
+        help="the first N texts get all their intermediates, some 0.5 MB a token (default: 3)",
     )
     add_model_options(writing)
 
@@ -61,31 +63,33 @@ def _count(value: str) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
+    from minilm_np.verify.conformance import read, write
+
     path = Path(options.file)
-    check_output(path)
+    check_output(path, "FILE")
     texts = None if options.input is None else read_lines(options.input)
-    full = options.full
-    if full is None:
-        full = len(FULL_TEXTS) if texts is None else min(len(FULL_TEXTS), len(texts))
     encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
-    write(encoder, path, texts, full=full)
+    write(encoder, path, texts, full=options.full)
     _, manifest = read(path)
+    n_full = sum(text["intermediates"] for text in manifest["texts"])
     print(
-        f"{path}: {len(manifest['texts'])} texts, {full} of them with {len(manifest['intermediates'])} intermediates, "
-        f"{os.path.getsize(path) / 1e6:.1f} MB, of {manifest['model']['name']}"
+        f"{path}: {len(manifest['texts'])} texts, {n_full} of them with {len(manifest['intermediates'])} intermediates,"
+        f" {os.path.getsize(path) / 1e6:.1f} MB, of {manifest['model']['name']}"
     )
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
+    from minilm_np.verify.conformance import check
+
     encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
     result = check(encoder, options.file)
     print(_as_json(result) if options.format == "json" else _as_text(result))
     return 0 if result.conforms else 1
 
 
-def _as_json(result: Conformance) -> str:
-    def shown(row: Row) -> dict[str, Any]:
+def _as_json(result: "Conformance") -> str:
+    def shown(row: "Row") -> dict[str, Any]:
         values = {"text": row.text, "implementation": row.implementation, "name": row.name, "tolerance": row.tolerance}
         errors = {"max_abs": row.max_abs, "max_rel": row.max_rel}  # JSON has no NaN and no infinity
         finite = {key: value if math.isfinite(value) else None for key, value in errors.items()}
@@ -103,7 +107,7 @@ def _as_json(result: Conformance) -> str:
     return json.dumps(facts, indent=2, ensure_ascii=False)
 
 
-def _as_text(result: Conformance) -> str:
+def _as_text(result: "Conformance") -> str:
     """A line a name with the largest relative error over all texts, a column an implementation; then the verdict."""
     worst: dict[str, dict[str, Row]] = {}
     for row in result.rows:
@@ -121,8 +125,8 @@ def _as_text(result: Conformance) -> str:
         f"model  {result.manifest['model']['name']}, the weights of the file",
         f"texts  {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
         "",
-        "largest |difference| / largest |float64 of the file|, the worst of all texts; of ids and bits, the part that differs",
-        f"out of tolerance is marked *: {', '.join(f'{key} {value:.1e}' for key, value in tolerance.items())}",
+        "largest |difference| / largest |float64 of the file|, of the worst text; ids and bits: the part that differs",
+        f"out of tolerance, marked *: {', '.join(f'{key} {value:.1e}' for key, value in tolerance.items())}",
         "",
         f"{'':{width}}" + "".join(f"{column:>20}" for column in columns),
     ]
@@ -142,9 +146,9 @@ def _as_text(result: Conformance) -> str:
     return "\n".join(line.rstrip() for line in [*lines, "", verdict])
 
 
-def _badness(row: Row) -> float:
+def _badness(row: "Row") -> float:
     return math.inf if math.isnan(row.max_rel) else row.max_rel
 
 
-def _cell(row: Row) -> str:
+def _cell(row: "Row") -> str:
     return f"{row.max_rel:.1e}{' ' if row.conforms else '*'}"

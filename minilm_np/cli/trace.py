@@ -46,7 +46,7 @@ def _trace(options: argparse.Namespace) -> int:
     if options.backend == "numba" and options.dtype != "float32":
         options.parser.error("--dtype float64 needs --backend numpy: the engine computes in float32")
     if options.save is not None:
-        check_output(Path(options.save))
+        check_output(Path(options.save), "--save")
     [text] = decoded([options.text])
     encoder = SentenceEncoder(options.model, backend=options.backend)
     found = trace(encoder, text, dtype=options.dtype, backend=options.backend)

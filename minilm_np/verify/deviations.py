@@ -1,0 +1,472 @@
+"""Known ways in which another implementation differs from the model: each a small named variation of `reference.py`.
+
+None is a copy of the reference. A variation changes what goes into it (the token ids, the padding, the masks, the
+weights, the config), or replaces one of its functions in a private second instance of the module; the module that
+everybody imports is never touched, so variations may run in many threads.
+"""
+
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from minilm_np import reference
+from minilm_np.config import ModelConfig
+from minilm_np.reference import Array, Nested, nest
+from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.tokenizer import TextTokenizer
+
+LONGEST = -1  # as `pad_to`: to the longest of the texts, all of which are taken for one batch
+
+
+@dataclass(frozen=True)
+class Variation:
+    """The model with its deviations. What is not named here is as in the reference."""
+
+    config: ModelConfig
+    functions: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # a name in reference.py -> its maker
+    weights: tuple[Callable[[str, Array], Array], ...] = ()  # each makes a float32 parameter of (name, parameter)
+    normalizer: tuple[tuple[str, bool], ...] = ()  # options of BERT's text normalizer
+    special_tokens: bool = True  # [CLS] and [SEP] are put around a text
+    pad_to: int = 0
+    attends_to_padding: bool = False
+    pools_padding: bool = False
+    pools_special_tokens: bool = True
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One way to differ: of two of one kind no pair is made."""
+
+    name: str
+    kind: str
+    what: str  # one sentence: what is done, and who is known to do it
+    remedy: str
+    vary: Callable[[Variation], Variation]
+
+
+def deviations(config: ModelConfig) -> list[Deviation]:
+    """All that are known of a model with this config; what the model itself does is none."""
+    return [
+        *_activations(),
+        *_truncations(config),
+        *_paddings(config),
+        *_poolings(config),
+        *_texts(),
+        *_encoders(config),
+        *_weights(),
+    ]
+
+
+# What the other side computes in place of the error function
+
+
+def gelu_tanh(x: Array) -> Array:  # (...) -> (...)
+    """GELU's approximation by tanh, with the constants of Hendrycks and Gimpel (2016), section 2."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def gelu_tanh_table(x: Array) -> Array:  # (...) -> (...)
+    """`gelu_tanh` of x rounded to float16, rounded to float16; from -10 and 10 on 0 and x."""
+    half = np.clip(x, -10.0, 10.0).astype(np.float16).astype(np.float32)
+    rounded = gelu_tanh(half).astype(np.float16).astype(x.dtype)
+    return np.where(x <= -10.0, 0.0, np.where(x >= 10.0, x, rounded)).astype(x.dtype)
+
+
+def _activations() -> list[Deviation]:
+    remedy = "Set the activation to the exact GELU with erf ('gelu' in config.json, not 'gelu_new' or 'gelu_tanh')."
+
+    def with_gelu(gelu: Callable[[Array], Array]) -> Callable[[Variation], Variation]:
+        return lambda v: replace(v, functions={**v.functions, "gelu": lambda model: gelu})
+
+    return [
+        Deviation(
+            "tanh GELU", "activation",
+            "GELU is approximated by tanh, as llama.cpp and one backend of text-embeddings-inference do.",
+            remedy, with_gelu(gelu_tanh),
+        ),
+        Deviation(
+            "tanh GELU from a float16 table", "activation",
+            "GELU is approximated by tanh and looked up in a table of float16 numbers, as llama.cpp does on a CPU.",
+            remedy, with_gelu(gelu_tanh_table),
+        ),
+    ]  # fmt: skip
+
+
+# Where texts are cut, and what shorter ones are filled up with
+
+
+def _truncations(config: ModelConfig) -> list[Deviation]:
+    own, P = config.max_seq_length, config.max_position_embeddings
+    limits = {min(limit, P) for limit in (32, 64, 128, 256, 384, 510, 512, own - 2, own + 2) if limit > 2} - {own}
+    return [
+        Deviation(
+            f"truncation at {limit}", "truncation",
+            f"Texts are cut at {limit} tokens and not at {own}; {_WHOSE_LIMIT.get(limit, 'a limit of its own')}.",
+            f"Set the maximal length to {own} tokens, [CLS] and [SEP] included.",
+            lambda v, limit=limit: replace(v, config=replace(v.config, max_seq_length=limit)),  # type: ignore[misc]
+        )
+        for limit in sorted(limits)
+    ]  # fmt: skip
+
+
+_WHOSE_LIMIT = {
+    128: "the tokenizer.json of all-MiniLM-L6-v2 says so to those who load it by itself",
+    512: "all positions that BERT has are used, as transformers and many servers do by default",
+    510: "all positions that BERT has less two for [CLS] and [SEP]",
+}
+
+
+def _paddings(config: ModelConfig) -> list[Deviation]:
+    found = []
+    lengths = {min(length, config.max_position_embeddings) for length in (128, 256)}
+    for pad_to in (*sorted(lengths), LONGEST):
+        length = "the longest text" if pad_to == LONGEST else str(pad_to)
+        for words, done, remedy, attends, pools in (
+            ("counted in the mean", "is counted in pooling", "Give the attention mask to the pooling.", False, True),
+            ("attended to", "is attended to", "Give the attention mask to the encoder.", True, False),
+            ("attended to and counted", "is attended to and counted in pooling", "Give the attention mask to the "
+             "encoder and to the pooling.", True, True),
+        ):  # fmt: skip
+            found.append(
+                Deviation(
+                    f"padding to {length} {words}", "padding",
+                    f"Texts are padded to {length}, and the padding {done}: an attention mask is ignored, as "
+                    "hand-written pooling and exported graphs without that input do.",
+                    remedy,
+                    lambda v, pad_to=pad_to, attends=attends, pools=pools: replace(  # type: ignore[misc]
+                        v, pad_to=pad_to, attends_to_padding=attends, pools_padding=pools
+                    ),
+                )
+            )  # fmt: skip
+    return found
+
+
+# From token vectors to one vector
+
+
+def _poolings(config: ModelConfig) -> list[Deviation]:
+    whose = {
+        "mean": "the mean of all tokens, which most models want, is taken",
+        "cls": "the vector of [CLS] is taken, as servers do that know no pooling config",
+        "max": "the maximum of all tokens is taken",
+    }
+    names = {"mean": "mean pooling", "cls": "CLS pooling", "max": "max pooling"}
+    found = [
+        Deviation(
+            names[mode], "pooling", f"Of the token vectors {whose[mode]}.",
+            f"Set the pooling to {config.pooling_mode!r}, as 1_Pooling/config.json says.",
+            lambda v, mode=mode: replace(v, config=replace(v.config, pooling_mode=mode)),  # type: ignore[misc]
+        )
+        for mode in names
+        if mode != config.pooling_mode
+    ]  # fmt: skip
+    normalize = not config.normalize
+    found.append(
+        Deviation(
+            "normalisation" if normalize else "no normalisation", "normalisation",
+            "Vectors are scaled to unit length, which the model does not do." if normalize else
+            "Vectors are not scaled to unit length, as transformers' BertModel and pooling alone give them.",
+            "Leave the normalisation out." if normalize else "Divide each vector by its length.",
+            lambda v: replace(v, config=replace(v.config, normalize=normalize)),
+        )
+    )  # fmt: skip
+    found.append(
+        Deviation(
+            "special tokens left out of the mean", "special tokens",
+            "The vectors of [CLS] and [SEP] do not count in pooling, as where a mask of special tokens is used.",
+            "Pool over every token that the attention mask has, [CLS] and [SEP] too.",
+            lambda v: replace(v, pools_special_tokens=False),
+        )
+    )  # fmt: skip
+    return found
+
+
+# From text to token ids
+
+
+def _texts() -> list[Deviation]:
+    def normalizing(**options: bool) -> Callable[[Variation], Variation]:
+        return lambda v: replace(v, normalizer=tuple(options.items()))
+
+    remedy = "Take the tokenizer.json of the model, or BERT's WordPiece with do_lower_case=True."
+    return [
+        Deviation(
+            "special tokens left out of the input", "special tokens",
+            "Texts go in without [CLS] and [SEP], as with add_special_tokens=False.",
+            "Put [CLS] before and [SEP] after each text.",
+            lambda v: replace(v, special_tokens=False),
+        ),
+        Deviation(
+            "no lower-casing", "text",
+            "Capitals stay, and accents with them, as with do_lower_case=False.", remedy, normalizing(lowercase=False),
+        ),
+        Deviation(
+            "no lower-casing, accents stripped", "text",
+            "Capitals stay, accents do not.", remedy, normalizing(lowercase=False, strip_accents=True),
+        ),
+        Deviation(
+            "accents not stripped", "text",
+            "Accents stay, as in hand-written tokenizers that only lower-case.",
+            "Strip accents after lower-casing: Unicode's NFD form without its combining marks.",
+            normalizing(strip_accents=False),
+        ),
+    ]  # fmt: skip
+
+
+# In the encoder
+
+
+def pre_norm(model: Any) -> Callable[..., Array]:
+    """`layer` of this instance of the reference with each LayerNorm before its block, and not after the sum."""
+
+    def layer(x: Array, mask: Array | None, weights: Any, H: int, eps: float, record: Any = None) -> Array:
+        attention, intermediate, output = weights["attention"], weights["intermediate"], weights["output"]
+        norm = model.layer_norm(x, **attention["output"]["LayerNorm"], eps=eps)
+        context = model.self_attention(norm, mask, attention["self"], H)
+        x = x + model.linear(context, **attention["output"]["dense"])
+        norm = model.layer_norm(x, **output["LayerNorm"], eps=eps)
+        return x + model.linear(model.gelu(model.linear(norm, **intermediate["dense"])), **output["dense"])
+
+    return layer
+
+
+def _encoders(config: ModelConfig) -> list[Deviation]:
+    whose = {1e-12: "BERT's own", 1e-6: "Flax's default", 1e-5: "PyTorch's default", 1e-3: "Keras's default"}
+    found = [
+        Deviation(
+            f"LayerNorm eps {eps:.0e}".replace("e-0", "e-"), "eps",
+            f"LayerNorm adds {eps:g} to the variance and not {config.layer_norm_eps:g}: that is {whose[eps]}.",
+            f"Set LayerNorm's eps to {config.layer_norm_eps:g}.",
+            lambda v, eps=eps: replace(v, config=replace(v.config, layer_norm_eps=eps)),  # type: ignore[misc]
+        )
+        for eps in whose
+        if eps != config.layer_norm_eps
+    ]  # fmt: skip
+
+    def changing(part: str, change: Callable[[Array], Array]) -> Callable[[Variation], Variation]:
+        def weights(name: str, array: Array) -> Array:
+            return change(array) if name == f"embeddings.{part}.weight" else array
+
+        return lambda v: replace(v, weights=(*v.weights, weights))
+
+    def two_later(table: Array) -> Array:
+        return table[np.minimum(np.arange(len(table)) + 2, len(table) - 1)]
+
+    return [
+        *found,
+        Deviation(
+            "no token-type embedding", "token types",
+            "The embedding of token type 0 is not added, as in ports that take it for optional.",
+            "Add the first row of token_type_embeddings to every token.",
+            changing("token_type_embeddings", np.zeros_like),
+        ),
+        Deviation(
+            "positions off by two", "positions",
+            "Positions count from 2 and not from 0, as RoBERTa's do; beyond the last one it stays the last one.",
+            "Count positions from 0.", changing("position_embeddings", two_later),
+        ),
+        Deviation(
+            "pre-norm", "order of LayerNorm",
+            "LayerNorm stands before attention and feed-forward, as in GPT-2, and not after each sum.",
+            "Normalise the sum of each block's input and output.",
+            lambda v: replace(v, functions={**v.functions, "layer": pre_norm}),
+        ),
+    ]  # fmt: skip
+
+
+# In the weights
+
+
+def rounded_to_bfloat16(array: Array) -> Array:
+    """Float32 numbers to the nearest that have 8 bits of mantissa, ties to even."""
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def rounded_to_int8(matrix: Array, axis: int | None) -> Array:  # (M, K) -> (M, K)
+    """Symmetric: round(w / scale) * scale, ties to even, with scale = max|w| / 127 of all or of each row."""
+    largest = np.abs(matrix).max(axis=axis, keepdims=True)
+    scale = np.maximum(largest, np.float32(1e-30)) / np.float32(127.0)
+    return np.rint(matrix / scale) * scale
+
+
+def _weights() -> list[Deviation]:
+    def rounding(change: Callable[[Array], Array], dense_only: bool = False) -> Callable[[Variation], Variation]:
+        def weights(name: str, array: Array) -> Array:
+            return change(array) if not dense_only or (name.startswith("encoder.") and array.ndim == 2) else array
+
+        return lambda v: replace(v, weights=(*v.weights, weights))
+
+    remedy = "Take the float32 weights; or keep these, if the error is small enough for what the vectors are for."
+    int8 = "The dense layers' weights are symmetric int8 with one scale for each "
+    return [
+        Deviation(
+            "weights rounded to float16", "weights",
+            "Weights are rounded to float16, as in F16 files (GGUF, ONNX, safetensors); sums stay float32.",
+            remedy, rounding(lambda array: array.astype(np.float16).astype(np.float32)),
+        ),
+        Deviation(
+            "weights rounded to bfloat16", "weights",
+            "Weights are rounded to bfloat16, as in BF16 files; sums stay float32.",
+            remedy, rounding(rounded_to_bfloat16),
+        ),
+        Deviation(
+            "int8 weights per tensor", "weights",
+            f"{int8}matrix, as quantised ONNX exports have them; activations stay float32.",
+            remedy, rounding(lambda array: rounded_to_int8(array, None), dense_only=True),
+        ),
+        Deviation(
+            "int8 weights per channel", "weights",
+            f"{int8}output channel, as torchao and per-channel ONNX exports have them; activations stay float32.",
+            remedy, rounding(lambda array: rounded_to_int8(array, 1), dense_only=True),
+        ),
+    ]  # fmt: skip
+
+
+# The model under its deviations, run
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of a text, those that the tokenizer puts around it apart."""
+
+    before: list[int]
+    content: list[int]
+    after: list[int]
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.before, *self.content, *self.after]
+
+    def cut(self, limit: int, special_tokens: bool) -> "Tokens":
+        if not special_tokens:
+            return Tokens([], self.content[:limit], [])
+        return Tokens(self.before, self.content[: limit - len(self.before) - len(self.after)], self.after)
+
+
+class VariedModel:
+    """An encoder's model over some texts, under any variation."""
+
+    BATCH_TOKENS = 4096
+
+    def __init__(self, encoder: SentenceEncoder, texts: Sequence[str]) -> None:
+        self.base = Variation(encoder.config)
+        self._texts = texts
+        self._tokenizer = encoder.tokenizer
+        self._parameters = encoder.weights
+        self._tokens: dict[Any, list[Tokens]] = {}
+        self._nested: dict[Any, Nested] = {}
+
+    def tokens(self, variation: Variation) -> list[Tokens]:
+        """The token ids of every text, cut where the variation cuts them."""
+        options = variation.normalizer
+        if options not in self._tokens:
+            self._tokens[options] = _uncut(self._tokenizer, self.base.config, options, self._texts)
+        limit = variation.config.max_seq_length
+        return [tokens.cut(limit, variation.special_tokens) for tokens in self._tokens[options]]
+
+    def lengths(self, variation: Variation) -> list[int]:
+        """The number of tokens of every text, padding included."""
+        lengths = [len(tokens.ids) for tokens in self.tokens(variation)]
+        pad_to = max(lengths, default=0) if variation.pad_to == LONGEST else variation.pad_to
+        return [max(length, pad_to) for length in lengths]
+
+    def acts_on(self, variation: Variation) -> Array:  # (n,) bool
+        """Which texts may get another vector than the model's; the others get the same, by construction."""
+        config = replace(variation.config, max_seq_length=self.base.config.max_seq_length)
+        if variation.functions or variation.weights or config != self.base.config or not variation.pools_special_tokens:
+            return np.ones(len(self._texts), bool)
+        own, tokens, lengths = self.tokens(self.base), self.tokens(variation), self.lengths(variation)
+        return np.array([a.ids != b.ids or len(b.ids) != T for a, b, T in zip(own, tokens, lengths, strict=True)], bool)
+
+    def vectors(self, variation: Variation, rows: Sequence[int], dtype: Any = np.float32) -> Array:
+        """The vectors of some of the texts, (B, D); NaN where a text has no token left to pool."""
+        model = _instance_of_reference(variation.functions)
+        config, weights = variation.config, self._weights(variation.weights, dtype)
+        tokens, lengths = self.tokens(variation), self.lengths(variation)
+        vectors = np.full((len(rows), config.hidden_size), np.nan, dtype)
+        places: dict[int, list[int]] = {}  # of the rows of one length
+        for place, row in enumerate(rows):
+            if tokens[row].content or (tokens[row].ids and variation.pools_special_tokens):
+                places.setdefault(lengths[row], []).append(place)
+        for T, same_length in places.items():
+            size = max(1, self.BATCH_TOKENS // T)
+            for batch in (same_length[start : start + size] for start in range(0, len(same_length), size)):
+                ids, real, pooled = self._batch([tokens[rows[place]] for place in batch], T, variation)
+                x = model.encoder(ids, None if variation.attends_to_padding else real, None, weights, config)
+                vector = model.pooling(x, pooled, config.pooling_mode)
+                vectors[batch] = model.normalize(vector) if config.normalize else vector
+        return vectors
+
+    def _batch(self, texts: list[Tokens], T: int, variation: Variation) -> tuple[Array, Array, Array]:
+        """Padded ids, where they are tokens, and what is pooled, each (B, T)."""
+        ids = np.full((len(texts), T), self._tokenizer.pad_id, np.int64)
+        real = np.zeros(ids.shape, bool)
+        special = np.zeros(ids.shape, bool)
+        for row, text in enumerate(texts):
+            n = len(text.ids)
+            ids[row, :n], real[row, :n] = text.ids, True
+            special[row, : len(text.before)] = special[row, n - len(text.after) : n] = True
+        pooled = real | variation.pools_padding
+        return ids, real, pooled if variation.pools_special_tokens else pooled & ~special
+
+    def _weights(self, changes: tuple[Callable[[str, Array], Array], ...], dtype: Any) -> Nested:
+        """The nested weights with these changes; float32 ones are kept for the next time."""
+        key = (changes, dtype)
+        if key in self._nested:
+            return self._nested[key]
+        parameters = dict(self._parameters)
+        for change in changes:
+            parameters = {name: change(name, array) for name, array in parameters.items()}
+        nested = nest(parameters, dtype)
+        if not changes or (len(changes) == 1 and dtype == np.float32):
+            self._nested[key] = nested
+        return nested
+
+
+def _uncut(
+    tokenizer: TextTokenizer, config: ModelConfig, options: tuple[tuple[str, bool], ...], texts: Sequence[str]
+) -> list[Tokens]:
+    """The texts' tokens up to the model's positions and no less, with these options of the normalizer."""
+    described = json.loads(tokenizer.to_json())
+    described["normalizer"] = _with_options(described["normalizer"], dict(options))
+    around = len(tokenizer([""]).ids[0])
+    limit = config.max_position_embeddings + around
+    widened = replace(config, max_position_embeddings=limit, max_seq_length=limit, do_lower_case=False)
+    varied = TextTokenizer(Tokenizer.from_str(json.dumps(described)), widened)
+    empty, probe = varied(["", "a"]).ids
+    before = next((n for n, pair in enumerate(zip(empty, probe, strict=False)) if pair[0] != pair[1]), len(empty))
+    after = around - before
+    return [Tokens(ids[:before], ids[before : len(ids) - after], ids[len(ids) - after :]) for ids in varied(texts).ids]
+
+
+def _with_options(normalizer: Any, options: dict[str, bool]) -> Any:
+    """A description of a normalizer, changed; a part of a sequence that is not wanted is left out."""
+    if normalizer is None:
+        return None
+    if normalizer["type"] == "BertNormalizer":
+        return normalizer | options
+    if normalizer["type"] == "Sequence":
+        unwanted = {"Lowercase": "lowercase", "StripAccents": "strip_accents"}
+        kept = [part for part in normalizer["normalizers"] if options.get(unwanted.get(part["type"], ""), True)]
+        return normalizer | {"normalizers": [_with_options(part, options) for part in kept]}
+    return normalizer
+
+
+def _instance_of_reference(functions: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """A second instance of `reference.py`, known to nobody else, with some functions replaced."""
+    if not functions:
+        return reference
+    spec = importlib.util.find_spec(reference.__name__)
+    assert spec is not None and spec.loader is not None  # it has been imported
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, make in functions.items():
+        setattr(module, name, make(module))
+    return module

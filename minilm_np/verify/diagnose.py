@@ -1,0 +1,457 @@
+"""Why another implementation's vectors differ: which known deviation, or which pair, explains them.
+
+The search runs the reference in float32 on a few texts on which each deviation can show, and leaves out what cannot be:
+every deviation alone first, then the pairs. What is reported is measured in float64 afterwards, on more texts. A
+deviation explains the vectors when what is left is no more than float32 rounding makes of that variation.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from minilm_np.errors import InputValueError
+from minilm_np.reference import Array
+from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.tokenizer import check_texts
+from minilm_np.verify.deviations import Deviation, Variation, VariedModel, deviations, rounded_to_bfloat16
+
+Verdict = Literal["same bits", "match", "explained", "scaled", "reordered", "unexplained", "unrelated"]
+
+ROUNDING = 8.0  # times the error of our own float32 is still rounding: another order of the sums may be worse than ours
+LEAST_ROUNDING = 4e-6  # of a vector's largest number
+STUDIED = 1000  # texts that the search may choose from; all are compared with the model as it is
+# how many tokens, padding included, a step of the work may look at
+SEARCH_TOKENS = 1500  # all of the search
+SCREEN_TOKENS = 600  # one deviation that acts on every text
+CHECK_TOKENS = 8000  # what explains the searched texts, on the others
+SHOWN, MEASURED = 4, 12  # findings of a diagnosis, and how many of those that explain are measured
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is left of the error when the reference deviates so."""
+
+    deviations: tuple[str, ...]  # none, one or two
+    max_abs_error: float  # of any number of a vector
+    relative_error: float  # to the largest number of that vector, the largest of all texts
+    rounding: float  # how much of `relative_error` rounding may be: of float32, and of how the vectors were stored
+    min_cosine: float
+    explains: bool
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is the matter with some vectors."""
+
+    verdict: Verdict
+    sentence: str
+    before: Finding | None  # the model as it is; None where the vectors cannot be compared with it
+    findings: tuple[Finding, ...]  # the best few, those that explain first
+    indistinguishable: tuple[tuple[str, ...], ...]  # deviations that have the same effect on these texts
+    no_effect: tuple[str, ...]  # deviations that would not be seen on these texts
+    remedies: tuple[str, ...]
+    n_texts: int
+    n_measured: int  # texts that the findings were measured on
+
+    @property
+    def matches(self) -> bool:
+        return self.verdict in ("same bits", "match")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def diagnose(
+    encoder: SentenceEncoder, vectors: str | Array, texts: Sequence[str] | None = None, *, progress: bool = False
+) -> Diagnosis:
+    """Say whether vectors are those of the encoder's model, and if not, what was done differently.
+
+    vectors: an (n, D) array of floats, or a source as `open_implementation` takes it.
+    texts: what the vectors are of; None for the texts that the source has, else for the built-in ones.
+    progress: draw a bar on stderr where it takes more than some seconds.
+
+    Raises InputTypeError, InputValueError (no vectors, not as many as texts, a vector that is not finite), and what
+    `open_implementation` raises.
+    """
+    given, texts = _given(encoder, vectors, texts)
+    D = encoder.config.hidden_size
+    if given.shape[1] != D:
+        sentence = f"These are vectors of another model: they have {given.shape[1]} numbers, this model's have {D}."
+        return Diagnosis("unrelated", sentence, None, (), (), (), (), len(texts), 0)
+    return _Search(encoder, given, texts, progress).diagnosis()
+
+
+def _given(encoder: SentenceEncoder, vectors: str | Array, texts: Sequence[str] | None) -> tuple[Array, list[str]]:
+    """The vectors (n, D), and their texts."""
+    texts = None if texts is None else check_texts(texts)
+    if isinstance(vectors, str):
+        from minilm_np.verify.implementations import open_implementation
+        from minilm_np.verify.texts import built_in_texts
+
+        source = open_implementation(vectors, encoder)
+        if texts is None:
+            texts = source.texts
+        if texts is None:
+            texts = [text for _, text in built_in_texts(encoder)]
+        given = np.asarray(source.vectors(texts))
+    else:
+        given = np.asarray(vectors)
+        if texts is None:
+            raise InputValueError("texts: an array of vectors does not say what they are of: give their texts")
+    if given.ndim != 2 or given.dtype.kind != "f":
+        raise InputValueError(
+            f"vectors: expected floats of shape (texts, numbers), found {given.dtype} of shape {given.shape}"
+        )
+    if not len(given):
+        raise InputValueError("vectors: there are none, so there is nothing to diagnose")
+    if len(given) != len(texts):
+        raise InputValueError(f"vectors: expected one a text, found {len(given)} for {len(texts)} texts")
+    finite = np.isfinite(given).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InputValueError(
+            f"vector {row} holds NaN or infinity ({len(given) - int(finite.sum())} of {len(given)} vectors do): "
+            f"something overflowed, or divided by zero, where it was made; its text is {texts[row][:60]!r}"
+        )
+    return given, texts
+
+
+class _Search:
+    """The work of one diagnosis. Rows are of `texts`, places are of `rows`."""
+
+    def __init__(self, encoder: SentenceEncoder, given: Array, texts: list[str], progress: bool) -> None:
+        self.progress, self.n_texts = progress, len(texts)
+        ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
+        self.same_bits = given.dtype == np.float32 and given.tobytes() == ours.tobytes()
+        self.stored_as, self.storage = _storage_rounding(given)
+        self.all_given, self.all_ours = given.astype(np.float64), ours.astype(np.float64)
+        all_error = _errors(self.all_given, self.all_ours)
+        self.studied = studied = _studied(all_error, encoder.tokenizer(texts).n_tokens)
+        self.given, self.error = self.all_given[studied], all_error[studied]
+        self.model = VariedModel(encoder, [texts[row] for row in studied])
+        self.known = deviations(encoder.config)
+        self.variation = {one.name: one.vary(self.model.base) for one in self.known}
+        self.acts = {name: self.model.acts_on(variation) for name, variation in self.variation.items()}
+        self.lengths = self.model.lengths(self.model.base)
+        self.rows = self._searched()
+        self.base = self.model.vectors(self.model.base, self.rows).astype(np.float64)
+        noise = _errors(self.base, self.model.vectors(self.model.base, self.rows, np.float64))
+        self.rounding = max(LEAST_ROUNDING, ROUNDING * float(noise.max()))
+        self.tolerance = 2.0 * self.rounding + self.storage  # both sides round
+        # by deviation: its float32 vectors of `rows`, what is left of the error, and how much of that may be rounding
+        self.found: dict[str, Array] = {}
+        self.left: dict[str, Array] = {}
+        self.limit: dict[str, float] = {}
+
+    def diagnosis(self) -> Diagnosis:
+        before = self._measure(())
+        if not before.explains and (order := self._order()) is not None:
+            moved = np.flatnonzero(order != np.arange(len(order)))[:3]
+            examples = ", ".join(f"vector {row} is that of text {order[row]}" for row in moved)
+            sentence = f"These are the model's vectors in another order (counted from 0): {examples}."
+            return self._conclude("reordered", sentence, before, [], [])
+        for one in self._bar(self.known, "deviations"):
+            self._screen(one.name)
+        moving = [one for one in self.known if self._moves(one.name).any()]
+        still = [one.name for one in self.known if one not in moving]
+        if before.explains:
+            return self._match(before, still)
+        singles = [(one.name,) for one in moving if np.nanmax(self.left[one.name]) <= self.limit[one.name]]
+        if not singles and (scaled := self._scaled(before, moving, still)) is not None:
+            return scaled
+        pairs = [] if singles else self._pairs(itertools.combinations(moving, 2))
+        nearest = sorted(moving, key=lambda one: self._remains(one.name))
+        tried = [*(singles or pairs), *((one.name,) for one in nearest)]
+        findings = [
+            self._measure(names)
+            for names in list(dict.fromkeys(tried))[: max(SHOWN, min(len(singles or pairs), MEASURED))]
+        ]
+        findings.sort(key=lambda finding: (not finding.explains, finding.relative_error))
+        return self._explained(before, findings, still)
+
+    # which texts are looked at
+
+    def _searched(self) -> list[int]:
+        """A few texts of every kind: texts on which the same deviations act are of one kind."""
+        partial = [acts for acts in self.acts.values() if acts.any() and not acts.all()]
+        kinds: dict[bytes, list[int]] = {}
+        for row in range(len(self.lengths)):
+            kinds.setdefault(np.array([acts[row] for acts in partial], bool).tobytes(), []).append(row)
+        first, more = [], []
+        for rows in kinds.values():
+            cheap = sorted(rows, key=lambda row: (self.lengths[row] < 6, self.lengths[row]))  # not the emptiest ones
+            first.append(cheap[0])
+            more += [*cheap[1:3], max(rows, key=self.error.__getitem__)]
+        by_length = sorted(range(len(self.lengths)), key=self.lengths.__getitem__)
+        spread = [by_length[place] for place in np.linspace(0, len(by_length) - 1, 12).astype(int)]
+        return sorted(_within([int(np.argmax(self.error)), *first, *more, *spread], self.lengths, SEARCH_TOKENS))
+
+    def _few(self, variation: Variation, rows: Iterable[int], budget: int) -> list[int]:
+        """The shortest of some rows, the emptiest last, as many as fit into so many tokens."""
+        lengths = self.model.lengths(variation)
+        return _within(sorted(rows, key=lambda row: (self.lengths[row] < 6, lengths[row])), lengths, budget)
+
+    def _screen(self, name: str) -> None:
+        """Run one deviation on a few short texts; if it acts on the input only, on all that it acts on."""
+        variation, acts = self.variation[name], self.acts[name]
+        everywhere = variation.pad_to or acts.all()
+        rows = (row for row in self.rows if acts[row])
+        few = self._few(variation, rows, SCREEN_TOKENS if everywhere else SEARCH_TOKENS)
+        found = np.where(acts[self.rows, None], np.nan, self.base)
+        with np.errstate(all="ignore"):  # one that overflows explains nothing
+            single = self.model.vectors(variation, few)
+            noise = _errors(single[:1].astype(np.float64), self.model.vectors(variation, few[:1], np.float64))
+        found[[self.rows.index(row) for row in few]] = single
+        self.found[name], self.left[name] = found, _errors(self.given[self.rows], found)
+        noise_limit = 2.0 * ROUNDING * float(np.nanmax(noise, initial=0.0))
+        self.limit[name] = max(2.0 * self.rounding, noise_limit) + self.storage
+
+    def _moves(self, name: str) -> Array:  # (places,) bool
+        """Where a deviation is seen; it is where nobody looked."""
+        moved = ~(_errors(self.found[name], self.base) <= self.tolerance)
+        return moved & self.acts[name][self.rows]
+
+    def _remains(self, name: str) -> float:
+        """How much of the error remains, from 1 (or more) to 0: the geometric mean over texts."""
+        before, after = self.error[self.rows], self.left[name]
+        return float(np.exp(np.nanmean(np.log((after + self.rounding) / (before + self.rounding)))))
+
+    # what explains the vectors
+
+    def _pairs(self, pairs: Iterable[tuple[Deviation, Deviation]]) -> list[tuple[str, ...]]:
+        """The pairs that explain the vectors; where there is none the two that come nearest on one text."""
+        possible = []
+        for a, b in pairs:
+            in_a, in_b = self._moves(a.name), self._moves(b.name)
+            # a text that one of them moves must be explained by that one, a text that neither moves by neither
+            left = np.where(in_a, self.left[a.name] - self.limit[a.name], self.error[self.rows] - self.tolerance)
+            left = np.where(in_b, self.left[b.name] - self.limit[b.name], left)
+            if a.kind != b.kind and not (left[~(in_a & in_b)] > 0.0).any():
+                possible.append((a, b, np.flatnonzero(in_a & in_b)))
+        explaining: list[tuple[str, ...]] = []
+        nearest: dict[tuple[str, ...], float] = {}
+        for a, b, places in self._bar(possible, "pairs of deviations"):
+            names, variation = (a.name, b.name), b.vary(a.vary(self.model.base))
+            lengths = self.model.lengths(variation)
+            rows = sorted((self.rows[place] for place in places), key=lengths.__getitem__)
+            limit = max(self.limit[a.name], self.limit[b.name])
+            for some in (rows[:1], rows[1:4]):
+                with np.errstate(all="ignore"):
+                    left = _errors(self.given[some], self.model.vectors(variation, some).astype(np.float64))
+                nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
+                if nearest[names] > limit:
+                    break
+            else:
+                explaining.append(names)
+        return explaining or sorted(nearest, key=nearest.__getitem__)[:2]
+
+    def _scaled(self, before: Finding, moving: list[Deviation], still: list[str]) -> Diagnosis | None:
+        """The diagnosis where vectors differ in length only: from the model's, or from those of one deviation."""
+        given = _unit(self.given[self.rows])
+        candidates: list[tuple[tuple[str, ...], Array, float]] = [((), self.base, self.tolerance)]
+        candidates += [((one.name,), self.found[one.name], self.limit[one.name]) for one in moving]
+        for names, found, limit in candidates:
+            if np.nanmax(_errors(given, _unit(found))) <= limit:
+                finding = self._measure(names, unit=True)
+                if not finding.explains:
+                    continue
+                pairs = self._pairs(
+                    [
+                        (a, b)
+                        for a, b in itertools.combinations(moving, 2)
+                        if "normalisation" in (a.kind, b.kind) and {*names} & {a.name, b.name}
+                    ]
+                )
+                exact = [pair for pair in map(self._measure, pairs) if pair.explains]
+                if exact:
+                    return self._explained(before, exact, still)
+                return self._conclude("scaled", self._scaled_sentence(names, found), before, [finding], still)
+        return None
+
+    def _scaled_sentence(self, names: tuple[str, ...], found: Array) -> str:
+        known = np.isfinite(found).all(axis=1)
+        factors = _lengths(self.given[self.rows][known]) / _lengths(found[known])
+        low, high = factors.min(), factors.max()
+        times = f"{low:.6g}" if high - low <= 1e-4 * high else f"{low:.4g} to {high:.4g}"
+        whose = f"those of the model with {names[0]}" if names else "the model's"
+        return (
+            f"The vectors are {whose} times {times}: only their length differs, their directions are within rounding."
+        )
+
+    def _vary(self, names: Iterable[str]) -> Variation:
+        variation = self.model.base
+        for name in names:
+            variation = next(one for one in self.known if one.name == name).vary(variation)
+        return variation
+
+    def _measure(self, names: tuple[str, ...], unit: bool = False) -> Finding:
+        """The error under these deviations in float64; with `unit`, of vectors that are scaled to unit length."""
+        variation = self._vary(names)
+        with np.errstate(all="ignore"):
+            exact = self.model.vectors(variation, self.rows, np.float64)
+            few = self._few(variation, self.rows, SCREEN_TOKENS)
+            single = self.model.vectors(variation, few).astype(np.float64)
+        given = self.given[self.rows]
+        if unit:
+            given, exact, single = _unit(given), _unit(exact), _unit(single)
+        noise = _errors(single, exact[[self.rows.index(row) for row in few]])
+        rounding = max(self.rounding, ROUNDING * float(np.nanmax(noise, initial=0.0))) + self.storage
+        known = np.isfinite(exact).all(axis=1)
+        if not known.any():
+            return Finding(names, np.inf, np.inf, rounding, 0.0, False)
+        given, exact = given[known], exact[known]
+        relative = float(_errors(given, exact).max())
+        # where rounding alone moves a variation far, as it does in a table of float16, that explains little
+        explains = relative <= min(rounding, np.inf if not names else float(self.error.max()) / 4)
+        cosine = float((_unit(given) * _unit(exact)).sum(axis=1).min())
+        return Finding(names, float(np.abs(given - exact).max()), relative, rounding, cosine, explains)
+
+    # what is said
+
+    def _match(self, before: Finding, still: list[str]) -> Diagnosis:
+        if self.same_bits:
+            return self._conclude("same bits", "The same bits: every number is the model's own.", before, [], still)
+        stored = f" and the rounding of numbers stored {self.stored_as}" if self.stored_as else ""
+        sentence = f"A match: the largest difference, {before.max_abs_error:.1e}, is within float32 rounding{stored}."
+        return self._conclude("match", sentence, before, [], still)
+
+    def _explained(self, before: Finding, findings: list[Finding], still: list[str]) -> Diagnosis:
+        best = findings[0]
+        falls = f"the largest error falls from {before.max_abs_error:.1e} to {best.max_abs_error:.1e}"
+        name = " and ".join(best.deviations)
+        if best.explains and (odd := self._unexplained(best)):
+            sentence = f"{name[0].upper()}{name[1:]} explains most vectors, but not that of text {odd[0]}: {falls}."
+            return self._conclude("unexplained", sentence, before, findings, still)
+        if best.explains:
+            # what a noisy variation merely does not exclude is no rival of what leaves nothing
+            rivals = [
+                finding for finding in findings[1:] if finding.explains and finding.relative_error <= self.tolerance
+            ]
+            rivals = rivals if best.relative_error <= self.tolerance else findings[1:]
+            others = [" and ".join(finding.deviations) for finding in rivals if finding.explains]
+            sentence = f"{name[0].upper()}{name[1:]} explains the vectors: {falls}, which is rounding."
+            if others:
+                sentence += f" So would {'; '.join(others)}: these texts do not tell them apart."
+            return self._conclude("explained", sentence, before, findings, still)
+        if not self._related():
+            sentence = (
+                "These are vectors of another model, or of other texts: they are no nearer to this model's vectors of "
+                f"their own texts than to those of others (smallest cosine {before.min_cosine:.2f})."
+            )
+            return self._conclude("unrelated", sentence, before, [], still)
+        sentence = "No known deviation, and no pair, explains the vectors."
+        if best.relative_error < before.relative_error / 2:
+            sentence += f" Nearest comes {name}: {falls}, but what is left is more than rounding."
+        return self._conclude("unexplained", sentence, before, findings, still)
+
+    def _conclude(
+        self, verdict: Verdict, sentence: str, before: Finding, findings: list[Finding], still: list[str]
+    ) -> Diagnosis:
+        names = dict.fromkeys(name for finding in findings if finding.explains for name in finding.deviations)
+        remedies = dict.fromkeys(one.remedy for name in names for one in self.known if one.name == name)
+        return Diagnosis(
+            verdict, sentence, before, tuple(findings), self._classes(still), tuple(still), tuple(remedies),
+            self.n_texts, len(self.rows),
+        )  # fmt: skip
+
+    def _classes(self, still: list[str]) -> tuple[tuple[str, ...], ...]:
+        """The deviations that are seen on these texts, and have the same effect as another one."""
+        classes: list[list[str]] = []
+        for name in self.found:
+            for others in classes if name not in still else ():
+                error = _errors(self.found[name], self.found[others[0]])
+                if np.nanmax(error, initial=0.0) <= self.tolerance and np.isfinite(error).any():
+                    others.append(name)
+                    break
+            else:
+                classes += [[name]] if name not in still else []
+        return tuple(tuple(names) for names in classes if len(names) > 1)
+
+    def _order(self) -> Array | None:
+        """Which text each vector is of, where they are the model's vectors in another order."""
+        if not 2 <= self.n_texts <= 5000:
+            return None
+        given, ours = _unit(self.all_given), _unit(self.all_ours)
+        order, own = np.argmax(given @ ours.T, axis=1), np.argmax(ours @ ours.T, axis=1)  # the same text may come twice
+        moved = np.array_equal(np.sort(order), np.sort(own)) and not np.array_equal(order, own)
+        return order if moved and _errors(self.all_given, self.all_ours[order]).max() <= self.tolerance else None
+
+    def _unexplained(self, finding: Finding) -> list[int]:
+        """Texts that the search did not look at, and that what it found does not explain."""
+        variation = self._vary(finding.deviations)
+        others = [row for row in range(len(self.lengths)) if row not in self.rows]
+        rows = self._few(variation, others, CHECK_TOKENS) if others else []
+        left = _errors(self.given[rows], self.model.vectors(variation, rows).astype(np.float64))
+        return [self.studied[row] for row, error in zip(rows, left, strict=True) if error > 2.0 * finding.rounding]
+
+    def _related(self) -> bool:
+        """Whether most vectors are nearest to that of their own text, as the model or some deviation gives it."""
+        given = _unit(self.given[self.rows])
+        for found in (self.base, *self.found.values()):
+            known = np.isfinite(found).all(axis=1)
+            cosines = given[known] @ _unit(found[known]).T
+            own = np.diagonal(cosines)
+            if known.sum() >= 4 and (own >= cosines.max(axis=1) - 1e-6).mean() > 0.5:
+                return True
+            if 0 < known.sum() < 4 and own.min() > 0.5:
+                return True
+        return False
+
+    def _bar(self, items: Sequence[Any], what: str) -> Iterable[Any]:
+        if not self.progress:
+            return items
+        from tqdm import tqdm
+
+        return tqdm(items, desc=f"trying {what}", delay=3, leave=False)
+
+
+def _errors(given: Array, expected: Array) -> Array:  # (n, D), (n, D) -> (n,)
+    """The largest difference in each vector, relative to its largest number; NaN where it is unknown."""
+    return np.abs(given - expected).max(axis=1) / np.maximum(np.abs(expected).max(axis=1), 1e-30)
+
+
+def _lengths(x: Array) -> Array:
+    return np.sqrt((x * x).sum(axis=-1))
+
+
+def _unit(x: Array) -> Array:
+    return x / np.maximum(_lengths(x), 1e-30)[..., None]
+
+
+def _within(rows: Iterable[int], lengths: Sequence[int], budget: int) -> list[int]:
+    """The rows, each once, that fit into so many tokens; at least the first one."""
+    kept: list[int] = []
+    for row in dict.fromkeys(rows):
+        if not kept or lengths[row] <= budget:
+            kept.append(row)
+            budget -= lengths[row]
+    return kept
+
+
+def _studied(errors: Array, lengths: Sequence[int]) -> list[int]:
+    """Of very many texts some: the longest one, those of the largest errors, and others spread evenly."""
+    n = len(errors)
+    if n <= STUDIED:
+        return list(range(n))
+    worst = np.argsort(-errors)[: STUDIED // 2].tolist()
+    spread = np.linspace(0, n - 1, STUDIED // 2 - 1).astype(int).tolist()
+    return sorted({int(np.argmax(lengths)), *worst, *spread})
+
+
+def _storage_rounding(vectors: Array) -> tuple[str, float]:
+    """How the numbers were rounded when they were stored, and how much that is of a vector's largest number."""
+    numbers = vectors.astype(np.float64)
+    if (vectors.astype(np.float16).astype(np.float64) == numbers).all():
+        return "as float16", 2.0**-11
+    if (rounded_to_bfloat16(vectors.astype(np.float32)).astype(np.float64) == numbers).all():
+        return "as bfloat16", 2.0**-8
+    largest = float(np.abs(numbers).max(axis=1).min())
+    for digits in range(2, 8):
+        # a decimal that was read into float32 is off by its last bit
+        if (np.abs(np.round(numbers, digits) - numbers) <= 2.0**-23 * np.abs(numbers)).all() and largest > 0:
+            return f"with {digits} decimals", 0.5 * 10.0**-digits / largest
+    return "", 0.0

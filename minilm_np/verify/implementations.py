@@ -1,0 +1,56 @@
+"""Other implementations of the model, by the word that a command line has for them."""
+
+import re
+from pathlib import Path
+
+from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.verify.endpoint import Endpoint
+from minilm_np.verify.interface import Implementation, ImplementationError
+from minilm_np.verify.onnx_model import OnnxModel
+from minilm_np.verify.stored_vectors import FORMATS, StoredVectors
+from minilm_np.verify.torch_models import SentenceTransformersModel, TransformersModel
+
+__all__ = ["SOURCES", "Implementation", "ImplementationError", "open_implementation"]
+
+SOURCES = (
+    "sentence-transformers, transformers, MODEL.onnx, VECTORS.npy, VECTORS.jsonl, VECTORS.safetensors, "
+    "or http(s)://.../v1/embeddings or .../embed"
+)
+
+
+def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation:
+    """Open what is to be compared with an encoder.
+
+    source: `sentence-transformers` or `transformers` (the installed packages, on the encoder's own folder; a random
+        encoder's weights are handed over), the path of an ONNX graph, of a file of vectors (.npy, .jsonl,
+        .safetensors), or the URL of an endpoint that speaks /v1/embeddings (OpenAI) or /embed
+        (text-embeddings-inference).
+
+    Raises InputTypeError (not a str), InputValueError (no such source, file or vectors), MissingExtraError (a package
+    is not installed), ImplementationError (a folder or a graph that the other side cannot load).
+    """
+    if not isinstance(source, str):
+        raise InputTypeError(f"source: expected a str, found {type(source).__name__}")
+    if source == "sentence-transformers":
+        return SentenceTransformersModel(encoder)
+    if source == "transformers":
+        return TransformersModel(encoder)
+    if _is_url(source):
+        return Endpoint(source, encoder)
+    if not is_source(source):
+        raise InputValueError(f"source: expected {SOURCES}, found {source!r}")
+    path = Path(source)
+    if not path.is_file():
+        raise InputValueError(f"source: there is no file {source}")
+    return OnnxModel(path, encoder) if path.suffix.lower() == ".onnx" else StoredVectors(path)
+
+
+def is_source(source: str) -> bool:
+    """Whether a word can be a source at all; a file need not be there."""
+    known = Path(source).suffix.lower() in {".onnx", *FORMATS}
+    return source in ("sentence-transformers", "transformers") or _is_url(source) or known
+
+
+def _is_url(source: str) -> bool:
+    return re.match("https?://", source, re.IGNORECASE) is not None

@@ -1,0 +1,125 @@
+"""Vectors in a file, made by anything: .npy, .jsonl, .safetensors."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minilm_np.errors import InputValueError
+from minilm_np.verify.interface import Array
+
+
+class StoredVectors:
+    """A file of n vectors of D numbers.
+
+    .npy: an (n, D) array of floats, in the order of the texts that it is asked for.
+    .jsonl: an object a line with `text` and `embedding`.
+    .safetensors: one (n, D) tensor of floats; its texts as a JSON list in the metadata's `texts`, or none as in .npy.
+
+    Raises InputValueError: a file that is broken, or holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.texts: list[str] | None
+        self._vectors, self.texts = FORMATS[path.suffix.lower()](path)
+        if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f":
+            raise InputValueError(
+                f"{path}: expected floats of shape (texts, numbers), found {self._vectors.dtype} of shape "
+                f"{self._vectors.shape}"
+            )
+        if self.texts is not None and len(self.texts) != len(self._vectors):
+            raise InputValueError(f"{path}: it names {len(self.texts)} texts, and has {len(self._vectors)} vectors")
+
+    def vectors(self, texts: Sequence[str]) -> Array:
+        """Raises InputValueError: other texts, or another number of them, than the file has."""
+        if self.texts is None:
+            if len(texts) != len(self._vectors):
+                raise InputValueError(
+                    f"{self.name} has {len(self._vectors)} vectors and no texts, and was asked for {len(texts)}: give "
+                    "the texts that it was made from, in their order"
+                )
+            return self._vectors
+        if list(texts) == self.texts:
+            return self._vectors
+        rows = {text: row for row, text in reversed(list(enumerate(self.texts)))}
+        missing = [text for text in texts if text not in rows]
+        if missing:
+            raise InputValueError(f"{self.name} has no vector of {len(missing)} texts, the first {missing[0][:60]!r}")
+        return self._vectors[[rows[text] for text in texts]]
+
+    def intermediates(self, texts: Sequence[str]) -> None:
+        return None
+
+    def token_ids(self, texts: Sequence[str]) -> None:
+        return None
+
+
+def as_vectors(rows: Sequence[Any], where: str) -> Array:
+    """JSON's lists of numbers -> (n, D) float64. null is NaN, as servers write it. Raises InputValueError."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or not set(map(type, row)) <= {int, float, type(None)}:
+            raise InputValueError(f"{where}: vector {number}: expected a list of numbers, found {str(row)[:60]}")
+        if len(row) != len(rows[0]):
+            raise InputValueError(
+                f"{where}: vector {number} has {len(row)} numbers, the first one has {len(rows[0])}: expected as many"
+            )
+    try:
+        return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
+    except OverflowError:
+        raise InputValueError(f"{where}: a number is too large for a float") from None
+
+
+def _read_npy(path: Path) -> tuple[Array, None]:
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False), None
+    except (ValueError, EOFError) as error:
+        raise InputValueError(f"{path} is not an .npy file of numbers: {error}") from None
+
+
+def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
+    texts, rows = [], []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputValueError(f"{path}, line {number}: not JSON: {error}") from None
+            if not isinstance(item, dict) or not isinstance(item.get("text"), str) or "embedding" not in item:
+                raise InputValueError(
+                    f'{path}, line {number}: expected an object with "text" and "embedding", found '
+                    f"{line[:60].decode(errors='replace')}"
+                )
+            texts.append(item["text"])
+            rows.append(item["embedding"])
+    return as_vectors(rows, str(path)), texts
+
+
+def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names, metadata = list(file.keys()), file.metadata() or {}
+            if len(names) != 1:
+                raise InputValueError(f"{path}: expected one tensor, (texts, numbers), found {len(names)}: {names[:5]}")
+            vectors = file.get_tensor(names[0])
+    except (SafetensorError, TypeError) as error:  # NumPy has no BF16, which it calls a TypeError
+        raise InputValueError(f"{path} is not a .safetensors file that can be read: {error}") from None
+    if "texts" not in metadata:
+        return vectors, None
+    try:
+        texts = json.loads(metadata["texts"])
+    except (ValueError, RecursionError):
+        texts = None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputValueError(f"{path}: its metadata's `texts`: expected a JSON list of strings")
+    return vectors, texts
+
+
+FORMATS: dict[str, Any] = {".npy": _read_npy, ".jsonl": _read_jsonl, ".safetensors": _read_safetensors}

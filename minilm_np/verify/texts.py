@@ -1,0 +1,56 @@
+"""The texts that implementations are compared on where none are given: what is usual, and what goes wrong."""
+
+from itertools import cycle, islice
+from string import ascii_lowercase
+
+from minilm_np.sentence_encoder import SentenceEncoder
+
+PARAGRAPH = (
+    "The old lighthouse keeper climbed the stairs twice a day, at dusk to light the lamp and at dawn to put it out. "
+    "Ships that passed in the night never saw him; they saw the beam, counted the seconds between two flashes, and "
+    "knew by that number which rock they were about to miss. He had done the sum once: in thirty-one years, some "
+    "22,600 flights of stairs. "
+)
+
+TEXTS = (
+    ("one word", "hello"),
+    ("a sentence", "This is an example sentence"),
+    ("a question", "How many people live in Berlin?"),
+    ("a paragraph", PARAGRAPH),
+    ("upper case", "NASA LAUNCHES ANOTHER ROCKET TO THE MOON"),
+    ("numbers", "On 2024-02-29 at 23:59:59.999 the price was $1,234,567.89 (-3.5 %)."),
+    ("accents", "Crème brûlée, naïve façade, Ångström, señor, Łódź, Straße, İstanbul"),
+    ("combining marks", "e\u0301cole A\u030angstro\u0308m n\u0303 q\u0323\u0307 a\u0300\u0301\u0302\u0303"),
+    ("Chinese, Japanese, Korean", "我喜欢机器学习。東京タワーは高いです。서울은 대한민국의 수도이다."),
+    ("emoji", "great 👍🏽 family 👨‍👩‍👧‍👦 flag 🇩🇪 heart ❤️ 🤖"),
+    ("right to left", "שלום עולם, مرحبا بالعالم ١٢٣"),
+    ("Greek, Cyrillic, Devanagari", "Ὀδυσσεύς Война и мир नमस्ते दुनिया"),
+    ("wide and stylised letters", "ｆｕｌｌ ｗｉｄｔｈ ﬁne 𝓈𝒸𝓇𝒾𝓅𝓉 ①②③ ½ ℃"),
+    ("empty", ""),
+    ("white space", " \t\r\n \u00a0\u3000 "),
+    ("control characters", "a\x00b\x07c\u200bd\ufeffe\ufffdf\u00adg"),
+    ("punctuation", "?!... --- «quotes» “and” ‘more’ (brackets) [x] {y} a/b\\c #tag @user e-mail@example.org"),
+    ("repeated words", "buffalo " * 40),
+    ("repeated punctuation", "!" * 60),
+    ("special tokens typed by hand", "[CLS] a [SEP] b [MASK] [PAD] [UNK] [sep]"),
+    ("a word of 100 characters", "a" * 100),
+    ("a word of 101 characters", "a" * 101),
+    ("source code", "def f(x: int) -> int:\n\treturn x**2 if x >= 0 else -x  # <html>&amp;</html>"),
+)
+
+
+def built_in_texts(encoder: SentenceEncoder) -> list[tuple[str, str]]:
+    """Texts with a label each, the longest of them built for the encoder's own limit."""
+    room = encoder.max_seq_length - len(encoder.tokenizer([""]).ids[0])
+    return [
+        *TEXTS,
+        ("one under the limit", _words(room - 1)),
+        ("at the limit", _words(room)),
+        ("one over the limit", _words(room + 1)),
+        ("far over the limit", PARAGRAPH * (2 + encoder.max_seq_length // 40)),
+    ]
+
+
+def _words(count: int) -> str:
+    """So many words of one letter, each of which is a token in every vocabulary of the family."""
+    return " ".join(islice(cycle(ascii_lowercase), max(0, count)))

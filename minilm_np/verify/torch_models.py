@@ -1,0 +1,215 @@
+"""The installed sentence-transformers and transformers, with hooks that see every module's output."""
+
+import contextlib
+import importlib.metadata
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.verify.interface import Array, ImplementationError, load_extra
+
+
+class SentenceTransformersModel:
+    """The encoder's folder as sentence-transformers loads it: its tokenizer, its batches, its pooling.
+
+    A random encoder has no folder: its weights go into transformers' BertModel, its token ids too, and the pooling and
+    the normalisation are sentence-transformers' modules.
+    """
+
+    texts = None
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        package = load_extra("sentence_transformers")
+        self.name = f"sentence-transformers {_versions('sentence-transformers', 'torch')}"
+        self._encoder, self._model = encoder, None
+        if encoder.folder is None:
+            config = encoder.config
+            modules = load_extra("sentence_transformers.models")
+            self._bert = _bert_model(encoder)
+            self._pooling = modules.Pooling(config.hidden_size, pooling_mode=config.pooling_mode)
+            self._normalize = modules.Normalize() if config.normalize else None
+            return
+        with _loading("sentence-transformers", encoder):
+            self._model = package.SentenceTransformer(
+                str(encoder.folder.path), device="cpu", local_files_only=True,
+                model_kwargs={"attn_implementation": "eager", "dtype": "float32"},
+            )  # fmt: skip
+        self._model.max_seq_length, self._model.truncate_dim = encoder.max_seq_length, None
+        self._bert, self._pooling = self._model[0].auto_model, self._model[1]
+        self._normalize = self._model[2] if encoder.config.normalize else None
+
+    def vectors(self, texts: Sequence[str]) -> Array:
+        if self._model is not None:
+            found: Array = self._model.encode(list(texts), prompt="", convert_to_numpy=True, show_progress_bar=False)
+            return found.reshape(len(texts), -1)
+        last = "normalize" if self._normalize is not None else "pooling"
+        return _stacked([text[last] for text in self._steps(texts, every=False)], self._encoder)
+
+    def intermediates(self, texts: Sequence[str]) -> list[dict[str, Array]]:
+        return list(self._steps(texts, every=True))
+
+    def _steps(self, texts: Sequence[str], *, every: bool) -> Iterator[dict[str, Array]]:
+        import torch
+
+        for ids in self._encoder.tokenizer(texts).ids:
+            hidden, steps = _run_bert(self._bert, ids, every=every)
+            with torch.no_grad():
+                features = {"token_embeddings": hidden, "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
+                features = self._pooling(features)
+                steps["pooling"] = features["sentence_embedding"][0].numpy()
+                if self._normalize is not None:
+                    steps["normalize"] = self._normalize(features)["sentence_embedding"][0].numpy()
+            yield steps
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
+        if self._model is None:
+            return None
+        # named `tokenize` before sentence-transformers 6
+        tokenize = getattr(self._model, "preprocess", None) or self._model.tokenize
+        return [tokenize([text])["input_ids"][0].tolist() for text in texts]
+
+
+class TransformersModel:
+    """transformers' BertModel and tokenizer on the encoder's folder, then the pooling that its config names.
+
+    A random encoder has no folder: its weights and its token ids are handed over.
+    """
+
+    texts = None
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        package = load_extra("transformers")
+        load_extra("torch")
+        self.name = f"transformers {_versions('transformers', 'torch')}"
+        self._encoder, self._tokenizer = encoder, None
+        if encoder.folder is None:
+            self._bert = _bert_model(encoder)
+            return
+        folder = str(encoder.folder.path / encoder.config.transformer_path)
+        with _loading("transformers", encoder):
+            self._bert = package.BertModel.from_pretrained(
+                folder, attn_implementation="eager", add_pooling_layer=False, local_files_only=True, dtype="float32"
+            ).eval()
+            self._tokenizer = package.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    def vectors(self, texts: Sequence[str]) -> Array:
+        last = "normalize" if self._encoder.config.normalize else "pooling"
+        ids = self.token_ids(texts) or self._encoder.tokenizer(texts).ids
+        return _stacked([self._steps(text, every=False)[last] for text in ids], self._encoder)
+
+    def intermediates(self, texts: Sequence[str]) -> list[dict[str, Array]]:
+        return [self._steps(ids, every=True) for ids in self._encoder.tokenizer(texts).ids]
+
+    def _steps(self, ids: Sequence[int], *, every: bool) -> dict[str, Array]:
+        import torch
+
+        hidden, steps = _run_bert(self._bert, ids, every=every)
+        tokens, mode = hidden[0], self._encoder.config.pooling_mode
+        with torch.no_grad():
+            if mode == "cls":
+                vector = tokens[0]
+            elif mode == "max":
+                vector = tokens.max(dim=0).values
+            else:
+                vector = tokens.sum(dim=0) / (len(ids) if mode == "mean" else len(ids) ** 0.5)
+            steps["pooling"] = vector.numpy()
+            if self._encoder.config.normalize:
+                steps["normalize"] = torch.nn.functional.normalize(vector, dim=0).numpy()
+        return steps
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
+        if self._tokenizer is None:
+            return None
+        config = self._encoder.config
+        cut = {"truncation": True, "max_length": config.max_seq_length, "padding": False}
+        return [
+            list(self._tokenizer(text.lower() if config.do_lower_case else text, **cut).input_ids) for text in texts
+        ]
+
+
+def _bert_model(encoder: SentenceEncoder) -> Any:
+    """transformers' BertModel with an encoder's weights, with plain (eager) attention, for inference."""
+    torch, transformers, config = load_extra("torch"), load_extra("transformers"), encoder.config
+    model = transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=config.vocab_size,
+            max_position_embeddings=config.max_position_embeddings,
+            type_vocab_size=config.type_vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            intermediate_size=config.intermediate_size,
+            layer_norm_eps=config.layer_norm_eps,
+            attn_implementation="eager",
+        ),
+        add_pooling_layer=False,
+    ).eval()
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in encoder.weights.items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    if unexpected or any(name.endswith(("weight", "bias")) for name in missing):
+        raise ImplementationError(
+            f"transformers' BertModel does not take this model's weights: missing {missing}, unexpected {unexpected}"
+        )
+    return model
+
+
+def _run_bert(bert: Any, ids: Sequence[int], *, every: bool) -> tuple[Any, dict[str, Array]]:
+    """One text through a BertModel -> its hidden states, (1, T, D), and with `every` the outputs of its modules.
+
+    torch has no module for the attention scores. A module whose output is that of the last one inside it is left out.
+    """
+    import torch
+
+    outputs: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        return lambda module, arguments, output: outputs.update({name: output})
+
+    with contextlib.ExitStack() as stack:
+        for name, module in bert.named_modules() if every else ():
+            kind = name.rpartition(".")[2]
+            inner = name.endswith(("attention.output", ".intermediate", ".output")) or kind.isdigit()
+            if "." in name and not inner and kind not in ("dropout", "attention") and not name.startswith("pooler"):
+                stack.callback(module.register_forward_hook(keep(name)).remove)
+        with torch.no_grad():
+            hidden = bert(torch.tensor([list(ids)]), torch.ones(1, len(ids), dtype=torch.int64)).last_hidden_state
+    steps = {}
+    for name, output in outputs.items():
+        if name.endswith("attention.self"):
+            steps[f"{name}.context"], steps[f"{name}.probs"] = (tensor[0].numpy() for tensor in output)
+        elif isinstance(output, torch.Tensor):
+            steps[name] = output[0].numpy()
+    return hidden, steps
+
+
+def _stacked(vectors: list[Array], encoder: SentenceEncoder) -> Array:
+    return np.stack(vectors) if vectors else np.empty((0, encoder.config.hidden_size), np.float32)
+
+
+def _versions(first: str, *others: str) -> str:
+    beside = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in others)
+    return f"{importlib.metadata.version(first)} ({beside})"
+
+
+@contextlib.contextmanager
+def _loading(package: str, encoder: SentenceEncoder) -> Iterator[None]:
+    """Whatever a foreign loader raises, as this package's error; its warnings and its progress bar are its own."""
+    logging = load_extra("transformers.utils.logging")
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # the unused pooler of every such checkpoint is a report of ten lines
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ImplementationError(
+            f"{package} cannot load {encoder.model_path}: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
