@@ -1,0 +1,46 @@
+"""minilm_np in other libraries' terms: a module each, imported only by those who have the library.
+
+    scikit_learn.SentenceVectorizer    a transformer for pipelines    pip install 'minilm-np[sklearn]'
+    langchain.MiniLMEmbeddings         embeddings for vector stores   pip install 'minilm-np[langchain]'
+    chroma.MiniLMEmbeddingFunction     an embedding function          pip install 'minilm-np[chroma]'
+
+All take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded when it is first
+needed, and shared by all that ask for the same.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+from minilm_np.errors import MissingExtraError
+from minilm_np.sentence_encoder import SentenceEncoder, Vectors
+
+
+def encode(
+    texts: Sequence[str],
+    *,
+    model: str | os.PathLike[str],
+    backend: str,
+    threads: int | None,
+    normalize_embeddings: bool,
+    truncate_dim: int | None,
+    purpose: Literal["", "query", "document"] = "",
+) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
+    """Encode texts with a shared model, and with its prompt for queries or documents where that is their purpose."""
+    encoder = shared_encoder(os.fspath(model), backend, threads)
+    methods = {"": encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
+    return methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)
+
+
+@functools.lru_cache(maxsize=2)
+def shared_encoder(model: str, backend: str, threads: int | None) -> SentenceEncoder:
+    """The same object for the same arguments; `cache_clear` lets go of all."""
+    return SentenceEncoder(model, backend=backend, threads=threads)
+
+
+def missing(library: str, extra: str, error: ModuleNotFoundError) -> Exception:
+    """What to raise where a library cannot be imported: which extra to install, unless it is there but broken."""
+    if error.name is None or error.name.partition(".")[0] != library:
+        return error
+    return MissingExtraError(f"{library} is not installed, which this module needs: pip install 'minilm-np[{extra}]'")
