@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -178,7 +178,7 @@ class Torch:
 
         torch.set_num_threads(options.threads)
         torch.manual_seed(0)
-        self.model = SentenceTransformer(str(fetch().path), device="cpu")
+        self.model = cast(Any, SentenceTransformer(str(fetch().path), device="cpu"))
         self.bert = self.model[0].auto_model
         for module in self.bert.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -200,7 +200,7 @@ class Torch:
         cross_entropy = torch.nn.functional.cross_entropy
         loss = (cross_entropy(scores, right) + cross_entropy(scores.T, right)) / 2
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.used, 1.0)
         self.optimizer.step()
         return float(loss.detach())

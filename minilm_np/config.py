@@ -2,9 +2,9 @@
 
 Five files describe a sentence-transformers folder: what the encoder is (`config.json`), which modules follow it
 (`modules.json`), how token vectors become one (`1_Pooling/config.json`), and where a text is cut
-(`sentence_bert_config.json`, else `tokenizer_config.json`). A sixth, `config_sentence_transformers.json`, may put a
-prompt before every text, which is refused. Folders written by sentence-transformers 2, 5 and 6 say the same things
-under different keys; all are understood. What is not implemented is refused by name, never ignored.
+(`sentence_bert_config.json`, else `tokenizer_config.json`). A sixth, `config_sentence_transformers.json`, is read by
+`prompts.py`. Folders written by sentence-transformers 2, 5 and 6 say the same things under different keys; all are
+understood. What is not implemented is refused by name, never ignored.
 """
 
 import json
@@ -19,7 +19,7 @@ from minilm_np.errors import ConfigError
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
 
 # sentence-transformers before 6 writes one flag a mode
-_POOLING_FLAGS = {
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -135,7 +135,6 @@ def load_config(folder: Path) -> ModelConfig:
     transformer = folder / transformer_path
     encoder = _read_encoder(transformer / "config.json")
     sentence = _read_sentence_config(transformer / "sentence_bert_config.json")
-    _check_prompts(folder / "config_sentence_transformers.json")
     pooling_mode = "mean"
     if pooling_path is not None:
         pooling_mode = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
@@ -240,14 +239,6 @@ def _read_sentence_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_prompts(path: Path) -> None:
-    """config_sentence_transformers.json may name a prompt that goes before every text; others are asked for by name."""
-    values = read_object(path, optional=True)
-    name, prompts = values.get("default_prompt_name"), values.get("prompts")
-    if name is not None and not (isinstance(name, str) and isinstance(prompts, dict) and prompts.get(name) == ""):
-        raise ConfigError(f"{path}: default_prompt_name {_shown(name)} is not implemented: expected null")
-
-
 def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
     """Where a text is cut: sentence_bert_config.json, else tokenizer_config.json, never above the positions.
 
@@ -281,10 +272,10 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
     mode = values.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
-        for flag in _POOLING_FLAGS:
+        for flag in POOLING_FLAGS:
             if type(values.get(flag, False)) is not bool:
                 raise ConfigError(f"{path}: {flag}: expected true or false, found {_shown(values[flag])}")
-        modes = [mode for flag, mode in _POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
+        modes = [mode for flag, mode in POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ConfigError(
             f"{path}: the pooling {_shown(modes)} is not implemented: expected one of {', '.join(POOLING_MODES)}"

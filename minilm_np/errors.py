@@ -34,3 +34,15 @@ class InputValueError(MiniLMError, ValueError):
 
 class NonFiniteError(MiniLMError, ArithmeticError):
     """A result is NaN or infinite: the weights, or the arithmetic, are not what they should be."""
+
+
+class MissingExtraError(MiniLMError, ImportError):
+    """A library that only this call needs is not installed; the message names what to install."""
+
+
+class SaveError(MiniLMError, OSError):
+    """A model cannot be saved where it was asked for."""
+
+
+class TruncationWarning(UserWarning):
+    """Texts were longer than the model's limit, and their ends were left out."""

@@ -28,14 +28,8 @@ SMALL = ModelConfig(
 def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Weights as BERT draws them before training: normal with deviation 0.02, biases 0, LayerNorm weights 1.
 
-    Returns float32 arrays under the names and shapes of `parameter_shapes`, read-only. Raises ConfigError if the model
-    embeds fewer ids than the character vocabulary has.
+    Returns float32 arrays under the names and shapes of `parameter_shapes`, read-only.
     """
-    if config.vocab_size < len(CHARACTER_VOCABULARY):
-        raise ConfigError(
-            f"vocab_size {config.vocab_size}: expected at least {len(CHARACTER_VOCABULARY)}, the number of tokens of "
-            "the built-in character vocabulary"
-        )
     generator = np.random.default_rng(seed)
     weights = {}
     for name, shape in parameter_shapes(config).items():
@@ -49,3 +43,12 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float
         array.flags.writeable = False
         weights[name] = array
     return weights
+
+
+def check_characters(config: ModelConfig) -> None:
+    """Raise ConfigError if a model embeds fewer ids than the character vocabulary has."""
+    if config.vocab_size < len(CHARACTER_VOCABULARY):
+        raise ConfigError(
+            f"vocab_size {config.vocab_size}: expected at least {len(CHARACTER_VOCABULARY)}, the number of tokens of "
+            "the built-in character vocabulary"
+        )

@@ -1,30 +1,24 @@
-"""The public class: texts in, sentence vectors out."""
+"""The public class: texts in, sentence vectors out. Its methods and arguments are those of SentenceTransformer."""
 
 import hashlib
-import operator
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import reference
-from minilm_np.checkpoint import iter_checkpoint, parameter_shapes
-from minilm_np.config import ModelConfig, load_config
-from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
-from minilm_np.hub import ModelFolder, resolve
-from minilm_np.manifest import DEFAULT_MODEL
-from minilm_np.random_model import CHARACTER_VOCABULARY, SMALL, random_weights
-from minilm_np.tokenizer import TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
-
-Vectors = NDArray[np.float32]
-Weights = dict[str, Vectors]
-
-BACKENDS = ("numba", "numpy")
-
-SLICE = 4096  # texts whose tokens are kept at a time; enough to sort by length and share out evenly
+from minilm_np import arguments
+from minilm_np.engines import Vectors as Vectors
+from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.model import BACKENDS as BACKENDS
+from minilm_np.model import Model
+from minilm_np.model import check_backend as check_backend
+from minilm_np.pipeline import Pipeline, as_tensors, padded
+from minilm_np.prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, resolve_prompt
+from minilm_np.tokenizer import check_texts
+from minilm_np.truncation import TextReport, Truncation, report_on
 
 # Texts that between them exercise every part of an engine; `fingerprint` takes them where none are given.
 FINGERPRINT_TEXTS = (
@@ -35,168 +29,176 @@ FINGERPRINT_TEXTS = (
 )
 
 
-class Engine(Protocol):
-    """What turns token ids into vectors: `encoder.Encoder`, or `ReferenceEngine` below."""
-
-    @property
-    def threads(self) -> int | None: ...
-
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
-        """Ragged token ids of B texts -> (B, D), scaled to unit length where the model does or `normalize` asks for it.
-
-        report: called with the number of texts that were done since.
-        """
-
-    def weights(self) -> Weights:
-        """The weights by Hugging Face's names, in the model's order; read-only."""
-
-
-class ReferenceEngine:
-    """`reference.py` as an engine: texts of similar length together, a bounded number of tokens at a time."""
-
-    BATCH_TOKENS = 4096
-    threads = None
-
-    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]]) -> None:
-        unordered = dict(weights)
-        self._config = config
-        self._weights = {name: unordered[name] for name in parameter_shapes(config)}
-        self._nested = reference.nest(self._weights)
-
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
-        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
-        rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        with np.errstate(all="ignore"):  # check_finite names the text, which a warning cannot
-            while rows:
-                size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
-                batch, rows = rows[:size], rows[size:]
-                vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
-                report(len(batch))
-            return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
-
-    def weights(self) -> Weights:
-        return self._weights
-
-
-class SentenceEncoder:
+class SentenceEncoder(Model):
     """A sentence-transformers model of the BERT family, loaded to encode texts.
 
     model_name_or_path: a model's name, which is fetched on first use, or a folder that holds one.
+    device: "cpu" or None.
+    prompts, default_prompt_name, similarity_fn_name, truncate_dim: overrule the model's own.
+    local_files_only: never use the network; a model that is not on this machine is an error.
     backend: "numba", the compiled kernels with the same bits everywhere; or "numpy", the readable reference.
     threads: how many threads the Numba backend may use for a call, the caller's included; None for as many as this
         process may use processors, or OMP_NUM_THREADS if that is fewer. NumPy's threads are its BLAS's own affair.
-    local_files_only: never use the network; a model that is not on this machine is an error.
+    others: SentenceTransformer's other arguments, where they ask for nothing.
 
     Raises HubError (the model cannot be found, fetched or verified), ConfigError, CheckpointError or TokenizerError
-    (its files are broken, or ask for something that is not implemented), InputValueError (no such backend).
+    (its files are broken, or ask for something that is not implemented), InputTypeError, InputValueError (an argument).
 
     Encoding changes nothing in the object, so many threads may share one. It pickles, weights included.
     """
 
-    config: ModelConfig
-    tokenizer: TextTokenizer
-    folder: ModelFolder | None  # where the model was loaded from; None for a random one
-
-    def __init__(
-        self,
-        model_name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
-        *,
-        backend: str = "numba",
-        threads: int | None = None,
-        local_files_only: bool = False,
-    ) -> None:
-        check_backend(backend, threads)
-        folder = resolve(model_name_or_path, local_files_only=local_files_only)
-        config = load_config(folder.path)
-        tokenizer = load_tokenizer(folder.path, config)
-        self._assemble(config, iter_checkpoint(folder.path, config), tokenizer, backend, threads)
-        self.folder = folder
-
-    @classmethod
-    def random(
-        cls, config: ModelConfig | None = None, seed: int = 0, *, backend: str = "numba", threads: int | None = None
-    ) -> "SentenceEncoder":
-        """A randomly initialised model over single characters, the same one for the same seed; nothing is downloaded.
-
-        config: its sizes, pooling and limit; None for a small one that encodes a text in a millisecond.
-        Raises ConfigError where the config has too small a vocabulary, InputValueError for an unknown backend.
-        """
-        check_backend(backend, threads)
-        config = config or SMALL
-        weights = random_weights(config, seed)
-        encoder = cls.__new__(cls)
-        tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
-        encoder._assemble(config, weights.items(), tokenizer, backend, threads)
-        return encoder
-
-    def _assemble(
-        self,
-        config: ModelConfig,
-        weights: Iterable[tuple[str, Vectors]],
-        tokenizer: TextTokenizer,
-        backend: str,
-        threads: int | None,
-    ) -> None:
-        self.config = config
-        self.tokenizer = tokenizer
-        self.backend = backend
-        self.folder = None
-        self._threads = threads
-        self._weights_digest = ""
-        self._engine: Engine
-        if backend == "numpy":
-            self._engine = ReferenceEngine(config, weights)
-        else:
-            from minilm_np.encoder import Encoder  # and LLVM, which the other backend does without
-
-            self._engine = Encoder(config, weights, threads)
-
-    @property
-    def threads(self) -> int | None:
-        """How many threads a call may use; None for the NumPy backend, whose BLAS decides."""
-        return self._engine.threads
-
-    @property
-    def weights(self) -> Weights:
-        """The weights by Hugging Face's names, float32, read-only. The Numba backend unpacks them each time."""
-        return self._engine.weights()
+    # ---- texts to vectors --------------------------------------------------------------------------------------------
 
     def encode(
         self,
-        texts: str | Sequence[str],
+        inputs: str | Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
         batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
         normalize_embeddings: bool = False,
-        show_progress_bar: bool = False,
-    ) -> Vectors:
+        truncate_dim: int | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        on_truncation: str = "warn",
+        **others: Any,
+    ) -> Any:
         """Encode one text or many.
 
-        texts: a str, or a sequence of str in any order; "" is a text like any other. A text is cut at `max_seq_length`
-            tokens (`tokenize` says which are).
-        batch_size: accepted for those who come from sentence-transformers. Both backends bound their memory by tokens.
-        normalize_embeddings: scale the vectors to unit length. The published model does so anyway.
-        show_progress_bar: draw a bar on stderr.
+        inputs: a str, or a sequence of str in any order; "" is a text like any other. `sentences` is its old name.
+        prompt_name, prompt: of what is put before each text; see `prompts`.
+        batch_size: accepted, and not used. Both backends bound their memory by tokens.
+        show_progress_bar: draw a bar on stderr; None to do so if the logger "minilm_np" shows INFO or DEBUG.
+        output_value: "sentence_embedding"; "token_embeddings", the hidden states of each text's T tokens, [CLS] and
+            [SEP] included; or None for a dict of both, with the tokens.
+        precision: "float32", or what `util.quantize_embeddings` makes of all vectors of this call: "int8", "uint8"
+            (two texts at least), "binary", "ubinary".
+        convert_to_numpy: False for a list of arrays.
+        convert_to_tensor: torch tensors, on the CPU, where there would be arrays. Needs torch.
+        device: "cpu" or None. pool, chunk_size: None.
+        normalize_embeddings: scale the vectors to unit length. The published model does so anyway, before truncating.
+        truncate_dim: d, to keep only the first d numbers of each vector.
+        on_truncation: "warn" (once a call), "ignore" or "error" for texts beyond `max_seq_length` tokens.
 
-        Returns float32: (D,) for a str, (n, D) for n texts, in their order; (0, D) for none.
-        Raises InputTypeError, InputValueError (both name the text), NonFiniteError.
+        Returns float32 (D,) for a str; (n, D) for n texts, in their order; (0, D) for none. Where output_value is not
+        "sentence_embedding": one array (T, D) or dict for a str, a list of them for texts.
+        Raises InputTypeError, InputValueError, NonFiniteError (all name the text, or the argument), MissingExtraError.
         """
-        check_batch_size(batch_size)
-        if isinstance(texts, str):
-            return self.encode([texts], batch_size, normalize_embeddings)[0]
-        texts = check_texts(texts)
-        vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
+        inputs = arguments.take_inputs(inputs, others)
+        arguments.check_batch_size(batch_size)
+        arguments.check_encode(output_value, precision, device, pool, chunk_size)
+        pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
+        one = isinstance(inputs, str)
+        texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
+        found: Any
         with _progress(len(texts), show_progress_bar) as report:
-            for start in range(0, len(texts), SLICE):
-                part = slice(start, start + SLICE)
-                ids = self.tokenizer(texts[part]).ids
-                vectors[part] = self._engine.encode(ids, normalize=normalize_embeddings, report=report)
-                check_finite(vectors[part], start)
-        return vectors
+            if output_value == "sentence_embedding":
+                found = pipeline.vectors(texts, report)
+            elif output_value == "token_embeddings":
+                found = [x for _, x in pipeline.hidden_states(texts, report)]
+            else:
+                found = pipeline.features(texts, report)
+        pipeline.truncation.warn()
+        if precision not in ("float32", None):
+            from minilm_np.quantization import quantize_embeddings
+
+            found = quantize_embeddings(found, precision)
+        if convert_to_tensor:
+            found = as_tensors(found)
+        if one:
+            return found[0]
+        return found if convert_to_numpy or convert_to_tensor else list(found)
+
+    def encode_query(
+        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *rest: Any, **options: Any
+    ) -> Any:
+        """`encode` for what is searched with: unless a prompt is given, with the one that is named "query"."""
+        if prompt_name is None and prompt is None:
+            prompt_name = next((name for name in QUERY_PROMPTS if name in self.prompts), None)
+        return self.encode(inputs, prompt_name, prompt, *rest, **options)
+
+    def encode_document(
+        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *rest: Any, **options: Any
+    ) -> Any:
+        """`encode` for what is searched in: unless a prompt is given, with "document", else "passage", else "corpus".
+
+        As in sentence-transformers 6 every model has a prompt "document", which is empty unless it says otherwise.
+        """
+        if prompt_name is None and prompt is None:
+            prompt_name = next((name for name in DOCUMENT_PROMPTS if name in self.prompts), None)
+        return self.encode(inputs, prompt_name, prompt, *rest, **options)
+
+    def encode_iter(
+        self,
+        texts: Iterable[str],
+        batch_size: int = 1024,
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        on_truncation: str = "warn",
+    ) -> Iterator[Vectors]:
+        """Encode a stream of texts, of any length, endless ones too: an iterator over their vectors, in their order.
+
+        batch_size: how many texts are read ahead, at most, and how many vectors are held. The others as for `encode`;
+            "warn" warns once, at the first batch with a text that is cut.
+
+        Yields (D,) float32. Raises as `encode`: for arguments here, for texts when the stream comes to their batch.
+        """
+        arguments.check_batch_size(batch_size)
+        if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
+            raise InputTypeError(f"texts: expected an iterable of str, found {type(texts).__name__}")
+        pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
+
+        def vectors() -> Iterator[Vectors]:
+            unread, first = iter(texts), 0
+            while batch := check_texts(list(itertools.islice(unread, batch_size)), first):
+                found = pipeline.vectors(batch, lambda done: None, first)
+                pipeline.truncation.warn(more_to_come=True)
+                yield from found
+                first += len(batch)
+
+        return vectors()
+
+    def encode_long(
+        self,
+        texts: str | Sequence[str],
+        window: int | None = None,
+        stride: int | None = None,
+        pooling: Any = "mean",
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> Any:
+        """Encode texts of any length by overlapping windows: see `long_texts.encode_long`."""
+        from minilm_np import long_texts
+
+        return long_texts.encode_long(
+            self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt
+        )
+
+    def trace(self, texts: str | Sequence[str], *, dtype: str = "float32", backend: str = "numpy") -> Any:
+        """Every named step from tokens to vector, to look at and to compare: see `trace.trace`.
+
+        Of the bare model and of each text as it is given: no prompt, nothing normalised or truncated afterwards.
+        """
+        from minilm_np import trace
+
+        return trace.trace(self, texts, dtype=dtype, backend=backend)
 
     def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
         """A SHA-256 that two machines share if they give these texts the same vectors, bit for bit.
 
-        It covers the version of the numerical contract, the weights and the vectors (see CONTRACT.md); those who
-        store vectors can store it beside them. Costs an encoding of the texts, and once a look at every weight.
+        It covers the version of the numerical contract, the weights and the vectors, whole and without a prompt (see
+        CONTRACT.md); those who store vectors can store it beside them. Costs an encoding of the texts, and once a look
+        at every weight.
 
         Raises InputValueError for the NumPy backend, which is outside the contract; and as `encode`.
         """
@@ -211,65 +213,76 @@ class SentenceEncoder:
                 digest.update(array.astype("<f4", copy=False).tobytes())
             self._weights_digest = digest.hexdigest()
         digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self._weights_digest}\n".encode())
-        digest.update(self.encode(texts).astype("<f4", copy=False).tobytes())
+        vectors = self.encode(texts, prompt="", truncate_dim=self.config.hidden_size, on_truncation="ignore")
+        digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
-    def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
+    def _pipeline(
+        self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
+    ) -> Pipeline:
+        prefix = self._prefix(prompt_name, prompt)
+        truncation = Truncation(on_truncation, self.config)
+        dimension = self._dimension(truncate_dim)
+        return Pipeline(self.config, self.tokenizer, self._engine, prefix, truncation, bool(normalize), dimension)
+
+    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
+        return resolve_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+
+    # ---- texts to tokens ---------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> dict[str, Any]:
         """What the model sees of each of B texts, padded to the longest of them (T tokens), as torch's would be.
 
+        prompt: a str to put before each text; the model's own prompts are not asked.
         Returns input_ids, token_type_ids and attention_mask, (B, T) int64; and what padding and cutting hide: n_tokens,
         a list of int ([CLS] and [SEP] included), and truncated, a list of bool.
         Raises InputTypeError, InputValueError (both name the text).
         """
-        tokenized = self.tokenizer(check_texts(texts))
-        B, T = len(tokenized.ids), max(tokenized.n_tokens, default=0)
-        input_ids = np.full((B, T), self.tokenizer.pad_id, np.int64)
-        attention_mask = np.zeros((B, T), np.int64)
-        for row, ids in enumerate(tokenized.ids):
-            input_ids[row, : len(ids)] = ids
-            attention_mask[row, : len(ids)] = 1
+        texts = check_texts(texts)
+        tokenized = self.tokenizer([prompt + text for text in texts] if prompt else texts)
         return {
-            "input_ids": input_ids,
-            "token_type_ids": np.zeros((B, T), np.int64),
-            "attention_mask": attention_mask,
+            **padded(tokenized.ids, self.tokenizer.pad_id),
             "n_tokens": tokenized.n_tokens,
             "truncated": tokenized.truncated,
         }
 
-    @property
-    def max_seq_length(self) -> int:
-        """How many tokens of a text are used, [CLS] and [SEP] included."""
-        return self.config.max_seq_length
+    def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> dict[str, Any]:
+        """`tokenize`, by its name in sentence-transformers 6."""
+        return self.tokenize(inputs, prompt=prompt)
 
-    @property
-    def model_path(self) -> str | None:
-        """The folder that the model was loaded from; None for a random one."""
-        return str(self.folder.path) if self.folder else None
+    def tokenize_report(
+        self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> list[TextReport]:
+        """How much of each text `encode` reads, with the same prompt; a text is tokenized whole, however long it is.
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """D, the length of a vector."""
-        return self.config.hidden_size
+        Raises InputTypeError, InputValueError (both name the text).
+        """
+        prefix = self._prefix(prompt_name, prompt)
+        return [report_on(self.tokenizer, prefix, text, self.max_seq_length) for text in check_texts(texts)]
 
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("config", "tokenizer", "backend", "folder", "_threads")
-        return {"weights": self.weights, **{name: self.__dict__[name] for name in names}}
+    # ---- vectors to similarities -------------------------------------------------------------------------------------
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for array in state["weights"].values():
-            array.flags.writeable = False  # which pickle forgets
-        self._assemble(
-            state["config"], state["weights"].items(), state["tokenizer"], state["backend"], state["_threads"]
-        )
-        self.folder = state["folder"]
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
+        """How similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
+        from minilm_np.similarity import SimilarityFunction
 
-    def __repr__(self) -> str:
-        whence = repr(self.model_path) if self.folder else "random weights"
-        return f"SentenceEncoder({whence}, backend={self.backend!r})"
+        return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
+        """How similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
+        from minilm_np.similarity import SimilarityFunction
+
+        return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
 
 @contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    """What to call with the number of texts that were done since: a bar on stderr moves, or nothing happens."""
+def _progress(total: int, shown: bool | None) -> Iterator[Callable[[int], object]]:
+    """What to call with the number of texts that were done since: a bar on stderr moves, or nothing happens.
+
+    Not told whether it is shown, as sentence-transformers does it: by what the logger shows.
+    """
+    if shown is None:
+        shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
     if not shown:
         yield lambda done: None
         return
@@ -277,33 +290,3 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
 
     with tqdm(total=total, desc="encode", unit="text") as bar:
         yield bar.update
-
-
-def check_backend(backend: str, threads: int | None) -> None:
-    """Raise InputValueError unless there is such a backend, and it takes a number of threads."""
-    if backend not in BACKENDS:
-        raise InputValueError(f"backend: expected one of {', '.join(map(repr, BACKENDS))}, found {backend!r}")
-    if backend == "numpy" and threads is not None:
-        raise InputValueError(
-            "threads: backend 'numpy' has no threads of its own; its BLAS reads OPENBLAS_NUM_THREADS or OMP_NUM_THREADS"
-        )
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise InputTypeError or InputValueError unless it is a number of at least 1."""
-    try:
-        size = operator.index(batch_size)
-    except TypeError:
-        raise InputTypeError(f"batch_size: expected an int, found {type(batch_size).__name__}") from None
-    if size < 1 or isinstance(batch_size, bool):
-        raise InputValueError(f"batch_size: expected an int of at least 1, found {batch_size!r}")
-
-
-def check_finite(vectors: Vectors, first: int) -> None:
-    """Raise NonFiniteError, naming the text whose vector is NaN or infinite; `first` is the number of the first one."""
-    if not np.isfinite(vectors).all():
-        row = first + int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise NonFiniteError(
-            f"text {row}: its vector is not finite. The weights overflow float32 on this text: check the model that "
-            "was loaded"
-        )

@@ -83,6 +83,32 @@ class TextTokenizer:
         found = [next(of_kind[long]) for long in is_long]
         return TokenizedTexts([ids for ids, _ in found], [truncated for _, truncated in found])
 
+    def with_limit(self, config: ModelConfig) -> "TextTokenizer":
+        """The same tokenizer for a config with another max_seq_length; this one stays as it is."""
+        return TextTokenizer(Tokenizer.from_str(self.to_json()), config)
+
+    def to_json(self) -> str:
+        """The text of a tokenizer.json."""
+        return self._tokenizer.to_str()
+
+    def has_token(self, token: str) -> bool:
+        """Whether the vocabulary, or what was added to it, holds a token."""
+        return self._tokenizer.token_to_id(token) is not None
+
+    def measure(self, text: str) -> tuple[int, int]:
+        """The tokens of a whole text, specials included, and the characters of it up to its last token that is used."""
+        in_pieces = len(text) > PIECE and self._splits_safely
+        n_tokens, used, start = 0, 0, 0
+        for piece in self._pieces(text) if in_pieces else [text]:
+            whole = self._tokenizer.encode(piece, add_special_tokens=False)
+            for part in (whole, *whole.overflowing):
+                if kept := part.offsets[: max(0, self._room - n_tokens)]:
+                    used = start + kept[-1][1]
+                n_tokens += len(part.ids)
+            start += len(piece)
+        n_special = len(self._before) + len(self._after)
+        return n_tokens + n_special, used if n_tokens > self._room else len(text)
+
     def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Tokenize pieces of each text until they overflow the limit: the ids are those of the whole text."""
         pieces = [self._pieces(text) for text in texts]
@@ -159,16 +185,16 @@ def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = N
     return tokenizer
 
 
-def check_texts(texts: Sequence[str]) -> list[str]:
-    """A sequence of texts as a list, each of which `tokenizers` can take.
+def check_texts(texts: Sequence[str], first: int = 0) -> list[str]:
+    """A sequence of texts as a list, each of which `tokenizers` can take; `first` is the number of the first one.
 
     Raises InputTypeError: no sequence, or something in it that is no str; InputValueError: a lone surrogate, which
     UTF-8 cannot hold. Both name the text's index.
     """
-    if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__"):
+    if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__") or getattr(texts, "shape", None) == ():
         raise InputTypeError(f"texts: expected a str or a sequence of str, found {type(texts).__name__}")
     found = list(texts)
-    for index, text in enumerate(found):
+    for index, text in enumerate(found, first):
         if not isinstance(text, str):
             hint = ": decode it first" if isinstance(text, bytes) else ""
             raise InputTypeError(f"text {index}: expected a str, found {type(text).__name__} {str(text)[:40]!r}{hint}")

@@ -44,6 +44,8 @@ def load_sentence_transformer(folder: Path) -> Any:
     """A folder as sentence-transformers loads it, on the CPU, with the warnings of its imports left to itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import torch
         from sentence_transformers import SentenceTransformer
 
+        torch.set_num_threads(1)  # more of them only wait for each other on arrays as small as the tests'
         return SentenceTransformer(str(folder), device="cpu")

@@ -324,7 +324,6 @@ REFUSALS = [
     refused("limit bool", SENTENCE, {"max_seq_length": True}, "max_seq_length: expected a whole number .* true"),
     refused("limit NaN", TOKENIZER, {"model_max_length": float("nan")}, "model_max_length: expected a whole .* NaN"),
     refused("limit 2.5", TOKENIZER, {"model_max_length": 2.5}, "model_max_length: expected a whole number .* 2.5"),
-    refused("a default prompt", PROMPTS, {"default_prompt_name": "query"}, 'default_prompt_name "query" is not impl'),
     refused("Normalize of what", NORMALIZE, {"module_input_name": "x"}, 'module_input_name "x" is not implemented'),
     # files that are no JSON, or not the JSON that is expected
     refused("missing", CONFIG, None, "is missing: a model folder holds it beside its weights"),
@@ -342,7 +341,6 @@ REFUSALS = [
     refused("broken modules", MODULES, b"{", "is not JSON"),
     refused("broken sentence config", SENTENCE, b"{", "is not JSON"),
     refused("broken tokenizer config", TOKENIZER, b"{", "is not JSON"),
-    refused("broken prompts", PROMPTS, b"{", "is not JSON"),
     refused("broken Normalize", NORMALIZE, b"{", "is not JSON"),
 ]
 
@@ -460,7 +458,6 @@ FIELDS = {
     POOLING: [*MEAN, "pooling_mode", "embedding_dimension", "include_prompt"],
     SENTENCE: ["max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"],
     TOKENIZER: ["model_max_length", "max_length"],
-    PROMPTS: ["default_prompt_name", "prompts"],
     NORMALIZE: ["module_input_name", "module_output_name"],
 }
 

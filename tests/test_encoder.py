@@ -27,6 +27,9 @@ from tests.engine_children import PUBLISHED_SIZES, SMALL, TEXTS
 from tests.models import living_weights, ragged_ids, small_configs
 from tests.targets import TARGETS
 
+# some texts here are longer than the limit, to be cut
+pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")
+
 HERE = Path(__file__).parent
 PATIENCE = 120  # seconds after which something is taken for a deadlock
 EPSILON = 2.0**-24  # the unit round-off of float32

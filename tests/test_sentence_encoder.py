@@ -1,8 +1,12 @@
 """The public class, from text to vector: against sentence-transformers live, and against golden vectors."""
 
+import itertools
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,13 @@ from minilm_np import (
     InputTypeError,
     InputValueError,
     MiniLMError,
+    MissingExtraError,
     ModelConfig,
     NonFiniteError,
     SentenceEncoder,
+    TruncationWarning,
 )
 from minilm_np.checkpoint import write_checkpoint
-from minilm_np.config import POOLING_MODES
 from minilm_np.random_model import CHARACTER_VOCABULARY
 from minilm_np.sentence_encoder import BACKENDS
 from tests.compare import assert_close, assert_same_bits
@@ -53,7 +58,8 @@ def test_the_golden_vectors_are_reproduced(published: SentenceEncoder) -> None:
     texts = [record["text"] for record in records]
     assert texts == make.TEXTS
     assert published.tokenize(texts)["n_tokens"] == [record["n_tokens"] for record in records]
-    assert_close(published.encode(texts), np.array([record["embedding"] for record in records]), abs_=BOUND)
+    vectors = published.encode(texts, on_truncation="ignore")
+    assert_close(vectors, np.array([record["embedding"] for record in records]), abs_=BOUND)
 
 
 @pytest.mark.weights
@@ -80,7 +86,8 @@ def test_a_long_text_has_the_vector_of_sentence_transformers(
     published: SentenceEncoder, sentence_transformer: Any
 ) -> None:
     texts = ["word " * 253 + "one two three", "short", "long! " * 9000, "x" * 5000]
-    assert_close(published.encode(texts), sentence_transformer.encode(texts), abs_=BOUND)
+    vectors = published.encode(texts, on_truncation="ignore")
+    assert_close(vectors, sentence_transformer.encode(texts), abs_=BOUND)
     assert published.tokenize(texts)["truncated"] == [True, False, True, False]
 
 
@@ -91,7 +98,8 @@ def test_a_folder_written_by_the_installed_sentence_transformers_loads_alike(
     sentence_transformer.save_pretrained(str(tmp_path))
     encoder = SentenceEncoder(tmp_path, backend=published.backend)
     assert encoder.config == published.config
-    assert_same_bits(encoder.encode(make.TEXTS), published.encode(make.TEXTS))
+    texts = [text[:300] for text in make.TEXTS]
+    assert_same_bits(encoder.encode(texts), published.encode(texts))
 
 
 @pytest.mark.weights
@@ -107,7 +115,7 @@ def test_a_limit_of_128_cuts_at_128_and_the_published_256_at_256(
     assert (cut_128["n_tokens"], cut_128["truncated"]) == ([128] * 4, [False, True, True, True])
     assert (cut_256["n_tokens"], cut_256["truncated"]) == ([128, 129, 256, 256], [False, False, False, True])
     oracle = load_sentence_transformer(folder)
-    assert_close(v1.encode(texts), oracle.encode(texts), abs_=BOUND)
+    assert_close(v1.encode(texts, on_truncation="ignore"), oracle.encode(texts), abs_=BOUND)
 
 
 @pytest.mark.weights
@@ -117,56 +125,6 @@ def test_what_the_model_sees_is_what_torch_would_see(published: SentenceEncoder,
     expected = sentence_transformer.tokenizer(texts, padding=True, return_tensors="np")
     for name in ("input_ids", "token_type_ids", "attention_mask"):
         assert_same_bits(found[name], expected[name], name)
-
-
-# ---- the family: folders as sentence-transformers writes them --------------------------------------------------------
-
-
-def write_folder(folder: Path, config: ModelConfig, seed: int) -> Any:
-    """A small random model over single characters, written by sentence-transformers itself; returns its model."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    torch.manual_seed(seed)
-    bert = BertConfig(
-        vocab_size=config.vocab_size,
-        max_position_embeddings=config.max_position_embeddings,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        initializer_range=0.2,
-    )
-    BertModel(bert).save_pretrained(folder / "bert")
-    vocabulary = folder / "bert" / "vocab.txt"
-    vocabulary.write_text("\n".join(CHARACTER_VOCABULARY))
-    BertTokenizer.from_pretrained(str(folder / "bert")).save_pretrained(folder / "bert")
-    modules = [Transformer(str(folder / "bert"), max_seq_length=config.max_seq_length)]
-    modules.append(Pooling(config.hidden_size, config.pooling_mode))
-    model = SentenceTransformer(modules=modules + [Normalize()] * config.normalize, device="cpu")
-    model.save_pretrained(str(folder / "model"))
-    return model
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("pooling_mode", POOLING_MODES)
-def test_every_kind_of_folder_gives_the_vectors_of_sentence_transformers(
-    pooling_mode: str, normalize: bool, backend: str, tmp_path: Path
-) -> None:
-    config = ModelConfig(
-        vocab_size=200, max_position_embeddings=40, hidden_size=48, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=100, max_seq_length=24, pooling_mode=pooling_mode, normalize=normalize,
-    )  # fmt: skip
-    model = write_folder(tmp_path, config, seed=1)
-    encoder = SentenceEncoder(tmp_path / "model", backend=backend)
-    assert encoder.config == config
-    texts = ["a text", "", "one that is longer than the limit is", "ünïcödé", "[SEP] [PAD]"]
-    assert_close(encoder.encode(texts), model.encode(texts), rel=2e-6)
-    both = encoder.encode(texts, normalize_embeddings=True), model.encode(texts, normalize_embeddings=True)
-    assert_close(*both, abs_=BOUND)
 
 
 # ---- the class, on a random model ------------------------------------------------------------------------------------
@@ -326,3 +284,291 @@ def test_a_folder_round_trips_through_files(encoder: SentenceEncoder, tmp_path: 
 def test_every_error_of_the_package_has_one_base() -> None:
     with pytest.raises(MiniLMError, match="/no/such/folder: no such folder"):
         SentenceEncoder("/no/such/folder")
+
+
+# ---- texts beyond the limit ------------------------------------------------------------------------------------------
+
+LONG = "abc " * 60  # 180 tokens of the random model, whose limit is 128
+
+
+def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -> None:
+    texts = ["short", LONG, "x", LONG + "x" * 100, LONG]
+    with pytest.warns(TruncationWarning) as caught:
+        warned = encoder.encode(texts)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert str(caught[0].message) == (
+        "3 of 5 texts are longer than the limit of 128 tokens, and the rest was left out; the longest, text 3, has 340 "
+        "characters. Use encode_long for texts of any length, tokenize_report to see what is left out, or say "
+        "on_truncation='ignore'"
+    )
+    assert_same_bits(warned, encoder.encode(texts, on_truncation="ignore"))
+
+
+def test_a_limit_that_can_be_raised_is_named(encoder: SentenceEncoder) -> None:
+    lower = pickle.loads(pickle.dumps(encoder))
+    lower.max_seq_length = 5
+    with pytest.warns(TruncationWarning, match=r"1 of 1 text is longer than the limit of 5 tokens.*of up to 128"):
+        lower.encode_query("abcdef")
+    assert encoder.max_seq_length == 128
+
+
+def test_more_texts_than_a_slice_are_one_warning(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minilm_np.pipeline.SLICE", 2)
+    texts = [LONG, "a", LONG, "b", LONG + "x"]
+    with pytest.warns(TruncationWarning, match="3 of 5 texts .* text 4, has 241") as caught:
+        vectors = encoder.encode(texts)
+    assert len(caught) == 1
+    assert_close(vectors, np.array([encoder.encode(text, on_truncation="ignore") for text in texts]), abs_=BOUND)
+    with pytest.raises(
+        InputValueError, match=r"text 2: its 240 characters are more than the limit of 128 tokens\. Use"
+    ):
+        encoder.encode(["a", "b", LONG], on_truncation="error")
+
+
+def test_an_unknown_action_is_refused(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputValueError, match="on_truncation: expected one of 'ignore', 'warn', 'error', found 'cut'"):
+        encoder.encode("a", on_truncation="cut")
+
+
+def test_the_report_says_what_is_read(encoder: SentenceEncoder) -> None:
+    report = encoder.tokenize_report(["abc", "", LONG, "a" + LONG * 100])
+    assert report[0] == (3, 3, 5, 5, False)
+    assert report[1] == (0, 0, 2, 2, False)
+    assert report[2] == (240, 167, 182, 128, True)  # 126 tokens are 42 words of 3 characters and the 41 spaces between
+    assert report[2]._fields == ("n_characters", "n_characters_used", "n_tokens", "n_tokens_used", "truncated")
+    assert report[3] == (24001, 167, 18003, 128, True)
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=200), st.integers(2, 128), st.sampled_from(["", "q "])
+)
+@settings(max_examples=50)
+def test_what_is_read_has_the_vector_of_the_whole(text: str, limit: int, prompt: str) -> None:
+    encoder = SentenceEncoder.random(backend="numpy")
+    encoder.max_seq_length = limit
+    (report,) = encoder.tokenize_report([text], prompt=prompt)
+    ids = encoder.tokenizer([prompt + text])
+    assert (report.n_tokens_used, report.truncated) == (ids.n_tokens[0], ids.truncated[0])
+    assert encoder.tokenizer([prompt + text[: report.n_characters_used]]).ids[0][: limit - 1] == ids.ids[0][: limit - 1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "error", "message"),
+    [
+        (1, InputValueError, r"max_seq_length: expected an int from 2 to 128 \(the model's positions\), found 1"),
+        (129, InputValueError, "from 2 to 128"),
+        (None, InputTypeError, "max_seq_length: expected an int, found NoneType"),
+    ],
+)
+def test_a_limit_has_positions(encoder: SentenceEncoder, limit: Any, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        encoder.max_seq_length = limit
+    assert encoder.max_seq_length == 128
+
+
+# ---- streams ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_has_the_vectors_of_a_list(encoder: SentenceEncoder) -> None:
+    texts = [f"text {number}" for number in range(23)]
+    found = list(
+        encoder.encode_iter(iter(texts), batch_size=5, truncate_dim=9, prompt="q: ", normalize_embeddings=True)
+    )
+    expected = encoder.encode(texts, prompt="q: ", truncate_dim=9, normalize_embeddings=True)
+    assert_close(np.array(found), expected, abs_=BOUND)
+    assert list(encoder.encode_iter([])) == []
+
+
+def test_an_endless_stream_is_read_a_batch_at_a_time(encoder: SentenceEncoder) -> None:
+    read = []
+    stream = encoder.encode_iter(
+        (read.append(number) or f"text {number}" for number in itertools.count()), batch_size=4
+    )
+    assert read == []
+    first = next(stream)
+    assert read == [0, 1, 2, 3]
+    for _ in range(4):
+        next(stream)
+    assert len(read) == 8
+    assert_close(first, encoder.encode("text 0"), abs_=BOUND)
+
+
+def test_a_stream_names_the_item(encoder: SentenceEncoder) -> None:
+    stream = encoder.encode_iter(["a", "b", "c", 7, "d"], batch_size=2)
+    assert len([next(stream), next(stream)]) == 2
+    with pytest.raises(InputTypeError, match="text 3: expected a str, found int '7'"):
+        next(stream)
+    cut = encoder.encode_iter(["a", "b", LONG], batch_size=1, on_truncation="error")
+    assert len([next(cut), next(cut)]) == 2
+    with pytest.raises(InputValueError, match="text 2: its 240 characters"):
+        next(cut)
+
+
+def test_a_stream_warns_once(encoder: SentenceEncoder) -> None:
+    with pytest.warns(TruncationWarning, match="1 of the first 4 texts is longer .* text 2, has 240") as caught:
+        assert len(list(encoder.encode_iter(["a", "b", LONG, LONG[:9], LONG, LONG], batch_size=2))) == 6
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_streams_arguments_are_checked_at_once(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputTypeError, match="texts: expected an iterable of str, found str"):
+        encoder.encode_iter("a text")
+    with pytest.raises(InputValueError, match="batch_size"):
+        encoder.encode_iter(["a"], batch_size=0)
+    with pytest.raises(InputValueError, match="prompt_name: expected one of 'query', 'document', found 'q'"):
+        encoder.encode_iter(["a"], prompt_name="q")
+
+
+# ---- what else a call may ask for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "cuda:0"}, InputValueError, "device: expected 'cpu' or None, found 'cuda:0'"),
+        ({"device": ["cpu", "cpu"]}, InputValueError, r"device: expected 'cpu' or None, found \['cpu', 'cpu'\]"),
+        ({"pool": {}}, InputValueError, "pool: expected None, found {}: one process uses all processors already"),
+        ({"chunk_size": 10}, InputValueError, "chunk_size: expected None, found 10"),
+        ({"output_value": "logits"}, InputValueError, "output_value: expected one of 'sentence_embedding', "),
+        ({"precision": "float16"}, InputValueError, "precision: expected one of 'float32', .* found 'float16'"),
+        (
+            {"precision": "int8", "output_value": None},
+            InputValueError,
+            "precision: expected 'float32' with output_value",
+        ),
+        ({"truncate_dim": 0}, InputValueError, "truncate_dim: expected an int of at least 1, found 0"),
+        ({"truncate_dim": "9"}, InputTypeError, "truncate_dim: expected an int, found str"),
+        ({"prompt": 1}, InputTypeError, "prompt: expected a str or None, found int"),
+        ({"prompt": "\ud800"}, InputValueError, "prompt: .*lone surrogate"),
+        ({"prompt_name": ["query"]}, InputValueError, "prompt_name: expected one of 'query', 'document'"),
+        ({"processing_kwargs": {"text": {}}}, InputValueError, "processing_kwargs: expected None; set max_seq_length"),
+        ({"temperature": 1}, InputValueError, "encode has no argument 'temperature'"),
+    ],
+)
+def test_what_is_not_done_is_refused(
+    encoder: SentenceEncoder, arguments: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        encoder.encode(["a text", "another"], **arguments)
+
+
+def test_no_texts_have_no_vectors_in_any_precision(encoder: SentenceEncoder) -> None:
+    for precision, width, dtype in (("int8", 96, np.int8), ("uint8", 96, np.uint8), ("ubinary", 12, np.uint8)):
+        assert_same_bits(encoder.encode([], precision=precision), np.empty((0, width), dtype))
+    assert encoder.encode([], output_value="token_embeddings") == encoder.encode([], output_value=None) == []
+
+
+def test_vectors_are_a_list_or_tensors_where_asked_for(encoder: SentenceEncoder) -> None:
+    import torch
+
+    expected = encoder.encode(["a", "b"])
+    listed = encoder.encode(["a", "b"], convert_to_numpy=False)
+    assert isinstance(listed, list)
+    assert_same_bits(np.array(listed), expected)
+    tensors = encoder.encode(["a", "b"], convert_to_tensor=True)
+    assert isinstance(tensors, torch.Tensor)
+    assert_same_bits(tensors.numpy(), expected)
+    features = encoder.encode("a", output_value=None, convert_to_tensor=True)
+    assert all(isinstance(value, torch.Tensor) for name, value in features.items() if name != "modality")
+
+
+def test_tensors_need_torch(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"convert_to_tensor=True needs torch, .*`pip install torch`"):
+        encoder.encode("a", convert_to_tensor=True)
+
+
+def test_truncated_vectors_are_the_first_numbers(encoder: SentenceEncoder) -> None:
+    whole = encoder.encode(["a", "b c", ""])
+    short = encoder.encode(["a", "b c", ""], truncate_dim=10)
+    assert_close(short, whole[:, :10], abs_=0.0)
+    scaled = encoder.encode(["a", "b c", ""], truncate_dim=10, normalize_embeddings=True)
+    assert_close(scaled, short / np.linalg.norm(short, axis=1, keepdims=True), abs_=BOUND)
+    if encoder.backend == "numba":
+        assert_same_bits(encoder.encode("b c", truncate_dim=10, normalize_embeddings=True), scaled[1])
+
+
+def test_token_vectors_pool_to_the_text_vector(encoder: SentenceEncoder) -> None:
+    texts = ["a text", "", "another, longer text"]
+    for x, vector in zip(encoder.encode(texts, output_value="token_embeddings"), encoder.encode(texts), strict=True):
+        mean = x.mean(axis=0)
+        assert_close(mean / np.linalg.norm(mean), vector, abs_=BOUND)
+
+
+def test_token_vectors_that_are_not_finite_are_an_error(backend: str) -> None:
+    state = SentenceEncoder.random(backend=backend).__getstate__()
+    name = "encoder.layer.0.intermediate.dense.weight"
+    state["weights"] = state["weights"] | {name: np.full_like(state["weights"][name], 3e38)}
+    broken = SentenceEncoder.__new__(SentenceEncoder)
+    broken.__setstate__(state)
+    with pytest.raises(NonFiniteError, match="text 0: its vector is not finite"):
+        broken.encode(["a text", "another"], output_value="token_embeddings")
+
+
+def test_what_is_set_is_pickled(encoder: SentenceEncoder) -> None:
+    copy = pickle.loads(pickle.dumps(encoder))
+    copy.prompts["query"], copy.truncate_dim, copy.similarity_fn_name, copy.max_seq_length = "q: ", 9, "dot", 7
+    again = pickle.loads(pickle.dumps(copy))
+    assert (again.prompts, again.truncate_dim) == ({"query": "q: ", "document": ""}, 9)
+    assert (again.similarity_fn_name, again.max_seq_length) == ("dot", 7)
+    assert encoder.prompts == {"query": "", "document": ""}
+
+
+def test_the_fingerprint_is_the_models_whatever_is_set() -> None:
+    encoder = SentenceEncoder.random(threads=1)
+    expected = encoder.fingerprint()
+    encoder.truncate_dim, encoder.default_prompt_name, encoder.prompts["query"] = 7, "query", "q: "
+    assert encoder.fingerprint() == expected
+
+
+# ---- no network ------------------------------------------------------------------------------------------------------
+
+CONNECTS_NOWHERE = """
+import os, sys
+FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "subprocess.Popen")
+def look(event, arguments):
+    if event in FORBIDDEN:
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(3)
+sys.addaudithook(look)
+from minilm_np import HubError, SentenceEncoder
+"""
+
+
+def run_without_network(code: str, **environment: str) -> str:
+    """Run code in a process that ends as soon as it connects, looks a name up or starts another process."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTS_NOWHERE + code], capture_output=True, text=True, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_connection_would_be_seen() -> None:
+    with pytest.raises(AssertionError, match="socket"):
+        run_without_network("import socket; socket.create_connection(('127.0.0.1', 9))")
+
+
+@pytest.mark.weights
+def test_a_model_on_this_machine_is_loaded_without_a_connection(model_folder: Path) -> None:
+    code = "print(SentenceEncoder({!r}, backend='numpy').encode('a').shape)"
+    for name in (str(model_folder), "all-MiniLM-L6-v2"):
+        assert run_without_network(code.format(name)) == "(384,)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ("local_files_only=True", {}, "nothing fetched: local_files_only was asked for"),
+        ("", {"HF_HUB_OFFLINE": "1"}, "nothing fetched: HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_offline_is_honoured(arguments: str, environment: dict[str, str], message: str, tmp_path: Path) -> None:
+    code = f"""
+try:
+    SentenceEncoder("sentence-transformers/not-here", {arguments})
+except HubError as error:
+    print(error)
+"""
+    empty = {"HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path), "MINILM_NP_CACHE": str(tmp_path)}
+    assert message in run_without_network(code, **empty, **environment)

@@ -1,4 +1,4 @@
-"""The command `minilm-np`: encode texts, fetch a model, say what is there. Results go to stdout, all else to stderr.
+"""The command `minilm-np`: what it does is in a file a group of commands. Results go to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage. SIGPIPE and Ctrl-C end it quietly.
 """
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import minilm_np
-from minilm_np.cli import encode, models
+from minilm_np.cli import conformance, encode, evaluate, models, search, trace, train, verify
 from minilm_np.errors import MiniLMError
 
-COMMANDS = (encode, models)  # in the order of --help; each has add(commands), and the functions that it names there
+COMMANDS = (encode, search, trace, verify, conformance, train, evaluate, models)  # in the order of --help; each has add(commands), and the functions that it names there
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

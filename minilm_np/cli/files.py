@@ -11,14 +11,14 @@ from typing import IO
 from minilm_np.errors import InputValueError
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, option: str = "--output") -> None:
     """Refuse before the work what could not be written after it."""
     if path.is_dir():
-        raise InputValueError(f"--output {path}: it is a folder: name a file in it")
+        raise InputValueError(f"{option} {path}: it is a folder: name a file in it")
     if not path.parent.is_dir():
-        raise InputValueError(f"--output {path}: there is no folder {path.parent}: make it first")
+        raise InputValueError(f"{option} {path}: there is no folder {path.parent}: make it first")
     if not os.access(path if path.exists() and not path.is_file() else path.resolve().parent, os.W_OK):
-        raise InputValueError(f"--output {path}: the folder {path.resolve().parent} is not writable: choose another")
+        raise InputValueError(f"{option} {path}: the folder {path.resolve().parent} is not writable: choose another")
 
 
 def decoded(texts: list[str]) -> list[str]:

@@ -35,6 +35,5 @@ def draw_loss(log: Path, picture: Path) -> None:
         for number, name in enumerate(evaluations[0]["evaluation"], 1):
             at, figures = zip(*((entry["step"], entry["evaluation"][name]) for entry in evaluations), strict=True)
             right.plot(at, figures, "o-", color=f"C{number}", label=name)
-        right.legend(loc="center right")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper right", ncols=4)
     figure.savefig(picture, dpi=120)

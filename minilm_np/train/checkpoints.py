@@ -30,7 +30,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 def save_weights(folder: Path, encoder: SentenceEncoder, weights: Weights) -> None:
     """A folder with the encoder's config, tokenizer and prompts, and these weights. Raises SaveError."""
-    save_model(folder, encoder.config, encoder._use(), encoder.tokenizer, weights)
+    save_model(folder, encoder.config, encoder.use, encoder.tokenizer, weights)
 
 
 def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: Weights, run: Mapping[str, Any]) -> Path:

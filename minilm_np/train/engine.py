@@ -206,9 +206,10 @@ class TrainingEngine:
         """`linear_backward`, the gradient of x; `past` is what came by another way, and is added."""
         weight = product.transposed_packed
         where = d_y.ctypes.data, weight.ctypes.data, self._zeros.ctypes.data
-        entry, results = "dense", (out.ctypes.data,)
+        results: tuple[int, ...] = (out.ctypes.data,)
+        entry = "dense"
         if past is not None:
-            entry, results = "dense_residual", (past.ctypes.data, out.ctypes.data)
+            entry, results = "dense_residual", (past.ctypes.data, *results)
         sizes = product.M, product.K
         self._run(entry, ((*where, *results, *sizes, *rows, len(weight)) for rows in self._parts(len(d_y))))
 
@@ -237,8 +238,9 @@ class TrainingEngine:
         weight, x_hat = self.weights[f"{name}.weight"], x
         where = d_y.ctypes.data, x.ctypes.data, weight.ctypes.data, out.ctypes.data, x_hat.ctypes.data, x.shape[1]
         self._run("norm_backward", ((*where, *rows, self.config.layer_norm_eps) for rows in self._parts(len(x))))
-        where = d_y.ctypes.data, x_hat.ctypes.data, gradients.arrays[f"{name}.weight"].ctypes.data
-        self._run("column_dots", ((*where, *x.shape, *part) for part in self._parts(x.shape[1], LANES)))
+        arrays = d_y, x_hat, gradients.arrays[f"{name}.weight"]
+        sums = tuple(array.ctypes.data for array in arrays)
+        self._run("column_dots", ((*sums, *x.shape, *part) for part in self._parts(x.shape[1], LANES)))
         self._column_sums(d_y, gradients.arrays[f"{name}.bias"])
 
     def _elements(self, entry: str, *arrays: Array) -> None:

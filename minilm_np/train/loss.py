@@ -53,7 +53,7 @@ def contrastive_loss(vectors: Array, *, scale: float = 20.0, normalize: bool = F
     n, B, D = unit.shape
     anchors, candidates = unit[0], unit[1:].reshape(-1, D)  # (B, D), ((n - 1) B, D)
     with np.errstate(over="ignore", invalid="ignore"):  # the error below says more than a warning
-        scores = anchors @ candidates.T * scale
+        scores = _product(anchors, candidates) * scale
         loss, d_scores = cross_entropy(scores)
         if n == 2:
             back, d_back = cross_entropy(scores.T)
@@ -61,10 +61,15 @@ def contrastive_loss(vectors: Array, *, scale: float = 20.0, normalize: bool = F
     if not math.isfinite(loss):
         raise NonFiniteError(f"the loss is {loss}: the scores overflow at scale {scale}; use a smaller one")
     d_unit = np.empty_like(unit)
-    d_unit[0] = d_scores @ candidates * scale
-    d_unit[1:] = (d_scores.T @ anchors * scale).reshape(n - 1, B, D)
+    d_unit[0] = _product(d_scores, candidates.T) * scale
+    d_unit[1:] = (_product(d_scores.T, anchors.T) * scale).reshape(n - 1, B, D)
     d_vectors = normalize_backward(d_unit, x) if normalize else d_unit
     return loss, d_vectors.astype(vectors.dtype)
+
+
+def _product(x: Array, y: Array) -> Array:  # (N, K), (M, K) -> (N, M)
+    """x y^T, each sum in one order: a BLAS's may depend on its threads, and a run is to give the same bits on any."""
+    return np.einsum("nk,mk->nm", np.ascontiguousarray(x), np.ascontiguousarray(y))
 
 
 def _check(vectors: Array, scale: float) -> None:

@@ -59,8 +59,10 @@ def pooling(x: Array, offsets: Integers, mode: str) -> Array:  # (N, D), (B + 1,
     if mode == "cls":
         return x[starts]
     if mode == "max":
-        return np.maximum.reduceat(x, starts)
-    return np.add.reduceat(x, starts) / _divisors(offsets, mode)
+        highest: Array = np.maximum.reduceat(x, starts)
+        return highest
+    total: Array = np.add.reduceat(x, starts)
+    return total / _divisors(offsets, mode)
 
 
 def pooling_backward(d_vectors: Array, x: Array, offsets: Integers, mode: str) -> Array:  # (B, D), (N, D) -> (N, D)
