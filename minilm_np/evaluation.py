@@ -26,7 +26,7 @@ RAW_STS_COLUMNS = {"score": 4, "sentence1": 5, "sentence2": 6}  # of the STS ben
 class TextEncoder(Protocol):
     """A `SentenceEncoder`, or anything else that turns n texts into (n, D) numbers."""
 
-    def encode(self, texts: list[str]) -> Any: ...
+    def encode(self, texts: list[str], /) -> Any: ...
 
 
 def sts(encoder: TextEncoder, path: str | os.PathLike[str]) -> dict[str, float]:

@@ -48,6 +48,7 @@ class Deviation:
     what: str  # one sentence: what is done, and who is known to do it
     remedy: str
     vary: Callable[[Variation], Variation]
+    or_so: Callable[[Variation], Variation] | None = None  # the same as others may do it, where that is not laid down
 
 
 def deviations(config: ModelConfig) -> list[Deviation]:
@@ -289,11 +290,14 @@ def rounded_to_bfloat16(array: Array) -> Array:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
-def rounded_to_int8(matrix: Array, axis: int | None) -> Array:  # (M, K) -> (M, K)
-    """Symmetric: round(w / scale) * scale, ties to even, with scale = max|w| / 127 of all or of each row."""
+def rounded_to_int8(matrix: Array, axis: int | None, divides: bool = True) -> Array:  # (M, K) -> (M, K)
+    """Symmetric: round(w / scale) * scale, ties to even, with scale = max|w| / 127 of all or of each row.
+
+    Some multiply by 1 / scale, which rounds some of what lies halfway the other way.
+    """
     largest = np.abs(matrix).max(axis=axis, keepdims=True)
     scale = np.maximum(largest, np.float32(1e-30)) / np.float32(127.0)
-    return np.rint(matrix / scale) * scale
+    return np.rint(matrix / scale if divides else matrix * (np.float32(1.0) / scale)) * scale
 
 
 def _weights() -> list[Deviation]:
@@ -304,7 +308,6 @@ def _weights() -> list[Deviation]:
         return lambda v: replace(v, weights=(*v.weights, weights))
 
     remedy = "Take the float32 weights; or keep these, if the error is small enough for what the vectors are for."
-    int8 = "The dense layers' weights are symmetric int8 with one scale for each "
     return [
         Deviation(
             "weights rounded to float16", "weights",
@@ -316,15 +319,18 @@ def _weights() -> list[Deviation]:
             "Weights are rounded to bfloat16, as in BF16 files; sums stay float32.",
             remedy, rounding(rounded_to_bfloat16),
         ),
-        Deviation(
-            "int8 weights per tensor", "weights",
-            f"{int8}matrix, as quantised ONNX exports have them; activations stay float32.",
-            remedy, rounding(lambda array: rounded_to_int8(array, None), dense_only=True),
-        ),
-        Deviation(
-            "int8 weights per channel", "weights",
-            f"{int8}output channel, as torchao and per-channel ONNX exports have them; activations stay float32.",
-            remedy, rounding(lambda array: rounded_to_int8(array, 1), dense_only=True),
+        *(
+            Deviation(
+                f"int8 weights per {each}", "weights",
+                f"The dense layers' weights are int8, with one scale for each {whose}; activations stay float32.",
+                remedy,
+                rounding(lambda array, axis=axis: rounded_to_int8(array, axis), True),  # type: ignore[misc]
+                rounding(lambda array, axis=axis: rounded_to_int8(array, axis, False), True),  # type: ignore[misc]
+            )
+            for each, axis, whose in (
+                ("tensor", None, "matrix, as quantised ONNX exports have them"),
+                ("channel", 1, "output channel, as torchao and per-channel ONNX exports have them"),
+            )
         ),
     ]  # fmt: skip
 

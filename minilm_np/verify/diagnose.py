@@ -7,7 +7,7 @@ deviation explains the vectors when what is left is no more than float32 roundin
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from minilm_np.verify.deviations import Deviation, Variation, VariedModel, devia
 Verdict = Literal["same bits", "match", "explained", "scaled", "reordered", "unexplained", "unrelated"]
 
 ROUNDING = 8.0  # times the error of our own float32 is still rounding: another order of the sums may be worse than ours
+OR_SO = 3.0  # times what another way to do the same differs by, where there is one
 LEAST_ROUNDING = 4e-6  # of a vector's largest number
 STUDIED = 1000  # texts that the search may choose from; all are compared with the model as it is
 # how many tokens, padding included, a step of the work may look at
@@ -161,15 +162,15 @@ class _Search:
         if before.explains:
             return self._match(before, still)
         singles = [(one.name,) for one in moving if np.nanmax(self.left[one.name]) <= self.limit[one.name]]
-        if not singles and (scaled := self._scaled(before, moving, still)) is not None:
-            return scaled
-        pairs = [] if singles else self._pairs(itertools.combinations(moving, 2))
-        nearest = sorted(moving, key=lambda one: self._remains(one.name))
-        tried = [*(singles or pairs), *((one.name,) for one in nearest)]
-        findings = [
-            self._measure(names)
-            for names in list(dict.fromkeys(tried))[: max(SHOWN, min(len(singles or pairs), MEASURED))]
-        ]
+        findings = [self._measure(names) for names in singles[:MEASURED]]
+        if not any(finding.explains for finding in findings):
+            scaled = self._scaled(before, moving, still)
+            if scaled is not None:
+                return scaled
+            findings += [self._measure(names) for names in self._pairs(itertools.combinations(moving, 2))[:MEASURED]]
+        nearest = [(one.name,) for one in sorted(moving, key=lambda one: self._remains(one.name))]
+        others = [names for names in nearest if names not in {finding.deviations for finding in findings}]
+        findings += [self._measure(names) for names in others[: max(0, SHOWN - len(findings))]]
         findings.sort(key=lambda finding: (not finding.explains, finding.relative_error))
         return self._explained(before, findings, still)
 
@@ -203,12 +204,22 @@ class _Search:
         few = self._few(variation, rows, SCREEN_TOKENS if everywhere else SEARCH_TOKENS)
         found = np.where(acts[self.rows, None], np.nan, self.base)
         with np.errstate(all="ignore"):  # one that overflows explains nothing
-            single = self.model.vectors(variation, few)
-            noise = _errors(single[:1].astype(np.float64), self.model.vectors(variation, few[:1], np.float64))
+            single = self.model.vectors(variation, few).astype(np.float64)
+            exact = self.model.vectors(variation, few[:1], np.float64)
         found[[self.rows.index(row) for row in few]] = single
         self.found[name], self.left[name] = found, _errors(self.given[self.rows], found)
-        noise_limit = 2.0 * ROUNDING * float(np.nanmax(noise, initial=0.0))
-        self.limit[name] = max(2.0 * self.rounding, noise_limit) + self.storage
+        rounding = max(self.rounding, self._rounding((name,), few[:1], single[:1], exact))
+        self.limit[name] = 2.0 * rounding + self.storage
+
+    def _rounding(self, names: tuple[str, ...], rows: list[int], single: Array, exact: Array) -> float:
+        """How much of an error may be rounding, by what it is in some rows: of float32, and of what others may do."""
+        rounding = ROUNDING * float(np.nanmax(_errors(single, exact), initial=0.0))
+        for one in self.known:
+            if one.name in names and one.or_so is not None:
+                variation = one.or_so(self._vary(name for name in names if name != one.name))
+                other = self.model.vectors(variation, rows).astype(np.float64)
+                rounding = max(rounding, OR_SO * float(np.nanmax(_errors(other, exact), initial=0.0)))
+        return rounding
 
     def _moves(self, name: str) -> Array:  # (places,) bool
         """Where a deviation is seen; it is where nobody looked."""
@@ -225,12 +236,13 @@ class _Search:
     def _pairs(self, pairs: Iterable[tuple[Deviation, Deviation]]) -> list[tuple[str, ...]]:
         """The pairs that explain the vectors; where there is none the two that come nearest on one text."""
         possible = []
+        twins = {name for names in self._classes() for name in names[1:]}  # whose pairs would be the same
         for a, b in pairs:
             in_a, in_b = self._moves(a.name), self._moves(b.name)
             # a text that one of them moves must be explained by that one, a text that neither moves by neither
             left = np.where(in_a, self.left[a.name] - self.limit[a.name], self.error[self.rows] - self.tolerance)
             left = np.where(in_b, self.left[b.name] - self.limit[b.name], left)
-            if a.kind != b.kind and not (left[~(in_a & in_b)] > 0.0).any():
+            if a.kind != b.kind and not {a.name, b.name} & twins and not (left[~(in_a & in_b)] > 0.0).any():
                 possible.append((a, b, np.flatnonzero(in_a & in_b)))
         explaining: list[tuple[str, ...]] = []
         nearest: dict[tuple[str, ...], float] = {}
@@ -295,11 +307,11 @@ class _Search:
             exact = self.model.vectors(variation, self.rows, np.float64)
             few = self._few(variation, self.rows, SCREEN_TOKENS)
             single = self.model.vectors(variation, few).astype(np.float64)
+            rounding = self._rounding(names, few, single, exact[[self.rows.index(row) for row in few]])
+        rounding = max(self.rounding, rounding) + self.storage
         given = self.given[self.rows]
         if unit:
-            given, exact, single = _unit(given), _unit(exact), _unit(single)
-        noise = _errors(single, exact[[self.rows.index(row) for row in few]])
-        rounding = max(self.rounding, ROUNDING * float(np.nanmax(noise, initial=0.0))) + self.storage
+            given, exact = _unit(given), _unit(exact)
         known = np.isfinite(exact).all(axis=1)
         if not known.any():
             return Finding(names, np.inf, np.inf, rounding, 0.0, False)
@@ -320,20 +332,22 @@ class _Search:
         return self._conclude("match", sentence, before, [], still)
 
     def _explained(self, before: Finding, findings: list[Finding], still: list[str]) -> Diagnosis:
+        if findings[0].explains and findings[0].relative_error <= self.tolerance:
+            # what a noisy variation merely does not exclude is no rival of one that leaves nothing
+            findings = [
+                replace(one, explains=one.explains and one.relative_error <= self.tolerance) for one in findings
+            ]
         best = findings[0]
         falls = f"the largest error falls from {before.max_abs_error:.1e} to {best.max_abs_error:.1e}"
         name = " and ".join(best.deviations)
-        if best.explains and (odd := self._unexplained(best)):
-            sentence = f"{name[0].upper()}{name[1:]} explains most vectors, but not that of text {odd[0]}: {falls}."
-            return self._conclude("unexplained", sentence, before, findings, still)
         if best.explains:
-            # what a noisy variation merely does not exclude is no rival of what leaves nothing
-            rivals = [
-                finding for finding in findings[1:] if finding.explains and finding.relative_error <= self.tolerance
-            ]
-            rivals = rivals if best.relative_error <= self.tolerance else findings[1:]
-            others = [" and ".join(finding.deviations) for finding in rivals if finding.explains]
-            sentence = f"{name[0].upper()}{name[1:]} explains the vectors: {falls}, which is rounding."
+            explain = "explains" if len(best.deviations) == 1 else "together explain"
+            claim = f"{name[0].upper()}{name[1:]} {explain}"
+            if odd := self._unexplained(best):
+                sentence = f"{claim} most vectors ({falls}), but not that of text {odd[0]} (counted from 0)."
+                return self._conclude("unexplained", sentence, before, findings, still)
+            sentence = f"{claim} the vectors: {falls}, which is rounding."
+            others = [" and ".join(finding.deviations) for finding in findings[1:] if finding.explains]
             if others:
                 sentence += f" So would {'; '.join(others)}: these texts do not tell them apart."
             return self._conclude("explained", sentence, before, findings, still)
@@ -354,21 +368,25 @@ class _Search:
         names = dict.fromkeys(name for finding in findings if finding.explains for name in finding.deviations)
         remedies = dict.fromkeys(one.remedy for name in names for one in self.known if one.name == name)
         return Diagnosis(
-            verdict, sentence, before, tuple(findings), self._classes(still), tuple(still), tuple(remedies),
+            verdict, sentence, before, tuple(findings), self._classes(), tuple(still), tuple(remedies),
             self.n_texts, len(self.rows),
         )  # fmt: skip
 
-    def _classes(self, still: list[str]) -> tuple[tuple[str, ...], ...]:
+    def _classes(self) -> tuple[tuple[str, ...], ...]:
         """The deviations that are seen on these texts, and have the same effect as another one."""
         classes: list[list[str]] = []
-        for name in self.found:
-            for others in classes if name not in still else ():
-                error = _errors(self.found[name], self.found[others[0]])
-                if np.nanmax(error, initial=0.0) <= self.tolerance and np.isfinite(error).any():
-                    others.append(name)
+        for name, found in self.found.items():
+            known = np.isfinite(found).all(axis=1)
+            if not (self._moves(name) & known).any():
+                continue
+            for names in classes:
+                other = self.found[names[0]]
+                same_rows = np.array_equal(known, np.isfinite(other).all(axis=1))
+                if same_rows and _errors(found[known], other[known]).max() <= self.tolerance:
+                    names.append(name)
                     break
             else:
-                classes += [[name]] if name not in still else []
+                classes.append([name])
         return tuple(tuple(names) for names in classes if len(names) > 1)
 
     def _order(self) -> Array | None:
@@ -389,15 +407,13 @@ class _Search:
         return [self.studied[row] for row, error in zip(rows, left, strict=True) if error > 2.0 * finding.rounding]
 
     def _related(self) -> bool:
-        """Whether most vectors are nearest to that of their own text, as the model or some deviation gives it."""
+        """Whether vectors are near those of their own texts, and nearer than to others', under any deviation."""
         given = _unit(self.given[self.rows])
         for found in (self.base, *self.found.values()):
             known = np.isfinite(found).all(axis=1)
             cosines = given[known] @ _unit(found[known]).T
             own = np.diagonal(cosines)
-            if known.sum() >= 4 and (own >= cosines.max(axis=1) - 1e-6).mean() > 0.5:
-                return True
-            if 0 < known.sum() < 4 and own.min() > 0.5:
+            if own.size and own.mean() > 0.5 and (own >= cosines.max(axis=1) - 1e-6).mean() > 0.5:
                 return True
         return False
 
