@@ -19,12 +19,13 @@ def add(commands: Any) -> None:
         "minilm-np diagnose --against sentence-transformers",
     )  # fmt: skip
     command.add_argument(
-        "--vectors", "--against", dest="source", required=True, metavar="X", help=f"a file of vectors, or any of {SOURCES}"
+        "--vectors", "--against", dest="source", required=True, metavar="X",
+        help=f"a file of vectors, or what else `verify` takes: {SOURCES}",
     )  # fmt: skip
     command.add_argument(
         "--texts",
         metavar="FILE",
-        help="what the vectors are of: a text a line, or .jsonl with `text` (default: those of X, or the built-in ones)",
+        help="their texts: a text a line, or .jsonl with `text` (default: those of X, or the built-in ones)",
     )
     command.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
     add_model_options(command)
@@ -48,16 +49,19 @@ def _diagnose(options: argparse.Namespace) -> int:
 def report(diagnosis: Diagnosis) -> Iterator[str]:
     """A diagnosis for people, line by line."""
     yield diagnosis.sentence
+    yield from diagnosis.what
     for remedy in diagnosis.remedies:
         yield f"What to do: {remedy}"
     if diagnosis.before is not None:
         rows = [("the model as it is", diagnosis.before)]
-        rows += [(" and ".join(finding.deviations) or "the model as it is", finding) for finding in diagnosis.findings]
+        unit = ", at unit length" if diagnosis.verdict == "scaled" else ""
+        rows += [(f"{' and '.join(one.deviations) or 'the model'}{unit}", one) for one in diagnosis.findings]
         width = max(len(name) for name, _ in rows)
         yield ""
         yield f"{'':{width}}  max abs  relative  rounding  min cosine"
         yield from (_line(name, finding, width) for name, finding in rows)
-        yield f"(in float64, on {diagnosis.n_measured} of {diagnosis.n_texts} texts; relative to a vector's largest number)"
+        texts = f"{diagnosis.n_measured} of {diagnosis.n_texts} texts"
+        yield f"(in float64, on {texts}; relative: to the largest number of the same vector)"
     if diagnosis.indistinguishable:
         yield ""
         yield "Have the same effect on these texts:"

@@ -1,8 +1,8 @@
 """Why another implementation's vectors differ: which known deviation, or which pair, explains them.
 
 The search runs the reference in float32 on a few texts on which each deviation can show, and leaves out what cannot be:
-every deviation alone first, then the pairs. What is reported is measured in float64 afterwards, on more texts. A
-deviation explains the vectors when what is left is no more than float32 rounding makes of that variation.
+every deviation alone first, then the pairs. What is reported is measured in float64 afterwards, and what explains them
+is checked on the other texts. It does when what is left is no more than float32 rounding makes of that variation.
 """
 
 import itertools
@@ -37,7 +37,7 @@ class Finding:
 
     deviations: tuple[str, ...]  # none, one or two
     max_abs_error: float  # of any number of a vector
-    relative_error: float  # to the largest number of that vector, the largest of all texts
+    relative_error: float  # to the largest number of that vector; the worst text's
     rounding: float  # how much of `relative_error` rounding may be: of float32, and of how the vectors were stored
     min_cosine: float
     explains: bool
@@ -53,7 +53,8 @@ class Diagnosis:
     findings: tuple[Finding, ...]  # the best few, those that explain first
     indistinguishable: tuple[tuple[str, ...], ...]  # deviations that have the same effect on these texts
     no_effect: tuple[str, ...]  # deviations that would not be seen on these texts
-    remedies: tuple[str, ...]
+    what: tuple[str, ...]  # a sentence for each deviation that explains: what it is, and who is known to do it
+    remedies: tuple[str, ...]  # what to do about them
     n_texts: int
     n_measured: int  # texts that the findings were measured on
 
@@ -82,8 +83,9 @@ def diagnose(
     D = encoder.config.hidden_size
     if given.shape[1] != D:
         sentence = f"These are vectors of another model: they have {given.shape[1]} numbers, this model's have {D}."
-        return Diagnosis("unrelated", sentence, None, (), (), (), (), len(texts), 0)
-    return _Search(encoder, given, texts, progress).diagnosis()
+        return Diagnosis("unrelated", sentence, None, (), (), (), (), (), len(texts), 0)
+    with np.errstate(all="ignore"):  # what overflows explains nothing
+        return _Search(encoder, given, texts, progress).diagnosis()
 
 
 def _given(encoder: SentenceEncoder, vectors: str | Array, texts: Sequence[str] | None) -> tuple[Array, list[str]]:
@@ -157,7 +159,7 @@ class _Search:
             return self._conclude("reordered", sentence, before, [], [])
         for one in self._bar(self.known, "deviations"):
             self._screen(one.name)
-        moving = [one for one in self.known if self._moves(one.name).any()]
+        moving = [one for one in self.known if self._is_seen(one.name)]
         still = [one.name for one in self.known if one not in moving]
         if before.explains:
             return self._match(before, still)
@@ -171,6 +173,7 @@ class _Search:
         nearest = [(one.name,) for one in sorted(moving, key=lambda one: self._remains(one.name))]
         others = [names for names in nearest if names not in {finding.deviations for finding in findings}]
         findings += [self._measure(names) for names in others[: max(0, SHOWN - len(findings))]]
+        findings = [finding for finding in findings if finding.relative_error < np.inf]
         findings.sort(key=lambda finding: (not finding.explains, finding.relative_error))
         return self._explained(before, findings, still)
 
@@ -203,9 +206,8 @@ class _Search:
         rows = (row for row in self.rows if acts[row])
         few = self._few(variation, rows, SCREEN_TOKENS if everywhere else SEARCH_TOKENS)
         found = np.where(acts[self.rows, None], np.nan, self.base)
-        with np.errstate(all="ignore"):  # one that overflows explains nothing
-            single = self.model.vectors(variation, few).astype(np.float64)
-            exact = self.model.vectors(variation, few[:1], np.float64)
+        single = self.model.vectors(variation, few).astype(np.float64)
+        exact = self.model.vectors(variation, few[:1], np.float64)
         found[[self.rows.index(row) for row in few]] = single
         self.found[name], self.left[name] = found, _errors(self.given[self.rows], found)
         rounding = max(self.rounding, self._rounding((name,), few[:1], single[:1], exact))
@@ -225,6 +227,9 @@ class _Search:
         """Where a deviation is seen; it is where nobody looked."""
         moved = ~(_errors(self.found[name], self.base) <= self.tolerance)
         return moved & self.acts[name][self.rows]
+
+    def _is_seen(self, name: str) -> bool:
+        return bool((self._moves(name) & np.isfinite(self.left[name])).any())
 
     def _remains(self, name: str) -> float:
         """How much of the error remains, from 1 (or more) to 0: the geometric mean over texts."""
@@ -252,8 +257,7 @@ class _Search:
             rows = sorted((self.rows[place] for place in places), key=lengths.__getitem__)
             limit = max(self.limit[a.name], self.limit[b.name])
             for some in (rows[:1], rows[1:4]):
-                with np.errstate(all="ignore"):
-                    left = _errors(self.given[some], self.model.vectors(variation, some).astype(np.float64))
+                left = _errors(self.given[some], self.model.vectors(variation, some).astype(np.float64))
                 nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
                 if nearest[names] > limit:
                     break
@@ -271,14 +275,10 @@ class _Search:
                 finding = self._measure(names, unit=True)
                 if not finding.explains:
                     continue
-                pairs = self._pairs(
-                    [
-                        (a, b)
-                        for a, b in itertools.combinations(moving, 2)
-                        if "normalisation" in (a.kind, b.kind) and {*names} & {a.name, b.name}
-                    ]
-                )
-                exact = [pair for pair in map(self._measure, pairs) if pair.explains]
+                # with or without normalisation it may be more than a matter of length
+                lengths = [one for one in moving if one.kind == "normalisation"]
+                pairs = [(one, other) for one in moving if one.name in names for other in lengths]
+                exact = [pair for pair in map(self._measure, self._pairs(pairs)) if pair.explains]
                 if exact:
                     return self._explained(before, exact, still)
                 return self._conclude("scaled", self._scaled_sentence(names, found), before, [finding], still)
@@ -294,6 +294,8 @@ class _Search:
             f"The vectors are {whose} times {times}: only their length differs, their directions are within rounding."
         )
 
+    # what is left under some deviations
+
     def _vary(self, names: Iterable[str]) -> Variation:
         variation = self.model.base
         for name in names:
@@ -303,11 +305,10 @@ class _Search:
     def _measure(self, names: tuple[str, ...], unit: bool = False) -> Finding:
         """The error under these deviations in float64; with `unit`, of vectors that are scaled to unit length."""
         variation = self._vary(names)
-        with np.errstate(all="ignore"):
-            exact = self.model.vectors(variation, self.rows, np.float64)
-            few = self._few(variation, self.rows, SCREEN_TOKENS)
-            single = self.model.vectors(variation, few).astype(np.float64)
-            rounding = self._rounding(names, few, single, exact[[self.rows.index(row) for row in few]])
+        exact = self.model.vectors(variation, self.rows, np.float64)
+        few = self._few(variation, self.rows, SCREEN_TOKENS)
+        single = self.model.vectors(variation, few).astype(np.float64)
+        rounding = self._rounding(names, few, single, exact[[self.rows.index(row) for row in few]])
         rounding = max(self.rounding, rounding) + self.storage
         given = self.given[self.rows]
         if unit:
@@ -332,12 +333,12 @@ class _Search:
         return self._conclude("match", sentence, before, [], still)
 
     def _explained(self, before: Finding, findings: list[Finding], still: list[str]) -> Diagnosis:
-        if findings[0].explains and findings[0].relative_error <= self.tolerance:
+        best = findings[0] if findings else before
+        if best.explains and best.relative_error <= self.tolerance:
             # what a noisy variation merely does not exclude is no rival of one that leaves nothing
             findings = [
                 replace(one, explains=one.explains and one.relative_error <= self.tolerance) for one in findings
             ]
-        best = findings[0]
         falls = f"the largest error falls from {before.max_abs_error:.1e} to {best.max_abs_error:.1e}"
         name = " and ".join(best.deviations)
         if best.explains:
@@ -346,7 +347,8 @@ class _Search:
             if odd := self._unexplained(best):
                 sentence = f"{claim} most vectors ({falls}), but not that of text {odd[0]} (counted from 0)."
                 return self._conclude("unexplained", sentence, before, findings, still)
-            sentence = f"{claim} the vectors: {falls}, which is rounding."
+            rounding = "rounding" if best.relative_error <= self.tolerance else "what two ways to round so differ by"
+            sentence = f"{claim} the vectors: {falls}, which is {rounding}."
             others = [" and ".join(finding.deviations) for finding in findings[1:] if finding.explains]
             if others:
                 sentence += f" So would {'; '.join(others)}: these texts do not tell them apart."
@@ -365,10 +367,13 @@ class _Search:
     def _conclude(
         self, verdict: Verdict, sentence: str, before: Finding, findings: list[Finding], still: list[str]
     ) -> Diagnosis:
-        names = dict.fromkeys(name for finding in findings if finding.explains for name in finding.deviations)
-        remedies = dict.fromkeys(one.remedy for name in names for one in self.known if one.name == name)
+        names = {name for finding in findings if finding.explains for name in finding.deviations}
+        named = [one for one in self.known if one.name in names]
+        what, remedies = (
+            tuple(dict.fromkeys(of)) for of in ([one.what for one in named], [one.remedy for one in named])
+        )
         return Diagnosis(
-            verdict, sentence, before, tuple(findings), self._classes(), tuple(still), tuple(remedies),
+            verdict, sentence, before, tuple(findings), self._classes(), tuple(still), what, remedies,
             self.n_texts, len(self.rows),
         )  # fmt: skip
 
@@ -377,7 +382,7 @@ class _Search:
         classes: list[list[str]] = []
         for name, found in self.found.items():
             known = np.isfinite(found).all(axis=1)
-            if not (self._moves(name) & known).any():
+            if not self._is_seen(name):
                 continue
             for names in classes:
                 other = self.found[names[0]]
