@@ -1,6 +1,10 @@
 """Fixtures that several test files share, and the rule for tests that need the published weights."""
 
 import os
+
+# OpenBLAS's threads wait by spinning: beside torch's, and those of tests in child processes, they cost minutes
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import warnings
 from pathlib import Path
 from typing import Any

@@ -16,7 +16,8 @@ from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.tokenizer import check_texts
-from minilm_np.verify.deviations import Deviation, Variation, VariedModel, deviations, rounded_to_bfloat16
+from minilm_np.verify.deviations import Deviation, deviations, rounded_to_bfloat16
+from minilm_np.verify.variations import Variation, VariedModel
 
 Verdict = Literal["same bits", "match", "explained", "scaled", "reordered", "unexplained", "unrelated"]
 
