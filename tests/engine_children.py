@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 
 from minilm_np import ModelConfig, SentenceEncoder, workers
 from minilm_np.random_model import CHARACTER_VOCABULARY
+from tests.memory import peak_memory
 
 NAMES = ("run_pass", "exchange_float_mode")  # of kernels/entry.py
 PATIENCE = 120  # seconds after which a child is taken for stalled
@@ -92,23 +92,19 @@ def code(folder):
 
 def memory(folder):
     """Peak resident size in MB: after the imports, after loading, after one text."""
-    peaks = {"imports": peak()}
+    peaks = {"imports": peak_memory() / 1e6}
     model = load(folder, 2)
-    peaks["load"] = peak()
+    peaks["load"] = peak_memory() / 1e6
     model.encode(TEXTS[0])
-    peaks["text"] = peak()
+    peaks["text"] = peak_memory() / 1e6
     for _ in range(4):
         model.encode(TEXTS[2])
         model.encode([TEXTS[2]] * 200)
-    peaks["first"] = peak()
+    peaks["first"] = peak_memory() / 1e6
     for _ in range(4):
         model.encode(TEXTS[2])
         model.encode([TEXTS[2]] * 200)
-    return peaks | {"last": peak()}
-
-
-def peak():
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1000
+    return peaks | {"last": peak_memory() / 1e6}
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------

@@ -314,19 +314,20 @@ def test_a_vector_that_is_not_finite_is_an_error_that_says_where(encoder: Senten
 # ---- hostile texts ---------------------------------------------------------------------------------------------------
 
 _MEASURED = """
-import resource, sys
+import sys
 from dataclasses import replace
 from minilm_np import SentenceEncoder
 from minilm_np.long_texts import encode_long
 from minilm_np.random_model import SMALL
+from tests.memory import peak_memory
 
 tiny = replace(SMALL, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
 encoder = SentenceEncoder.random(tiny, threads=1)
 text = eval(sys.argv[1])
 encode_long(encoder, "a. " * 20_000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 print(len(encode_long(encoder, text)))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((peak_memory() - before) // 1_000_000)
 """
 
 

@@ -206,18 +206,18 @@ def test_two_words_after_much_nothing_are_found(published_tokenizer: TextTokeniz
 
 
 _MEASURED = """
-import resource, sys
-from pathlib import Path
+import sys
 from minilm_np.random_model import CHARACTER_VOCABULARY, SMALL
 from minilm_np.tokenizer import TextTokenizer, bert_tokenizer
+from tests.memory import peak_memory
 
 tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), SMALL)
 tokenizer(["a b", "a " * 5000])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 text = eval(sys.argv[1])
 found = tokenizer([text])
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(found.n_tokens[0], found.truncated[0], (after - before) // 1024)
+after = peak_memory()
+print(found.n_tokens[0], found.truncated[0], (after - before) // 1_000_000)
 """
 
 

@@ -157,12 +157,13 @@ def test_the_published_models_trace_is_torchs(published: SentenceEncoder, model_
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_tracing_256_tokens_takes_less_than_a_gigabyte(model_folder: Path, tmp_path: Path, dtype: str) -> None:
     code = (
-        "import resource, sys; from minilm_np import SentenceEncoder; from minilm_np.trace import Trace, trace\n"
+        "import sys; from minilm_np import SentenceEncoder; from minilm_np.trace import Trace, trace\n"
+        "from tests.memory import peak_memory\n"
         "encoder = SentenceEncoder(sys.argv[1], backend='numpy')\n"
         "found = trace(encoder, 'the quick brown fox ' * 100, dtype=sys.argv[3])\n"
         "assert len(found.ids) == 256\n"
         "found.save(sys.argv[2]); assert Trace.load(sys.argv[2]) == found\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+        "print(peak_memory())"
     )
     child = [sys.executable, "-c", code, str(model_folder), str(tmp_path / "file.safetensors"), dtype]
     assert int(subprocess.run(child, capture_output=True, text=True, check=True).stdout) < 1e9

@@ -16,7 +16,8 @@ import minilm_np
 from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, trace, train, verify
 from minilm_np.errors import MiniLMError
 
-COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, models)  # in the order of --help; each has add(commands), and the functions that it names there
+# in the order of --help; each has add(commands), and the functions that it names there
+COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
