@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from minilm_np.errors import (
         CheckpointError,
         ConfigError,
+        DataError,
         HubError,
+        ImplementationError,
         InputTypeError,
         InputValueError,
         MiniLMError,
@@ -32,7 +34,9 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "DataError",
     "HubError",
+    "ImplementationError",
     "InputTypeError",
     "InputValueError",
     "MiniLMError",

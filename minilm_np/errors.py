@@ -44,5 +44,13 @@ class SaveError(MiniLMError, OSError):
     """A model cannot be saved where it was asked for."""
 
 
+class DataError(MiniLMError, ValueError):
+    """A file of training or test data is broken or too small; the message names the file and the line."""
+
+
+class ImplementationError(MiniLMError, RuntimeError):
+    """Another implementation could not be loaded or asked, or its answer cannot be read."""
+
+
 class TruncationWarning(UserWarning):
     """Texts were longer than the model's limit, and their ends were left out."""

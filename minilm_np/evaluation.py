@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minilm_np.errors import InputValueError
-from minilm_np.train.data import DataError, decode_line, raw_lines, read_samples
+from minilm_np.errors import DataError, InputValueError
+from minilm_np.train.data import decode_line, raw_lines, read_samples
 
 Floats = NDArray[np.float64]
 

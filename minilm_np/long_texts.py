@@ -217,13 +217,12 @@ def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_To
     """The word pieces of a text, in lists that hold whole words. A word of more than `room` pieces counts as many."""
     sentence_ends = (match.end() for match in _SENTENCE_END.finditer(text))
     sentence_end = next(sentence_ends, len(text))
-    shift = previous = 0
-    for piece in tokenizer._pieces(text) if tokenizer._splits_safely else [text]:
-        whole = tokenizer._tokenizer.encode(piece, add_special_tokens=False)
+    previous = 0
+    for shift, encodings in tokenizer.encodings(text):
         tokens: list[_Token] = []
         word: int | None = None  # by its number in the piece
         word_start = 0
-        for encoding in (whole, *whole.overflowing):  # the tokenizer truncates, but keeps what it cuts off
+        for encoding in encodings:
             for id_, (start, end), number in zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True):
                 start, end = start + shift, end + shift
                 before = INSIDE
@@ -238,7 +237,6 @@ def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_To
                 previous = end
         _split_long_word(tokens, word_start, room)
         yield tokens
-        shift += len(piece)
 
 
 def _split_long_word(tokens: list[_Token], start: int, room: int) -> None:
@@ -249,8 +247,8 @@ def _split_long_word(tokens: list[_Token], start: int, room: int) -> None:
 
 def _surrounded(tokenizer: TextTokenizer, prefix: str, ids: list[int]) -> list[int]:
     """[CLS], the prompt's ids, the ids, [SEP]; or whatever else the tokenizer adds to a text."""
-    before = tokenizer._tokenizer.encode(prefix, add_special_tokens=False).ids if prefix else []
-    return tokenizer._before + before + ids + tokenizer._after
+    of_prefix = (encoding.ids for _, encodings in tokenizer.encodings(prefix) for encoding in encodings)
+    return tokenizer.before + [id_ for part in of_prefix for id_ in part] + ids + tokenizer.after
 
 
 def _encoded(encoder: "SentenceEncoder", parts: Iterable[_Part]) -> Iterator[tuple[_Part, Vectors]]:

@@ -3,6 +3,7 @@
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ class Model:
         self.truncate_dim = use.truncate_dim
         self._similarity_fn_name = use.similarity_fn_name
         self._threads = threads
-        self._weights_digest = ""
+        self._weights_digest = ""  # not known yet
         self._engine: Engine
         if backend == "numpy":
             self._engine = ReferenceEngine(config, weights)
@@ -168,6 +169,17 @@ class Model:
     def weights(self) -> Weights:
         """The weights by Hugging Face's names, float32, read-only. The Numba backend unpacks them each time."""
         return self._engine.weights()
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of each weight in the model's order: a line with its name and shape, and its float32 bytes."""
+        if not self._weights_digest:
+            digest = hashlib.sha256()
+            for name, array in self.weights.items():
+                digest.update(f"{name} {array.shape}\n".encode())
+                digest.update(array.astype("<f4", copy=False).tobytes())
+            self._weights_digest = digest.hexdigest()
+        return self._weights_digest
 
     @property
     def model_path(self) -> str | None:

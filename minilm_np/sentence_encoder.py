@@ -206,13 +206,7 @@ class SentenceEncoder(Model):
             raise InputValueError(f"backend {self.backend!r} promises no bits: a fingerprint needs backend 'numba'")
         from minilm_np.encoder import CONTRACT_VERSION
 
-        if not self._weights_digest:
-            digest = hashlib.sha256()
-            for name, array in self.weights.items():
-                digest.update(f"{name} {array.shape}\n".encode())
-                digest.update(array.astype("<f4", copy=False).tobytes())
-            self._weights_digest = digest.hexdigest()
-        digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self._weights_digest}\n".encode())
+        digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self.weights_digest}\n".encode())
         vectors = self.encode(texts, prompt="", truncate_dim=self.config.hidden_size, on_truncation="ignore")
         digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from minilm_np.config import ModelConfig, read_object
 from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
@@ -55,7 +55,7 @@ class TextTokenizer:
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self._before, self._after = _special_ids(tokenizer)
+        self.before, self.after = _special_ids(tokenizer)  # ids that every text gets around it: [CLS], [SEP]
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
             raise TokenizerError(
@@ -95,19 +95,31 @@ class TextTokenizer:
         """Whether the vocabulary, or what was added to it, holds a token."""
         return self._tokenizer.token_to_id(token) is not None
 
+    def token(self, number: int) -> str:
+        """The token that an id stands for."""
+        return str(self._tokenizer.id_to_token(number))
+
+    def encodings(self, text: str) -> Iterator[tuple[int, list[Encoding]]]:
+        """The tokens of a whole text, without what is added to it, in pieces of bounded length.
+
+        Of each piece the character at which it starts, and its encodings, whose offsets count from there. No piece ends
+        in a word.
+        """
+        start = 0
+        for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
+            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            yield start, [encoding, *encoding.overflowing]  # it truncates, but keeps what it cuts off
+            start += len(piece)
+
     def measure(self, text: str) -> tuple[int, int]:
         """The tokens of a whole text, specials included, and the characters of it up to its last token that is used."""
-        in_pieces = len(text) > PIECE and self._splits_safely
-        n_tokens, used, start = 0, 0, 0
-        for piece in self._pieces(text) if in_pieces else [text]:
-            whole = self._tokenizer.encode(piece, add_special_tokens=False)
-            for part in (whole, *whole.overflowing):
-                if kept := part.offsets[: max(0, self._room - n_tokens)]:
+        n_tokens, used = 0, 0
+        for start, encodings in self.encodings(text):
+            for encoding in encodings:
+                if kept := encoding.offsets[: max(0, self._room - n_tokens)]:
                     used = start + kept[-1][1]
-                n_tokens += len(part.ids)
-            start += len(piece)
-        n_special = len(self._before) + len(self._after)
-        return n_tokens + n_special, used if n_tokens > self._room else len(text)
+                n_tokens += len(encoding.ids)
+        return n_tokens + len(self.before + self.after), used if n_tokens > self._room else len(text)
 
     def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Tokenize pieces of each text until they overflow the limit: the ids are those of the whole text."""
@@ -123,7 +135,7 @@ class TextTokenizer:
                 truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)
             unfilled = [number for number in following if not truncated[number]]
         # joined as lists: `Encoding.merge` is quadratic in what overflows
-        found = (self._before + ids[: self._room] + self._after for ids in content)
+        found = (self.before + ids[: self._room] + self.after for ids in content)
         return list(zip(found, truncated, strict=True))
 
     def _pieces(self, text: str) -> Iterator[str]:

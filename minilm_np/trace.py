@@ -22,7 +22,7 @@ from minilm_np import reference
 from minilm_np.config import ModelConfig
 from minilm_np.errors import InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder, check_backend
-from minilm_np.tokenizer import PIECE, TextTokenizer, check_texts
+from minilm_np.tokenizer import TextTokenizer, check_texts
 
 Array = NDArray[Any]
 
@@ -193,19 +193,15 @@ def tokens_of(tokenizer: TextTokenizer, text: str) -> tuple[list[str], list[int]
     """
     tokenized = tokenizer([text])
     ids = tokenized.ids[0]
-    before, after = len(tokenizer._before), len(tokenizer._after)
+    before, after = len(tokenizer.before), len(tokenizer.after)
     needed = len(ids) - before - after
-    in_pieces = len(text) > PIECE and tokenizer._splits_safely
     offsets: list[tuple[int, int]] = []
-    start = 0
-    for piece in tokenizer._pieces(text) if in_pieces else [text]:
-        found = tokenizer._tokenizer.encode(piece, add_special_tokens=False).offsets
-        offsets += [(start + first, start + last) for first, last in found]
-        start += len(piece)
+    for start, encodings in tokenizer.encodings(text):
+        offsets += [(start + first, start + last) for encoding in encodings for first, last in encoding.offsets]
         if len(offsets) >= needed:
             break
-    tokens = [str(tokenizer._tokenizer.id_to_token(number)) for number in ids]
-    return tokens, ids, [(0, 0)] * before + offsets[:needed] + [(0, 0)] * after, tokenized.truncated[0]
+    offsets = [(0, 0)] * before + offsets[:needed] + [(0, 0)] * after
+    return [tokenizer.token(number) for number in ids], ids, offsets, tokenized.truncated[0]
 
 
 def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.train.data import DataError, SampleFile, open_data, read_samples
+from minilm_np.errors import DataError, InputTypeError, InputValueError
+from minilm_np.train.data import SampleFile, open_data, read_samples
 
 PAIRS = [[f"question {n}", f"answer {n}"] for n in range(20)]
 

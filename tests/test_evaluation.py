@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from minilm_np import SentenceEncoder, evaluation
-from minilm_np.errors import InputValueError
+from minilm_np.errors import DataError, InputValueError
 from minilm_np.evaluation import pearson, ranks, read_sts, retrieval, retrieval_vectors, spearman, sts
-from minilm_np.train.data import DataError
 
 # ---- correlations ----------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ from safetensors.numpy import save_file
 
 from minilm_np import InputTypeError, InputValueError, SentenceEncoder, reference
 from minilm_np.config import POOLING_MODES
-from minilm_np.errors import MissingExtraError
+from minilm_np.errors import ImplementationError, MissingExtraError
 from minilm_np.hub import ModelFolder
 from minilm_np.random_model import SMALL
-from minilm_np.verify import ImplementationError, built_in_texts, open_implementation
+from minilm_np.verify import built_in_texts, open_implementation
 from minilm_np.verify.endpoint import BATCH, Endpoint
 from tests.compare import assert_close
 from tests.models import torch_model

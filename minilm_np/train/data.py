@@ -24,15 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from minilm_np.errors import MiniLMError
+from minilm_np.errors import DataError
 from minilm_np.train.sampling import Sampler, check_number
 
 KINDS = (".jsonl", ".tsv")
 TABS = ", with a tab between the texts"
-
-
-class DataError(MiniLMError, ValueError):
-    """A file of samples is broken or too small; the message names the file and the line."""
 
 
 def open_data(

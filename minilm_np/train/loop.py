@@ -142,8 +142,8 @@ class _Run:
                     entry = self._one_step(next(self.data))
                     losses.append(entry["loss"])
                     _write_line(log, entry | {"seconds": round(time.perf_counter() - began, 3)})
+                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", rate=f"{entry['rate']:.1e}", refresh=False)
                     bar.update()
-                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", rate=f"{entry['rate']:.1e}")
                     figures = self._maybe_evaluate(log) or figures
                     if self.habits.save_every and self.step % self.habits.save_every == 0:
                         self._save()

@@ -5,7 +5,7 @@ And where they differ, find out why: `diagnose(encoder, "vectors.npy")`.
 
 from minilm_np.verify.compare import Comparison, Errors, Row, compare, summarised
 from minilm_np.verify.diagnose import Diagnosis, Finding, diagnose
-from minilm_np.verify.implementations import Implementation, ImplementationError, open_implementation
+from minilm_np.verify.implementations import Implementation, open_implementation
 from minilm_np.verify.texts import built_in_texts
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Errors",
     "Finding",
     "Implementation",
-    "ImplementationError",
     "Row",
     "built_in_texts",
     "compare",

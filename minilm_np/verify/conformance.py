@@ -4,7 +4,6 @@ CONFORMANCE.md is its layout, for those who check an implementation in another l
 `check` checks this installation against one.
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -205,15 +204,6 @@ def _layout(manifest: Any, config: ModelConfig, lengths: Sequence[int]) -> dict[
     return expected
 
 
-def weights_digest(weights: Weights) -> str:
-    """SHA-256 of the weights: of each, in the model's order, a line with its name and shape, and its float32 bytes."""
-    digest = hashlib.sha256()
-    for name, array in weights.items():
-        digest.update(f"{name} {array.shape}\n".encode())
-        digest.update(array.astype("<f4", copy=False).tobytes())
-    return digest.hexdigest()
-
-
 def _described(encoder: SentenceEncoder, weights: Weights) -> dict[str, Any]:
     """What decides a model's vectors, and its name, which does not."""
     folder = encoder.folder
@@ -222,7 +212,7 @@ def _described(encoder: SentenceEncoder, weights: Weights) -> dict[str, Any]:
     return {
         "name": "random weights" if folder is None else folder.name or folder.path.name,
         "config": config,
-        "weights_sha256": weights_digest(weights),
+        "weights_sha256": encoder.weights_digest,
         "parameters": {name: list(array.shape) for name, array in weights.items()},
     }
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minilm_np.errors import InputValueError
+from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.interface import Array, ImplementationError
+from minilm_np.verify.interface import Array
 from minilm_np.verify.stored_vectors import as_vectors
 
 BATCH = 32  # texts a request: what text-embeddings-inference takes at most, as it is configured by default

@@ -6,12 +6,12 @@ from pathlib import Path
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.endpoint import Endpoint
-from minilm_np.verify.interface import Implementation, ImplementationError
+from minilm_np.verify.interface import Implementation
 from minilm_np.verify.onnx_model import OnnxModel
 from minilm_np.verify.stored_vectors import FORMATS, StoredVectors
 from minilm_np.verify.torch_models import SentenceTransformersModel, TransformersModel
 
-__all__ = ["SOURCES", "Implementation", "ImplementationError", "open_implementation"]
+__all__ = ["SOURCES", "Implementation", "open_implementation"]
 
 SOURCES = (
     "sentence-transformers, transformers, MODEL.onnx, VECTORS.npy, VECTORS.jsonl, VECTORS.safetensors, "

@@ -1,4 +1,4 @@
-"""What every other implementation looks like from here, and the error that it may raise."""
+"""What every other implementation looks like from here."""
 
 import importlib
 import warnings
@@ -7,13 +7,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from minilm_np.errors import MiniLMError, MissingExtraError
+from minilm_np.errors import MissingExtraError
 
 Array = NDArray[Any]
-
-
-class ImplementationError(MiniLMError, RuntimeError):
-    """Another implementation could not be loaded or asked, or its answer cannot be read."""
 
 
 class Implementation(Protocol):

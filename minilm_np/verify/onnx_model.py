@@ -10,8 +10,9 @@ import numpy as np
 
 from minilm_np import reference
 from minilm_np.checkpoint import parameter_shapes
+from minilm_np.errors import ImplementationError
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.interface import Array, ImplementationError, load_extra
+from minilm_np.verify.interface import Array, load_extra
 from minilm_np.verify.onnx_values import expose
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

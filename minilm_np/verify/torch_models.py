@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np.errors import ImplementationError
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.interface import Array, ImplementationError, load_extra
+from minilm_np.verify.interface import Array, load_extra
 
 
 class SentenceTransformersModel:
