@@ -40,7 +40,7 @@ def main() -> None:
     queries = options.query or list(QUERIES)
     print(f"before: MRR@10 {retrieval(encoder, options.test)['MRR@10']:.3f}")
     show(encoder, queries, documents)
-    recipe = TrainingOptions(steps=options.steps, rate=1e-3, warmup_steps=options.steps // 10)
+    recipe = TrainingOptions(steps=options.steps, rate=1e-3)
     habits = Habits(evaluate_every=max(1, options.steps // 4), progress=True)
     evaluations = {"MRR@10": lambda current: retrieval(current, options.test)["MRR@10"]}
     began = time.perf_counter()

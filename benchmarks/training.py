@@ -231,7 +231,7 @@ def effect(options: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             data = open_data(options.data, batch_size=options.batch_size, seed=seed)
-            recipe = TrainingOptions(steps=options.steps or 150, warmup_steps=15, seed=seed)
+            recipe = TrainingOptions(steps=options.steps or 150, seed=seed)
             train(encoder, data, Path(folder, "run"), recipe, threads=options.threads)
             seconds = time.perf_counter() - began
             rows.append(figures(SentenceEncoder(Path(folder, "run", "model"), threads=options.threads)))

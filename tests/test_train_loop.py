@@ -13,9 +13,11 @@ import pytest
 from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.errors import CheckpointError, InputValueError, NonFiniteError, SaveError
 from minilm_np.random_model import CHARACTER_VOCABULARY
+from minilm_np.tokenizer import TextTokenizer, bert_tokenizer
 from minilm_np.train.checkpoints import list_checkpoints
 from minilm_np.train.data import open_data
 from minilm_np.train.loop import Habits, TrainingOptions, train
+from minilm_np.train.scratch import SPECIAL_TOKENS, learn_vocabulary
 
 CONFIG = ModelConfig(
     vocab_size=len(CHARACTER_VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
@@ -178,6 +180,13 @@ def test_resuming_with_other_options_or_data_is_refused(encoder, pairs, tmp_path
     run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=4))
     with pytest.raises(InputValueError, match=r"begun with rate 0.001, not 0.002"):
         run(encoder, pairs, tmp_path / "run", dataclasses.replace(RECIPE, rate=0.002), resume=True)
+    other_texts = SentenceEncoder.random(dataclasses.replace(CONFIG, max_seq_length=16), seed=1, backend="numpy")
+    with pytest.raises(InputValueError, match=r"begun with max_seq_length 32, not 16"):
+        run(other_texts, pairs, tmp_path / "run", resume=True)
+    ids = [*CHARACTER_VOCABULARY[:-2], *CHARACTER_VOCABULARY[:-3:-1]]
+    swapped = SentenceEncoder.from_weights(CONFIG, TextTokenizer(bert_tokenizer(ids), CONFIG), encoder.weights)
+    with pytest.raises(InputValueError, match=r"begun with tokenizer '[0-9a-f]{64}', not "):
+        run(swapped, pairs, tmp_path / "run", resume=True)
     other = tmp_path / "other.jsonl"
     other.write_text(pairs.read_text().replace("copy", "clone"))
     with pytest.raises(InputValueError, match="of another run"):
@@ -206,6 +215,18 @@ def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises((SaveError, OSError)):
         run(encoder, pairs, tmp_path / "file" / "run")
+
+
+# ---- from nothing ----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_texts_give_the_same_vocabulary(pairs):
+    texts = [text for line in pairs.read_text().splitlines() for text in json.loads(line)]
+    found = {tuple(learn_vocabulary(texts, 60)) for _ in range(20)}
+    assert len(found) == 1
+    vocabulary = found.pop()
+    assert vocabulary[:5] == SPECIAL_TOKENS and len(vocabulary) == len(set(vocabulary)) == 60
+    assert {"c", "o", "##o"} < set(vocabulary) and "##c" not in vocabulary  # no word goes on with a c
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 from minilm_np.cli.options import add_command, positive
 from minilm_np.manifest import DEFAULT_MODEL
 
-EXAMPLE = "minilm-np train pairs.jsonl --output trained --steps 150 --batch-size 64 --warmup-steps 15"
+EXAMPLE = "minilm-np train pairs.jsonl --output trained --steps 150 --batch-size 64"
 
 
 def add(commands: Any) -> None:
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     recipe.add_argument("--steps", type=positive, default=1000, metavar="N", help="(default: %(default)s)")
     recipe.add_argument("--batch-size", type=positive, default=64, metavar="N", help="pairs (default: %(default)s)")
     recipe.add_argument("--rate", type=float, default=2e-5, help="the highest learning rate (default: %(default)s)")
-    recipe.add_argument("--warmup-steps", type=_count, default=100, metavar="N", help="(default: %(default)s)")
+    recipe.add_argument("--warmup-steps", type=_count, metavar="N", help="(default: a tenth of the steps)")
     recipe.add_argument("--schedule", choices=("linear", "constant", "cosine"), default="linear", help="%(default)s")
     recipe.add_argument("--optimizer", choices=("published", "torch"), default="published", help="the form of AdamW")
     recipe.add_argument("--decay", type=float, default=0.0, help="weight decay (default: %(default)s)")

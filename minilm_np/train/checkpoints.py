@@ -2,7 +2,7 @@
 
     checkpoints/step-000100/model/                a model's folder, with the weights; loads as any other
     checkpoints/step-000100/optimizer.safetensors AdamW's state
-    checkpoints/step-000100/run.json              step, options, position in the data, best evaluation so far
+    checkpoints/step-000100/run.json              step, options and model, position in the data, best evaluation
 
 Dropout and sampling are functions of the seed and of the step or position, so there is no generator's state to keep.
 """

@@ -10,6 +10,7 @@ A run that was interrupted and resumed gives the same weights, bit for bit, as o
 """
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -33,11 +34,11 @@ from minilm_np.train.sampling import Batch, Sampler
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; the defaults are the published run's, but for the number of steps and its 500 of warm-up."""
+    """How to train; the defaults are the published run's, but for the number of steps and of warm-up (500)."""
 
     steps: int = 1000
     rate: float = 2e-5  # the learning rate at its highest
-    warmup_steps: int = 100
+    warmup_steps: int | None = None  # in which the rate rises from 0; None: a tenth of the steps
     schedule: str = "linear"  # or "constant", "cosine"
     optimizer: str = "published"  # AdamW's form, or "torch"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -116,7 +117,8 @@ class _Run:
     ) -> None:  # fmt: skip
         self.encoder, self.data, self.output, self.options, self.habits = encoder, data, output, options, habits
         self.evaluations = evaluations
-        self.factor = schedule(options.schedule, options.warmup_steps, options.steps)
+        warmup_steps = options.steps // 10 if options.warmup_steps is None else options.warmup_steps
+        self.factor = schedule(options.schedule, warmup_steps, options.steps)
         self.weights = {name: np.array(array) for name, array in encoder.weights.items()}
         self.optimizer = AdamW(
             self.weights, options.optimizer, betas=options.betas, eps=options.eps, decay=options.decay
@@ -199,7 +201,7 @@ class _Run:
     def _save(self) -> None:
         state = {
             "step": self.step,
-            "options": dataclasses.asdict(self.options),
+            "options": self._decisive(),
             "data": self.data.state(),
             "best": self.best,
             "since_best": self.since_best,
@@ -207,13 +209,19 @@ class _Run:
         checkpoints.write(self.checkpoints, self.encoder, self.weights, self.optimizer.state(), state)
         checkpoints.keep_last(self.checkpoints, self.habits.keep_last)
 
+    def _decisive(self) -> dict[str, Any]:
+        """What decides the result besides weights, data and step, and must be the same when a run goes on."""
+        model = dataclasses.asdict(self.encoder.config)
+        del model["transformer_path"]  # of a folder, not of a model
+        tokenizer = hashlib.sha256(self.encoder.tokenizer.to_json().encode()).hexdigest()
+        return dataclasses.asdict(self.options) | model | {"tokenizer": tokenizer}
+
     def _resume(self) -> None:
         found = checkpoints.list_checkpoints(self.checkpoints)
         if not found:
             raise InputValueError(f"{self.checkpoints}: expected a checkpoint to resume from, found none: begin anew")
         weights, optimizer, state = checkpoints.read(found[-1], self.encoder)
-        options = json.loads(json.dumps(dataclasses.asdict(self.options)))  # tuples as JSON has them
-        for name, expected in options.items():
+        for name, expected in json.loads(json.dumps(self._decisive())).items():  # tuples as JSON has them
             if (was := state["options"].get(name)) != expected:
                 raise InputValueError(f"{found[-1]}: the run was begun with {name} {was!r}, not {expected!r}")
         self.data.restore(state["data"])

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from tokenizers import models, trainers
+from tokenizers import Tokenizer, models, trainers
 
 from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.errors import InputValueError
@@ -26,12 +26,29 @@ def new_encoder(texts: Iterable[str], config: ModelConfig, seed: int = 0, backen
 
 
 def learn_vocabulary(texts: Iterable[str], size: int, lower_case: bool = True) -> list[str]:
-    """At most `size` word pieces, the special tokens first, by the `tokenizers` library's WordPiece trainer."""
+    """`size` word pieces at most, the special tokens first, by the `tokenizers` library's WordPiece trainer.
+
+    (Every character gets one, so texts of more than `size` characters have more.) The same texts give the same
+    vocabulary. The trainer alone does not: it numbers the pieces of one character that go on with a word ("##a") as a
+    hash table has them, and those numbers decide between equally frequent pairs. So they are given to it in order,
+    where it takes special tokens. The texts are held in memory meanwhile.
+    """
+    texts = list(texts)
     tokenizer = bert_tokenizer([*SPECIAL_TOKENS], {"do_lower_case": lower_case})
     tokenizer.model = models.WordPiece(unk_token="[UNK]")
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=[*SPECIAL_TOKENS], show_progress=False)
+    first = [*SPECIAL_TOKENS, *(f"##{character}" for character in _characters_in_words(tokenizer, texts))]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     pieces = tokenizer.get_vocab()
     if len(pieces) <= len(SPECIAL_TOKENS):
         raise InputValueError("the texts have no words to make a vocabulary of")
     return sorted(pieces, key=pieces.__getitem__)
+
+
+def _characters_in_words(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """The characters that a word has anywhere but at its start, sorted."""
+    found: set[str] = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            found.update(word[1:])
+    return sorted(found)
