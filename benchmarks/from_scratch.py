@@ -21,7 +21,7 @@ CONFIG = ModelConfig(
     vocab_size=8000, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=512,
     max_position_embeddings=128, max_seq_length=128,
 )  # fmt: skip
-QUERIES = ("find the largest files in a folder", "download a web page", "rename a git branch")
+QUERIES = ("unpack a zip archive", "stop a service", "rename a git branch")
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
     python -m benchmarks.training speed FILE [--steps N] [--batch-size N] [--threads N]
     python -m benchmarks.training equal FILE [--steps N] [--batch-size N]
     python -m benchmarks.training effect FILE --test FILE [--sts FILE] [--steps N] [--seeds N]
+    python -m benchmarks.training memory --batch-size N
 
 FILE: pairs of texts, as for `minilm-np train`. `speed`: the same batches in two processes, dropout on, steps in turn,
 with a pause; torch is sentence-transformers' model with its fastest attention, each column padded to its longest text.
 `equal`: no dropout, torch's AdamW, constant rate 2e-5: how far losses and weights drift apart. `effect`: trains with
 each seed by the published recipe, but 150 steps of 64 pairs with 15 of warm-up, and evaluates before and after.
+`memory`: one step of N pairs of 128 tokens each, of random words.
 """
 
 import argparse
@@ -30,8 +32,8 @@ PAUSE = 0.4  # torch's threads go on spinning for a while after a step
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "equal", "effect", "worker"))
-    parser.add_argument("data", help="pairs, as for `minilm-np train`")
+    parser.add_argument("what", choices=("speed", "equal", "effect", "memory", "worker"))
+    parser.add_argument("data", nargs="?", metavar="FILE", help="pairs, as for `minilm-np train`")
     parser.add_argument("--steps", type=int, help="(default: 20; equal 50; effect 150)")
     parser.add_argument("--batch-size", type=int, default=64, help="(default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
@@ -41,11 +43,13 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, help="of a worker")
     parser.add_argument("--dropout", type=float, default=0.0, help="of a worker")
     options = parser.parse_args()
+    if not options.data and options.what != "memory":
+        parser.error(f"{options.what} needs a FILE of pairs")
     if options.what == "worker":
         work(options)
         return
     print(describe(machine()))
-    {"speed": speed, "equal": equal, "effect": effect}[options.what](options)
+    {"speed": speed, "equal": equal, "effect": effect, "memory": memory}[options.what](options)
 
 
 # ---- speed and equality ----------------------------------------------------------------------------------------------
@@ -210,6 +214,24 @@ class Torch:
 
 
 ENGINES: dict[str, Any] = {"minilm_np": Ours, "torch": Torch}
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def memory(options: argparse.Namespace) -> None:
+    """One whole step of texts as long as those that the published model was trained with, and the most that it took."""
+    options.dropout = 0.1
+    model = Ours(options)
+    tokens = map(model.tokenizer.token, range(2000, 28000))
+    words = [token for token in tokens if token.isascii() and token.isalpha()]  # of one word piece each
+    drawn = np.random.default_rng(0).choice(words, (2, options.batch_size, 126))
+    columns = [[" ".join(text) for text in column] for column in drawn]
+    lengths = {len(ids) for column in columns for ids in model.tokenizer(column).ids}
+    before, began = peak_memory() / 1e9, time.perf_counter()
+    model.step(columns, 0)
+    print(f"{options.batch_size} pairs of {', '.join(map(str, lengths))} tokens: {time.perf_counter() - began:.0f} s a step, "
+          f"peak memory {peak_memory() / 1e9:.2f} GB ({before:.2f} GB before it)")  # fmt: skip
 
 
 # ---- effect ----------------------------------------------------------------------------------------------------------
