@@ -230,7 +230,8 @@ def memory(options: argparse.Namespace) -> None:
     lengths = {len(ids) for column in columns for ids in model.tokenizer(column).ids}
     before, began = peak_memory() / 1e9, time.perf_counter()
     model.step(columns, 0)
-    print(f"{options.batch_size} pairs of {', '.join(map(str, lengths))} tokens: {time.perf_counter() - began:.0f} s a step, "
+    seconds = time.perf_counter() - began
+    print(f"{options.batch_size} pairs of {', '.join(map(str, lengths))} tokens: {seconds:.0f} s a step, "
           f"peak memory {peak_memory() / 1e9:.2f} GB ({before:.2f} GB before it)")  # fmt: skip
 
 

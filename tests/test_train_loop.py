@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,10 @@ from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.errors import CheckpointError, InputValueError, NonFiniteError, SaveError
 from minilm_np.random_model import CHARACTER_VOCABULARY
 from minilm_np.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.train import loop
 from minilm_np.train.checkpoints import list_checkpoints
 from minilm_np.train.data import open_data
+from minilm_np.train.engine import TrainingEngine
 from minilm_np.train.loop import Habits, TrainingOptions, train
 from minilm_np.train.scratch import SPECIAL_TOKENS, learn_vocabulary
 
@@ -112,6 +116,110 @@ def test_resumed_gives_the_bits_of_an_uninterrupted_run(encoder, pairs, tmp_path
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("method", ["TrainingEngine.forward", "AdamW.step", "TrainingEngine.refresh"])
+def test_interrupted_in_the_middle_of_a_step(encoder, pairs, tmp_path, monkeypatch, method):
+    run(encoder, pairs, tmp_path / "whole")
+    owner, name = getattr(loop, method.split(".")[0]), method.split(".")[1]
+    original, calls = getattr(owner, name), []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(encoder, pairs, tmp_path / "cut")
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert len(list_checkpoints(tmp_path / "cut" / "checkpoints")) == 1
+    run(encoder, pairs, tmp_path / "cut", resume=True)
+    assert same_bits(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
+
+
+def test_interrupted_twice_stops_at_once_and_without_a_checkpoint(encoder, pairs, tmp_path, monkeypatch):
+    def interrupted(self, *arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(TrainingEngine, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(encoder, pairs, tmp_path / "run")
+    monkeypatch.undo()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    run(encoder, pairs, tmp_path / "run")  # the folder is as good as new
+
+
+@pytest.mark.parametrize("failure", [ValueError("no such file"), KeyboardInterrupt()])
+def test_an_evaluation_that_fails_costs_no_step_and_is_made_again(encoder, pairs, tmp_path, failure):
+    def fails(current):
+        raise failure
+
+    run(encoder, pairs, tmp_path / "whole", evaluations={"figure": lambda current: 0.5})
+    with pytest.raises(type(failure)):
+        run(encoder, pairs, tmp_path / "cut", evaluations={"figure": fails})  # at the end
+    assert not (tmp_path / "cut" / "best").exists()
+    resumed = run(encoder, pairs, tmp_path / "cut", resume=True, evaluations={"figure": lambda current: 0.5})
+    assert resumed.step == 12 and resumed.evaluations == {"figure": 0.5}
+    assert resumed.loss == pytest.approx(np.mean([entry["loss"] for entry in log_of(tmp_path / "cut")[:12]]))
+    assert same_bits(tmp_path / "whole" / "model", tmp_path / "cut" / "best")
+
+
+def test_early_stopping_counts_an_interrupted_evaluation(encoder, pairs, tmp_path):
+    habits, figures = Habits(evaluate_every=2, patience=2), iter([0.5, KeyboardInterrupt(), 0.5, 0.5])
+
+    def evaluation(current):
+        figure = next(figures)
+        if isinstance(figure, KeyboardInterrupt):
+            raise figure
+        return figure
+
+    with pytest.raises(KeyboardInterrupt):
+        run(encoder, pairs, tmp_path / "run", habits=habits, evaluations={"figure": evaluation})
+    result = run(encoder, pairs, tmp_path / "run", habits=habits, evaluations={"figure": evaluation}, resume=True)
+    assert result.stopped_early and result.step == 6
+    assert [entry["step"] for entry in log_of(tmp_path / "run") if "evaluation" in entry] == [2, 4, 6]
+
+
+def test_a_figure_that_is_not_a_number_is_no_best(encoder, pairs, tmp_path):
+    figures = iter([float("nan"), 0.5, 0.9, 0.7])
+    habits = Habits(evaluate_every=3, save_every=3)
+    run(encoder, pairs, tmp_path / "run", habits=habits, evaluations={"figure": lambda current: next(figures)})
+    assert same_bits(tmp_path / "run" / "best", tmp_path / "run" / "checkpoints" / "step-000009" / "model")
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_left_out(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=5))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    run(encoder, pairs, tmp_path / "run", resume=True)
+    assert [entry["step"] for entry in log_of(tmp_path / "run")] == list(range(1, 13))
+
+
+def test_figures_on_the_way_are_of_the_model_as_it_is_used(pairs, tmp_path):
+    encoder = SentenceEncoder.random(CONFIG, seed=1, backend="numpy")
+    encoder.prompts, encoder.default_prompt_name, encoder.truncate_dim = {"query": "find "}, "query", 8
+    seen = []
+
+    def evaluation(current):
+        seen.append(current.encode(["copy 3", "sort"]))
+        return 0.0
+
+    run(encoder, pairs, tmp_path / "run", evaluations={"figure": evaluation})
+    saved = SentenceEncoder(tmp_path / "run" / "model").encode(["copy 3", "sort"], normalize_embeddings=True)
+    assert saved.shape == (2, 8) and np.allclose(saved, seen[0], atol=1e-6)
+
+
+def test_what_a_killed_run_left_is_removed(encoder, pairs, tmp_path):
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=5))
+    left = tmp_path / "run" / "checkpoints" / ".step-000012.killed"
+    left.mkdir()
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6), resume=True)
+    assert not left.exists()
+
+
 def test_resumed_from_an_earlier_checkpoint_after_a_crash(encoder, pairs, tmp_path):
     run(encoder, pairs, tmp_path / "whole", habits=Habits(save_every=5))
     shutil.rmtree(tmp_path / "whole" / "model")  # as if it had died at step 12
@@ -145,6 +253,7 @@ def test_checkpoints_keep_the_last_and_best_keeps_the_best(encoder, pairs, tmp_p
     assert np.allclose(SentenceEncoder(output / "best").encode(["copy 3"]), seen[1], atol=1e-6)
     assert np.allclose(SentenceEncoder(output / "model").encode(["copy 3"]), seen[3], atol=1e-6)
     assert result.evaluations == {"figure": 0.2}
+    assert len({path.stat().st_mode for path in (output / "checkpoints" / "step-000012").glob("*.*")}) == 1
     assert [entry["evaluation"]["figure"] for entry in log_of(output) if "evaluation" in entry] == [0.1, 0.9, 0.3, 0.2]
 
 
@@ -196,10 +305,11 @@ def test_resuming_with_other_options_or_data_is_refused(encoder, pairs, tmp_path
 def test_a_broken_checkpoint_is_named(encoder, pairs, tmp_path):
     run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6))
     broken = tmp_path / "run" / "checkpoints" / "step-000012"
-    for name, damage in (("optimizer.safetensors", b"half"), ("run.json", b"{")):
+    damages = [("optimizer.safetensors", b"half"), *(("run.json", text) for text in (b"{", b"[]", b'{"step": 1}'))]
+    for name, damage in damages:
         good = (broken / name).read_bytes()
         (broken / name).write_bytes(damage)
-        with pytest.raises(CheckpointError, match=r"step-000012: the checkpoint cannot be read"):
+        with pytest.raises(CheckpointError, match=r"step-000012: .*remove its folder"):
             run(encoder, pairs, tmp_path / "run", resume=True)
         (broken / name).write_bytes(good)
 
@@ -213,8 +323,31 @@ def test_a_run_that_diverges_says_where_and_keeps_its_checkpoint(encoder, pairs,
 
 def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises((SaveError, OSError)):
-        run(encoder, pairs, tmp_path / "file" / "run")
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(SaveError, match=r"the folder cannot be used: (File exists|Not a directory)"):
+            run(encoder, pairs, output)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": float("nan")}, "rate: expected a finite number of at least 0, found nan"),
+        ({"scale": -1.0}, "scale: expected a finite number above 0, found -1.0"),
+        ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
+        ({"seed": 2**32}, r"seed: expected 0 to 2\*\*32 - 1, found 4294967296"),
+        ({"dropout": 1.0}, "expected a share from 0 to below 1, found 1.0"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(change, message):
+    with pytest.raises(InputValueError, match=message):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_bad_habits():
+    with pytest.raises(InputValueError, match="keep_last: expected at least 1, found 0"):
+        Habits(keep_last=0)
+    with pytest.raises(InputValueError, match="patience: expected at least 0, found -1"):
+        Habits(patience=-1)
 
 
 # ---- from nothing ----------------------------------------------------------------------------------------------------
@@ -222,11 +355,13 @@ def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
 
 def test_the_same_texts_give_the_same_vocabulary(pairs):
     texts = [text for line in pairs.read_text().splitlines() for text in json.loads(line)]
+    texts += ["[SEP] copy [MASK]"] * 3
     found = {tuple(learn_vocabulary(texts, 60)) for _ in range(20)}
     assert len(found) == 1
     vocabulary = found.pop()
     assert vocabulary[:5] == SPECIAL_TOKENS and len(vocabulary) == len(set(vocabulary)) == 60
     assert {"c", "o", "##o"} < set(vocabulary) and "##c" not in vocabulary  # no word goes on with a c
+    assert all(piece == piece.lower() for piece in vocabulary[5:])
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def _count(text: str) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from minilm_np import SentenceEncoder
-    from minilm_np.evaluation import retrieval, sts
-    from minilm_np.train.data import open_data
+    from minilm_np.evaluation import read_sts, retrieval, sts
+    from minilm_np.train.data import open_data, read_samples
     from minilm_np.train.loop import Habits, TrainingOptions, train
 
     data = open_data(options.data, batch_size=options.batch_size, seed=options.seed)
@@ -69,8 +69,10 @@ def _train(options: argparse.Namespace) -> int:
         encoder.max_seq_length = options.max_length
     evaluations: dict[str, Any] = {}
     if path := options.evaluate_retrieval:
+        list(read_samples(path))  # what is wrong with it is said now, not after hours
         evaluations["MRR@10"] = lambda current: retrieval(current, path)["MRR@10"]
     if scored := options.evaluate_sts:
+        read_sts(scored)
         evaluations["Spearman"] = lambda current: sts(current, scored)["spearman"]
     recipe = TrainingOptions(
         steps=options.steps, rate=options.rate, warmup_steps=options.warmup_steps, schedule=options.schedule,

@@ -1,10 +1,11 @@
 """The loss of a training run as a picture, from its log."""
 
-import json
 import warnings
 from pathlib import Path
 
 import numpy as np
+
+from minilm_np.train.log import read_log
 
 
 def draw_loss(log: Path, picture: Path) -> None:
@@ -19,14 +20,17 @@ def draw_loss(log: Path, picture: Path) -> None:
             f"no {picture.name} is drawn: matplotlib is not installed: pip install 'minilm-np[train]'", stacklevel=2
         )
         return
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    entries = read_log(log)
     steps = [entry["step"] for entry in entries if "loss" in entry]
     losses = np.array([entry["loss"] for entry in entries if "loss" in entry])
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss")
     axes.plot(steps, losses, color="0.75", linewidth=0.8, label="loss")
     width = max(1, len(losses) // 20)
-    smooth = [losses[max(0, end - width) : end].mean() for end in range(1, len(losses) + 1)]
+    ends = np.arange(1, len(losses) + 1)
+    starts = np.maximum(0, ends - width)
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    smooth = (sums[ends] - sums[starts]) / (ends - starts)
     axes.plot(steps, smooth, color="C0", label=f"mean of {width} steps")
     evaluations = [entry for entry in entries if "evaluation" in entry]
     if evaluations:

@@ -26,6 +26,10 @@ from minilm_np.saving import save_model
 Weights = Mapping[str, NDArray[Any]]
 
 _NAME = re.compile(r"step-(\d{6,})")
+# What run.json holds, and of what type.
+_RUN: dict[str, Any] = {
+    "step": int, "options": dict, "data": dict, "best": (float, type(None)), "since_best": int, "evaluated": int,
+}  # fmt: skip
 
 
 def save_weights(folder: Path, encoder: SentenceEncoder, weights: Weights) -> None:
@@ -40,11 +44,14 @@ def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: W
     target = folder / f"step-{run['step']:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".step-*"):  # by a run that was killed here
+            shutil.rmtree(left, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}."))
         try:
             save_weights(staging / "model", encoder, weights)
             save_file({name: np.asarray(array, order="C") for name, array in optimizer.items()}, _optimizer(staging))
             _run(staging).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+            _optimizer(staging).chmod(_run(staging).stat().st_mode & 0o777)  # safetensors writes 0600
             staging.chmod(folder.stat().st_mode & 0o777)  # mkdtemp's 0700 is for secrets
             if target.exists():  # of a run that was interrupted after it, and resumed from an earlier one
                 shutil.rmtree(target)
@@ -70,6 +77,10 @@ def read(checkpoint: Path, encoder: SentenceEncoder) -> tuple[Weights, Weights, 
         run = json.loads(_run(checkpoint).read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{checkpoint}: the checkpoint cannot be read: {error}: remove its folder") from None
+    if not (isinstance(run, dict) and all(isinstance(run.get(key), kind) for key, kind in _RUN.items())):
+        raise CheckpointError(
+            f"{checkpoint}: run.json: expected {', '.join(_RUN)}, found {run!r:.80}: remove its folder"
+        )
     return load_checkpoint(checkpoint / "model", encoder.config), optimizer, run
 
 
@@ -82,7 +93,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def keep_last(folder: Path, count: int) -> None:
     """Remove all but the last `count`."""
     for path in list_checkpoints(folder)[:-count]:
-        shutil.rmtree(path)
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.old")), ignore_errors=True)  # never half of one
 
 
 def _optimizer(checkpoint: Path) -> Path:

@@ -12,7 +12,9 @@ A run that was interrupted and resumed gives the same weights, bit for bit, as o
 import dataclasses
 import hashlib
 import json
+import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,12 @@ from numpy.typing import NDArray
 
 from minilm_np import SentenceEncoder, reference
 from minilm_np.errors import InputValueError, NonFiniteError, SaveError
-from minilm_np.train import checkpoints
+from minilm_np.prompts import resolve_prompt
+from minilm_np.train import checkpoints, interrupts
 from minilm_np.train.chart import draw_loss
 from minilm_np.train.dropout import Dropout
 from minilm_np.train.engine import TrainingEngine
+from minilm_np.train.log import open_log, write_entry
 from minilm_np.train.loss import contrastive_loss
 from minilm_np.train.optim import AdamW, clip_by_global_norm, schedule
 from minilm_np.train.sampling import Batch, Sampler
@@ -50,6 +54,16 @@ class TrainingOptions:
     scale: float = 20.0  # what cosines are multiplied by in the loss
     seed: int = 0  # of dropout
 
+    def __post_init__(self) -> None:
+        """Raises InputTypeError, InputValueError; of the schedule and the optimiser their own functions do."""
+        Dropout(self.seed, 0, self.dropout, self.attention_dropout)
+        if not 0 <= self.rate < math.inf:
+            raise InputValueError(f"rate: expected a finite number of at least 0, found {self.rate}")
+        if not 0 < self.scale < math.inf:
+            raise InputValueError(f"scale: expected a finite number above 0, found {self.scale}")
+        if not self.max_norm > 0:
+            raise InputValueError(f"max_norm: expected a number above 0, found {self.max_norm}")
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -60,6 +74,12 @@ class Habits:
     keep_last: int = 2  # checkpoints
     patience: int = 0  # evaluations without a better one, after which the run ends early; 0 for never
     progress: bool = False  # a bar on stderr
+
+    def __post_init__(self) -> None:
+        """Raises InputValueError."""
+        for name, least in {"evaluate_every": 0, "save_every": 0, "keep_last": 1, "patience": 0}.items():
+            if getattr(self, name) < least:
+                raise InputValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
 
 
 # What it is called with has `encode(texts) -> (n, D)`; the larger the figure, the better the model.
@@ -77,13 +97,16 @@ class Result:
 
 
 class Current:
-    """The model as it is now, for evaluations."""
+    """The model as it is now, for evaluations: with the prompt and the size that it has when it is used."""
 
     def __init__(self, encoder: SentenceEncoder, engine: TrainingEngine) -> None:
-        self._tokenizer, self._engine = encoder.tokenizer, engine
+        self._encoder, self._engine = encoder, engine
 
-    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # -> (n, D), of unit length
-        return reference.normalize(self._engine.forward(self._tokenizer(texts).ids))
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # -> (n, d), of unit length
+        use = self._encoder.use
+        prompt = resolve_prompt(use.prompts, use.default_prompt_name, None, None)
+        vectors = self._engine.forward(self._encoder.tokenizer([prompt + text for text in texts]).ids)
+        return reference.normalize(vectors[:, : use.truncate_dim])
 
 
 def train(
@@ -104,7 +127,8 @@ def train(
     threads: as for `SentenceEncoder`. resume: go on from the last checkpoint in OUTPUT, with the same options and data.
 
     Raises InputValueError (OUTPUT holds something; nothing to resume; options or data of another run), DataError,
-    SaveError, CheckpointError, NonFiniteError (the run has diverged; says at which step).
+    SaveError, CheckpointError, NonFiniteError (the run has diverged; says at which step), and whatever an evaluation
+    raises. After that, or Ctrl-C, it can be resumed: a checkpoint is written at the end of the step.
     """
     options, habits = options or TrainingOptions(), habits or Habits()
     return _Run(encoder, data, Path(output), options, habits, evaluations or {}, threads).go(resume)
@@ -127,35 +151,46 @@ class _Run:
         self.step = 0
         self.best: float | None = None
         self.since_best = 0  # evaluations
+        self.evaluated = self.saved = 0  # the steps of the last evaluation and checkpoint
         self.checkpoints = output / "checkpoints"
+        self.log_file = output / "log.jsonl"
 
     def go(self, resume: bool) -> Result:
         if resume:
             self._resume()
-        elif self.output.exists() and any(self.output.iterdir()):
-            raise InputValueError(f"{self.output}: expected a new or empty folder, or to resume the run that is in it")
-        self.output.mkdir(parents=True, exist_ok=True)
-        losses: list[float] = []
-        figures: dict[str, float] = {}
-        with self._log() as log, self._bar() as bar:
-            try:
-                while self.step < self.options.steps and not self._has_stalled():
-                    began = time.perf_counter()
-                    entry = self._one_step(next(self.data))
-                    losses.append(entry["loss"])
-                    _write_line(log, entry | {"seconds": round(time.perf_counter() - began, 3)})
-                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", rate=f"{entry['rate']:.1e}", refresh=False)
-                    bar.update()
-                    figures = self._maybe_evaluate(log) or figures
-                    if self.habits.save_every and self.step % self.habits.save_every == 0:
-                        self._save()
-            except KeyboardInterrupt:
-                if self.step:
+        else:
+            self._claim_output()
+        entries, log = open_log(self.log_file, self.step)
+        losses = deque((entry["loss"] for entry in entries if "loss" in entry), maxlen=50)
+        figures: dict[str, float] = next((e["evaluation"] for e in reversed(entries) if "evaluation" in e), {})
+        with log, self._bar() as bar, interrupts.deferred() as interrupted:
+            figures = self._maybe_evaluate(log) or figures  # of a run that was stopped in an evaluation
+            while self.step < self.options.steps and not self._has_stalled():
+                began = time.perf_counter()
+                entry = self._one_step(next(self.data))
+                losses.append(entry["loss"])
+                write_entry(log, entry | {"seconds": round(time.perf_counter() - began, 3)})
+                bar.set_postfix(loss=f"{np.mean(losses):.4f}", rate=f"{entry['rate']:.1e}", refresh=False)
+                bar.update()
+                figures = self._maybe_evaluate(log) or figures
+                if interrupted() or (self.habits.save_every and self.step % self.habits.save_every == 0):
                     self._save()
-                raise
+                if interrupted():
+                    raise KeyboardInterrupt
         checkpoints.save_weights(self.output / "model", self.encoder, self.weights)
-        draw_loss(self.output / "log.jsonl", self.output / "loss.png")
-        return Result(self.step, float(np.mean(losses[-50:])) if losses else float("nan"), figures, self._has_stalled())
+        draw_loss(self.log_file, self.output / "loss.png")
+        loss = float(np.mean(losses)) if losses else math.nan  # of a log that was lost
+        return Result(self.step, loss, figures, self._has_stalled())
+
+    def _claim_output(self) -> None:
+        """Make the folder; one with nothing but the empty log of a run that failed at once is as good as new."""
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            found = [path for path in self.output.iterdir() if path != self.log_file or path.stat().st_size]
+        except OSError as error:
+            raise SaveError(f"{self.output}: the folder cannot be used: {error.strerror or error}") from error
+        if found:
+            raise InputValueError(f"{self.output}: expected a new or empty folder, or to resume the run that is in it")
 
     def _one_step(self, batch: Batch) -> dict[str, Any]:
         options, config = self.options, self.encoder.config
@@ -180,17 +215,21 @@ class _Run:
     def _maybe_evaluate(self, log: IO[str]) -> dict[str, float]:
         every = self.habits.evaluate_every
         due = self.step == self.options.steps or (every and self.step % every == 0)
-        if not self.evaluations or not due:
+        if not self.evaluations or not due or self.step == self.evaluated:
             return {}
-        current = Current(self.encoder, self.engine)
-        figures = {name: float(evaluation(current)) for name, evaluation in self.evaluations.items()}
-        _write_line(log, {"step": self.step, "evaluation": figures})
-        decisive = next(iter(figures.values()))
-        if self.best is None or decisive > self.best:
-            self.best, self.since_best = decisive, 0
-            checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
-        else:
-            self.since_best += 1
+        try:
+            current = Current(self.encoder, self.engine)
+            figures = {name: float(evaluation(current)) for name, evaluation in self.evaluations.items()}
+            decisive = next(iter(figures.values()))
+            is_better = not math.isnan(decisive) and (self.best is None or decisive > self.best)
+            if is_better:
+                checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
+        except BaseException:  # a file that is not there, Ctrl-C: the steps are not lost
+            self._save()
+            raise
+        self.best, self.since_best = (decisive, 0) if is_better else (self.best, self.since_best + 1)
+        self.evaluated = self.step
+        write_entry(log, {"step": self.step, "evaluation": figures})
         return figures
 
     def _has_stalled(self) -> bool:
@@ -199,15 +238,20 @@ class _Run:
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self.step == self.saved:
+            return
         state = {
             "step": self.step,
             "options": self._decisive(),
             "data": self.data.state(),
             "best": self.best,
             "since_best": self.since_best,
+            "evaluated": self.evaluated,
         }
         checkpoints.write(self.checkpoints, self.encoder, self.weights, self.optimizer.state(), state)
         checkpoints.keep_last(self.checkpoints, self.habits.keep_last)
+        self.saved = self.step
 
     def _decisive(self) -> dict[str, Any]:
         """What decides the result besides weights, data and step, and must be the same when a run goes on."""
@@ -229,27 +273,13 @@ class _Run:
         for name, array in weights.items():
             self.weights[name][:] = array
         self.engine.refresh()
-        self.step, self.best, self.since_best = state["step"], state["best"], state["since_best"]
+        self.step = self.saved = state["step"]
+        self.evaluated = state["evaluated"]
+        self.best, self.since_best = state["best"], state["since_best"]
 
     def _last_checkpoint(self) -> str:
         found = checkpoints.list_checkpoints(self.checkpoints)
         return f"; the last checkpoint is {found[-1]}" if found else ""
-
-    # ---- what a person sees ------------------------------------------------------------------------------------------
-
-    def _log(self) -> IO[str]:
-        """The log, open to go on after the step that the run is at."""
-        path = self.output / "log.jsonl"
-        try:
-            kept = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            log = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise SaveError(f"{path}: the log cannot be written: {error.strerror or error}") from error
-        for line in kept:
-            if json.loads(line)["step"] <= self.step:
-                log.write(f"{line}\n")
-        log.flush()
-        return log
 
     def _bar(self) -> Any:
         from tqdm import tqdm
@@ -257,8 +287,3 @@ class _Run:
         return tqdm(
             total=self.options.steps, initial=self.step, desc="train", unit="step", disable=not self.habits.progress
         )
-
-
-def _write_line(log: IO[str], entry: Mapping[str, Any]) -> None:
-    log.write(json.dumps(entry) + "\n")
-    log.flush()

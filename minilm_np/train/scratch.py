@@ -34,8 +34,9 @@ def learn_vocabulary(texts: Iterable[str], size: int, lower_case: bool = True) -
     where it takes special tokens. The texts are held in memory meanwhile.
     """
     texts = list(texts)
-    tokenizer = bert_tokenizer([*SPECIAL_TOKENS], {"do_lower_case": lower_case})
-    tokenizer.model = models.WordPiece(unk_token="[UNK]")
+    bert = bert_tokenizer([*SPECIAL_TOKENS], {"do_lower_case": lower_case})
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # that takes a "[SEP]" in a text for characters
+    tokenizer.normalizer, tokenizer.pre_tokenizer = bert.normalizer, bert.pre_tokenizer
     first = [*SPECIAL_TOKENS, *(f"##{character}" for character in _characters_in_words(tokenizer, texts))]
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)

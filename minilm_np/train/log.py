@@ -1,0 +1,41 @@
+"""A run's log.jsonl: a line a step, `{"step": ..., "loss": ...}`, and one an evaluation."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from minilm_np.errors import SaveError
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log; none where there is no file. A line that a crash cut off is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and type(entry.get("step")) is int:
+            entries.append(entry)
+    return entries
+
+
+def open_log(path: Path, step: int) -> tuple[list[dict[str, Any]], IO[str]]:
+    """The entries up to a step, and the file with only them in it, open for more. Raises SaveError."""
+    try:
+        kept = [entry for entry in read_log(path) if entry["step"] <= step]
+        new = path.with_name(f".{path.name}.new")
+        with new.open("w", encoding="utf-8") as file:
+            for entry in kept:
+                write_entry(file, entry)
+        os.replace(new, path)
+        return kept, path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"{path}: the log cannot be written: {error.strerror or error}") from error
+
+
+def write_entry(log: IO[str], entry: Mapping[str, Any]) -> None:
+    log.write(json.dumps(entry) + "\n")
+    log.flush()
