@@ -1,9 +1,12 @@
 """A model's folder, as sentence-transformers (2 and later) and this package load it."""
 
+import glob
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +19,7 @@ import minilm_np
 from minilm_np.checkpoint import write_checkpoint
 from minilm_np.config import POOLING_FLAGS, ModelConfig
 from minilm_np.errors import CheckpointError, SaveError
+from minilm_np.hub import STAGING_STALE_S
 from minilm_np.prompts import FILE as USE_FILE
 from minilm_np.prompts import ModelUse
 from minilm_np.tokenizer import TextTokenizer
@@ -37,18 +41,22 @@ def save_model(
 ) -> None:
     """Write a model's folder, which appears when it is whole.
 
-    A model of the same files that is there is replaced, at once; whatever else is there is left alone.
-    Raises SaveError: `path` holds anything else, or cannot be written.
+    A model of the same files that is there is replaced, at once, its folder's rights and owner kept; whatever else is
+    there is left alone. Raises SaveError: `path` holds anything else, is in use as the current directory or a mount
+    point, or cannot be written.
     """
-    target = Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path))  # a link stays a link
     try:
         there = set(os.listdir(target)) if target.is_dir() else set()
         foreign = there if "modules.json" not in there else there - WRITTEN
         if (target.exists() and not target.is_dir()) or foreign:
             found = ", ".join(sorted(foreign)[:3]) or "a file"
             raise SaveError(f"{target}: expected a new or empty folder, or a model that this saved, found {found}")
+        _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        prefix = f".{target.name}.saving-"
+        _remove_stale(target.parent, prefix)
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         try:
             (staging / "new").mkdir()  # with the rights that the umask gives, which mkdtemp's own folder has not
             _write(staging / "new", config, use, tokenizer, weights)
@@ -62,15 +70,46 @@ def save_model(
         raise SaveError(f"{target}: the model cannot be saved: {reason or error}") from error
 
 
-def _take_its_place(staging: Path, target: Path) -> None:
-    """Rename the new folder to the target, and the old one away before it; back again if that fails."""
-    with suppress(FileNotFoundError):
-        target.rename(staging / "old")
-    try:
-        (staging / "new").rename(target)
-    except OSError:
+def _check_replaceable(target: Path) -> None:
+    """Refuse the folders that a rename would pull away from under this process, or cannot move."""
+    found = "a mount point" if os.path.ismount(target) else ""
+    with suppress(FileNotFoundError):  # the current directory was removed
+        if Path.cwd().is_relative_to(target):
+            found = "the current directory"
+    if found:
+        raise SaveError(
+            f"{target}: expected a folder that can be replaced, found {found}: save to another one, such as "
+            f"{target / 'model'}"
+        )
+
+
+def _remove_stale(folder: Path, prefix: str) -> None:
+    """Remove what killed saves left a day ago or earlier, but no old model: it may be the only copy."""
+    for left in folder.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):
-            (staging / "old").rename(target)
+            if time.time() - left.stat().st_mtime > STAGING_STALE_S and not (left / "old").exists():
+                shutil.rmtree(left)
+
+
+def _take_its_place(staging: Path, target: Path) -> None:
+    """Rename the new folder to the target, and the old one away before it; back again if that fails.
+
+    A kill between the two renames leaves both models whole, in the hidden folder beside the target.
+    """
+    new, old = staging / "new", staging / "old"
+    try:
+        with suppress(FileNotFoundError):
+            target.rename(old)
+            there = old.stat()
+            with suppress(
+                PermissionError, AttributeError
+            ):  # not on Windows; root can, and would shut the owner out by rights such as 0700 otherwise
+                os.chown(new, there.st_uid, there.st_gid)
+            new.chmod(stat.S_IMODE(there.st_mode))
+        new.rename(target)
+    except BaseException:  # Ctrl-C too: the staging folder is removed next
+        with suppress(OSError):
+            old.rename(target)
         raise
 
 

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -241,23 +242,22 @@ def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
 def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write a .safetensors file with facts as JSON in its metadata, in one entry "minilm_np".
 
-    It is written under another name first: what is at `path` is whole, old or new. The same arrays and facts give the
+    It is written elsewhere first, beside it: what is at `path` is whole, old or new. The same arrays and facts give the
     same bytes (several entries would not: the library writes them in any order). Raises OSError.
     """
     path = Path(path).resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # the library writes the memory as it lies, whatever the strides are
     dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    try:
-        with open(temporary, "xb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        save_file(dense, temporary, {"minilm_np": json.dumps(facts, ensure_ascii=False)})
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as staging:
+        temporary = Path(staging) / "new"
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        try:
+            save_file(dense, temporary, {"minilm_np": json.dumps(facts, ensure_ascii=False)})
+        except SafetensorError as error:  # a full disk, as the library says it
+            raise OSError(f"{path} cannot be written: {error}") from None
         temporary.chmod(mode)  # the library leaves 0600, whatever the umask is
         temporary.replace(path)
-    except SafetensorError as error:  # a full disk, as the library says it
-        raise OSError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -39,7 +39,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_model_is_kept() -> Any:
     yield
-    integrations.shared_encoder.cache_clear()
+    integrations.cached_encoder.cache_clear()
 
 
 # ---- scikit-learn ----------------------------------------------------------------------------------------------------
@@ -292,3 +292,36 @@ def test_a_model_is_loaded_once_for_all(small: Path) -> None:
     assert integrations.shared_encoder(str(small), "numba", None) is integrations.shared_encoder(
         str(small), "numba", None
     )
+
+
+def test_a_model_that_is_saved_again_is_loaded_again(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        encoder = SentenceEncoder.random(seed=seed, backend="numpy")
+        encoder.save_pretrained(tmp_path / "model")
+        assert_same_bits(vectorizer(tmp_path / "model", backend="numpy").transform(["a"]), encoder.encode(["a"]))
+    use = tmp_path / "model" / "config_sentence_transformers.json"
+    use.write_text(json.dumps(json.loads(use.read_text()) | {"truncate_dim": 5}))  # in its place, and nothing else
+    assert vectorizer(tmp_path / "model", backend="numpy").transform(["a"]).shape == (1, 5)
+
+
+def test_a_relative_path_is_of_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minilm_np.integrations.langchain import MiniLMEmbeddings
+
+    encoders = {name: SentenceEncoder.random(seed=seed, backend="numpy") for seed, name in enumerate(("one", "other"))}
+    for name, encoder in encoders.items():
+        encoder.save_pretrained(tmp_path / name / "model")
+    monkeypatch.chdir(tmp_path / "one")
+    embeddings = MiniLMEmbeddings("model", backend="numpy")
+    for name, encoder in encoders.items():
+        monkeypatch.chdir(tmp_path / name)
+        assert_same_bits(vectorizer(Path("model"), backend="numpy").transform(["a"]), encoder.encode(["a"]))
+        assert embeddings.embed_query("a") == encoders["one"].encode("a").tolist()
+
+
+def test_names_reach_the_hub_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(integrations, "SentenceEncoder", lambda model, **options: asked.append(model))
+    for _ in range(2):
+        integrations.shared_encoder("intfloat/e5-small-v2", "numba", None)
+    assert asked == ["intfloat/e5-small-v2"]

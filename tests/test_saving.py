@@ -144,6 +144,88 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_ctrl_c_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    first.save_pretrained(tmp_path / "model")
+    whole = Path.rename
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if source.name == "new":
+            raise KeyboardInterrupt
+        return whole(source, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        second.save_pretrained(tmp_path / "model")
+    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    (tmp_path / "empty").mkdir()
+    first.save_pretrained(tmp_path / "model")
+    (tmp_path / "link").symlink_to("model")
+    places = [("empty", "."), ("model", "."), ("model", tmp_path / "link"), ("model/1_Pooling", "..")]
+    for folder, path in places:
+        monkeypatch.chdir(tmp_path / folder)
+        with pytest.raises(SaveError, match="a folder that can be replaced, found the current directory: save"):
+            second.save_pretrained(path)
+        assert os.getcwd() == str(tmp_path / folder)
+    assert sorted(os.listdir(tmp_path)) == ["empty", "link", "model"] and os.listdir(tmp_path / "empty") == []
+    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
+    monkeypatch.chdir(tmp_path / "empty")
+    second.save_pretrained("model")  # as the message says
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    second.save_pretrained(tmp_path / "empty" / "model")  # which needs no current directory
+
+
+def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "model")
+    with pytest.raises(SaveError, match=r"found a mount point: save to another one, such as .*/model/model$"):
+        SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("there", ["empty", "model", "nothing"])
+def test_a_link_stays_a_link(there: str, tmp_path: Path) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    (tmp_path / "link").symlink_to("elsewhere/real")
+    if there == "empty":
+        (tmp_path / "elsewhere" / "real").mkdir(parents=True)
+    if there == "model":
+        first.save_pretrained(tmp_path / "elsewhere" / "real")
+    second.save_pretrained(tmp_path / "link")
+    assert os.readlink(tmp_path / "link") == "elsewhere/real"
+    found = SentenceEncoder(tmp_path / "elsewhere" / "real", backend="numpy")
+    assert_same_bits(found.encode("a"), second.encode("a"))
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "link"] and os.listdir(tmp_path / "elsewhere") == ["real"]
+
+
+def test_a_folder_keeps_its_rights_and_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    folder.chmod(0o700)
+    owner = (1234, 2345) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(folder, *owner)
+    for _ in range(2):  # an empty one, and a model's
+        SentenceEncoder.random(backend="numpy").save_pretrained(folder)
+        found = folder.stat()
+        assert (found.st_mode & 0o7777, (found.st_uid, found.st_gid)) == (0o700, owner)
+
+
+def test_what_killed_saves_left_is_removed_if_it_is_old_and_of_this_folder(tmp_path: Path) -> None:
+    for name in ("model.saving-of_a_day", "model.saving-running0", "model.saving-with_old", "other.saving-of_a_day"):
+        (tmp_path / f".{name}" / ("old" if "old" in name else "new")).mkdir(parents=True)
+        if "running" not in name:
+            os.utime(tmp_path / f".{name}", (0, 0))
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    left = [".model.saving-running0", ".model.saving-with_old", ".other.saving-of_a_day", "model"]
+    assert sorted(os.listdir(tmp_path)) == left
+
+
 def test_a_process_that_is_killed_leaves_no_model(tmp_path: Path) -> None:
     code = f"""
 import os

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(encoder: SentenceEncoder, saved:
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
     with pytest.raises(FileNotFoundError):
         found.save(saved.parent / "none" / "file.safetensors")
+
+
+def test_many_threads_may_write_one_file(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    traces = [trace(encoder, text) for text in ("a", "another")]
+    path = tmp_path / "file.safetensors"
+    (tmp_path / f".{path.name}.{os.getpid()}.tmp").touch()  # of a killed process that had this one's number
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda i: traces[i % 2].save(path), range(80)):
+            assert Trace.load(path) in traces
+    path.unlink()
+    assert [left.suffix for left in tmp_path.iterdir()] == [".tmp"]  # it is not ours to remove
 
 
 REFUSALS: list[tuple[str, Callable[[dict[str, Any], dict[str, Any]], object], str]] = [

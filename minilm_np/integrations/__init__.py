@@ -8,13 +8,17 @@ All take the same five arguments, those of `SentenceEncoder` and of its `encode`
 needed, and shared by all that ask for the same.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
 from typing import Literal
 
 from minilm_np.errors import MissingExtraError
+from minilm_np.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder, Vectors
+
+_Identities = tuple[tuple[str, int, int, int], ...]
 
 
 def encode(
@@ -33,10 +37,31 @@ def encode(
     return methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)
 
 
-@functools.lru_cache(maxsize=2)
 def shared_encoder(model: str, backend: str, threads: int | None) -> SentenceEncoder:
-    """The same object for the same arguments; `cache_clear` lets go of all."""
+    """The same object for the same arguments, until the model's folder is written again."""
+    model = settled(model)
+    return cached_encoder(model, backend, threads, _identities(model))
+
+
+@functools.lru_cache(maxsize=2)
+def cached_encoder(model: str, backend: str, threads: int | None, identities: _Identities) -> SentenceEncoder:
+    """`cache_clear` lets go of all."""
     return SentenceEncoder(model, backend=backend, threads=threads)
+
+
+def settled(model: str | os.PathLike[str]) -> str:
+    """A folder by its absolute path, which stays the same one after a change of directory; a name as it is."""
+    return os.path.abspath(model) if os.path.isdir(model) else os.fspath(model)
+
+
+def _identities(folder: str) -> _Identities:
+    """What tells each file of a model from one that took its place or was written over it; nothing for a name."""
+    found = []
+    for name in sorted(WRITTEN):
+        with contextlib.suppress(OSError):
+            status = os.stat(os.path.join(folder, name))
+            found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 def missing(library: str, extra: str, error: ModuleNotFoundError) -> Exception:

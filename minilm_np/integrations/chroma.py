@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from minilm_np.errors import InputValueError
-from minilm_np.integrations import encode, missing
+from minilm_np.integrations import encode, missing, settled
 from minilm_np.manifest import DEFAULT_MODEL
 
 try:
@@ -35,8 +35,7 @@ class MiniLMEmbeddingFunction(EmbeddingFunction[Documents]):
         truncate_dim: int | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
-            # absolute, because the collection may be reopened from elsewhere
-            "model": os.path.abspath(model) if os.path.isdir(model) else os.fspath(model),
+            "model": settled(model),  # the collection may be reopened from elsewhere
             "backend": backend,
             "threads": threads,
             "normalize_embeddings": normalize_embeddings,

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from minilm_np.integrations import encode, missing
+from minilm_np.integrations import encode, missing, settled
 from minilm_np.manifest import DEFAULT_MODEL
 
 try:
@@ -32,7 +32,7 @@ class MiniLMEmbeddings(Embeddings):
         truncate_dim: int | None = None,
     ) -> None:
         self.options: dict[str, Any] = {
-            "model": model,
+            "model": settled(model),  # the vectors of a store are all of one model
             "backend": backend,
             "threads": threads,
             "normalize_embeddings": normalize_embeddings,
