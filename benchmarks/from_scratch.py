@@ -11,7 +11,7 @@ import argparse
 import time
 from typing import Any
 
-from minilm_np import ModelConfig, SentenceEncoder, util
+from minilm_np import MiniLMError, ModelConfig, SentenceEncoder, util
 from minilm_np.evaluation import retrieval
 from minilm_np.train.data import open_data, read_samples
 from minilm_np.train.loop import Habits, TrainingOptions, train
@@ -33,7 +33,14 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128, help="(default: %(default)s)")
     parser.add_argument("--query", action="append", help="what to look for (default: three questions)")
     options = parser.parse_args()
+    try:
+        lesson(options)
+    except MiniLMError as error:
+        parser.exit(1, f"{error}\n")
 
+
+def lesson(options: argparse.Namespace) -> None:
+    """Look, train, look again."""
     data = open_data(options.train, batch_size=options.batch_size)
     encoder = new_encoder(data.texts(), CONFIG)
     documents = sorted({texts[1] for texts in read_samples(options.test)})

@@ -23,8 +23,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.common import Worker, describe, machine, markdown, peak_memory, say, take_stdout, thread_variables
-from minilm_np import SentenceEncoder
+from benchmarks.common import Worker, WorkerError, describe, machine, markdown, peak_memory, say, take_stdout, thread_variables
+from minilm_np import MiniLMError, SentenceEncoder
 from minilm_np.hub import fetch
 
 PAUSE = 0.4  # torch's threads go on spinning for a while after a step
@@ -45,11 +45,16 @@ def main() -> None:
     options = parser.parse_args()
     if not options.data and options.what != "memory":
         parser.error(f"{options.what} needs a FILE of pairs")
+    if options.what == "effect" and not options.test:
+        parser.error("effect needs --test FILE")
     if options.what == "worker":
         work(options)
         return
     print(describe(machine()))
-    {"speed": speed, "equal": equal, "effect": effect, "memory": memory}[options.what](options)
+    try:
+        {"speed": speed, "equal": equal, "effect": effect, "memory": memory}[options.what](options)
+    except (MiniLMError, WorkerError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 # ---- speed and equality ----------------------------------------------------------------------------------------------

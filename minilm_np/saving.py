@@ -101,9 +101,8 @@ def _take_its_place(staging: Path, target: Path) -> None:
         with suppress(FileNotFoundError):
             target.rename(old)
             there = old.stat()
-            with suppress(
-                PermissionError, AttributeError
-            ):  # not on Windows; root can, and would shut the owner out by rights such as 0700 otherwise
+            # root can, and would else shut the owner out by rights such as 0700; Windows has no chown
+            with suppress(PermissionError, AttributeError):
                 os.chown(new, there.st_uid, there.st_gid)
             new.chmod(stat.S_IMODE(there.st_mode))
         new.rename(target)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,9 @@ def test_resuming_with_other_options_or_data_is_refused(encoder, pairs, tmp_path
     other_texts = SentenceEncoder.random(dataclasses.replace(CONFIG, max_seq_length=16), seed=1, backend="numpy")
     with pytest.raises(InputValueError, match=r"begun with max_seq_length 32, not 16"):
         run(other_texts, pairs, tmp_path / "run", resume=True)
+    wider = SentenceEncoder.random(dataclasses.replace(CONFIG, hidden_size=64), seed=1, backend="numpy")
+    with pytest.raises(InputValueError, match=r"begun with hidden_size 32, not 64: resume it as it was begun"):
+        run(wider, pairs, tmp_path / "run", resume=True)
     ids = [*CHARACTER_VOCABULARY[:-2], *CHARACTER_VOCABULARY[:-3:-1]]
     swapped = SentenceEncoder.from_weights(CONFIG, TextTokenizer(bert_tokenizer(ids), CONFIG), encoder.weights)
     with pytest.raises(InputValueError, match=r"begun with tokenizer '[0-9a-f]{64}', not "):
@@ -343,6 +347,11 @@ def test_bad_options_are_refused_before_anything_is_written(change, message):
         dataclasses.replace(RECIPE, **change)
 
 
+def test_a_batch_of_one_pair(encoder, pairs, tmp_path):
+    with pytest.raises(InputValueError, match="a batch of one pair teaches nothing"):
+        train(encoder, open_data(pairs, batch_size=1), tmp_path / "run", RECIPE)
+
+
 def test_bad_habits():
     with pytest.raises(InputValueError, match="keep_last: expected at least 1, found 0"):
         Habits(keep_last=0)
@@ -387,6 +396,37 @@ def test_the_command_trains_from_nothing_and_resumes(pairs, tmp_path):
     resumed = command(*arguments, "--resume", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert all(np.array_equal(before[name], array) for name, array in weights_of(tmp_path / "run" / "model").items())
+
+
+def test_the_command_says_how_to_go_on_after_ctrl_c(pairs, tmp_path):
+    arguments = ["train", pairs, "--output", "run", "--init", "random", "--vocabulary", 200, "--hidden", 32]
+    arguments += ["--heads", 2, "--layers", 1, "--feed-forward", 32, "--steps", 10_000, "--batch-size", 8]
+    line = [sys.executable, "-m", "minilm_np", *map(str, arguments)]
+    child = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.exists() and log.stat().st_size) and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130, said
+    saved = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert len(saved) == 1
+    assert f"minilm-np: run/checkpoints/{saved[0].name} is saved: go on with the same command and --resume\n" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--hidden", 64], "--hidden: the size of a model that is made from nothing: expected --init random too"),
+        (["--init", "random", "--model", "saved"], "--model: a model that is made from nothing"),
+        (["--patience", 2], "--patience: expected --evaluate-retrieval FILE or --evaluate-sts FILE too"),
+        (["--evaluate-sts", "missing.tsv"], "missing.tsv cannot be read: No such file"),
+    ],
+)
+def test_the_command_refuses_what_it_would_ignore_or_not_find(pairs, tmp_path, options, message):
+    done = command("train", pairs, "--output", "run", *options, cwd=tmp_path)
+    assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_names_the_line_of_bad_data_and_writes_nothing(tmp_path):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import SentenceEncoder
+from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.checkpoint import load_checkpoint
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.saving import save_model
@@ -66,22 +66,29 @@ def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: W
     return target
 
 
-def read(checkpoint: Path, encoder: SentenceEncoder) -> tuple[Weights, Weights, dict[str, Any]]:
-    """Weights, the optimiser's state, and the run. Raises CheckpointError: something is missing, broken or of another
-    model."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+def read_run(checkpoint: Path) -> dict[str, Any]:
+    """What run.json says. Raises CheckpointError: it is missing or broken."""
     try:
-        optimizer = load_file(_optimizer(checkpoint))
         run = json.loads(_run(checkpoint).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint}: the checkpoint cannot be read: {error}: remove its folder") from None
     if not (isinstance(run, dict) and all(isinstance(run.get(key), kind) for key, kind in _RUN.items())):
         raise CheckpointError(
             f"{checkpoint}: run.json: expected {', '.join(_RUN)}, found {run!r:.80}: remove its folder"
         )
-    return load_checkpoint(checkpoint / "model", encoder.config), optimizer, run
+    return run
+
+
+def read_arrays(checkpoint: Path, config: ModelConfig) -> tuple[Weights, Weights]:
+    """The weights, and the optimiser's state. Raises CheckpointError: one is missing, broken or of another model."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        optimizer = load_file(_optimizer(checkpoint))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint}: the checkpoint cannot be read: {error}: remove its folder") from None
+    return load_checkpoint(checkpoint / "model", config), optimizer
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

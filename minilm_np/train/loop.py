@@ -194,6 +194,8 @@ class _Run:
 
     def _one_step(self, batch: Batch) -> dict[str, Any]:
         options, config = self.options, self.encoder.config
+        if len(batch.columns) == 2 and len(batch.columns[0]) == 1:
+            raise InputValueError("a batch of one pair teaches nothing: the other pairs are what it is told from")
         ids = self.encoder.tokenizer([text for column in batch.columns for text in column]).ids
         dropout = Dropout(options.seed, self.step, options.dropout, options.attention_dropout)
         rate = options.rate * self.factor(self.step)
@@ -264,11 +266,15 @@ class _Run:
         found = checkpoints.list_checkpoints(self.checkpoints)
         if not found:
             raise InputValueError(f"{self.checkpoints}: expected a checkpoint to resume from, found none: begin anew")
-        weights, optimizer, state = checkpoints.read(found[-1], self.encoder)
+        state = checkpoints.read_run(found[-1])
         for name, expected in json.loads(json.dumps(self._decisive())).items():  # tuples as JSON has them
             if (was := state["options"].get(name)) != expected:
-                raise InputValueError(f"{found[-1]}: the run was begun with {name} {was!r}, not {expected!r}")
+                raise InputValueError(
+                    f"{found[-1]}: the run was begun with {name} {was!r}, not {expected!r}: resume it as it was begun, "
+                    f"or begin a new one with {found[-1] / 'model'}"
+                )
         self.data.restore(state["data"])
+        weights, optimizer = checkpoints.read_arrays(found[-1], self.encoder.config)
         self.optimizer.load_state(optimizer)
         for name, array in weights.items():
             self.weights[name][:] = array

@@ -135,8 +135,9 @@ class Sampler:
             raise InputValueError(f"the sampler's state is broken (its data: {data!r}): expected what state() returned")
         for key, expected in self._data().items():
             if (found := data.get(key)) != expected:
+                there = "is not there" if found is None else f"is {found!r} there"
                 raise InputValueError(
-                    f"the sampler's state is of another run: {key} is {found!r} there, {expected!r} here: "
+                    f"the sampler's state is of another run: {key} {there}, {expected!r} here: "
                     "resume with the data, the seed and the batch size that the run was begun with"
                 )
         try:
