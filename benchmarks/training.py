@@ -23,7 +23,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.common import Worker, WorkerError, describe, machine, markdown, peak_memory, say, take_stdout, thread_variables
+from benchmarks.common import (
+    Worker,
+    WorkerError,
+    describe,
+    machine,
+    markdown,
+    peak_memory,
+    say,
+    take_stdout,
+    thread_variables,
+)
 from minilm_np import MiniLMError, SentenceEncoder
 from minilm_np.hub import fetch
 
