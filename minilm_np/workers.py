@@ -22,6 +22,8 @@ from minilm_np.errors import InputTypeError, InputValueError
 
 logger = logging.getLogger(__name__)
 
+MAX_THREADS = 1024  # more is a slip: it keeps nothing busy, and costs memory for each
+
 
 class _Offer:
     """Work, and how many more helpers may take it."""
@@ -139,6 +141,7 @@ def check_threads(threads: int | None) -> int:
         return default_threads()
     if isinstance(threads, bool) or not isinstance(threads, int):
         raise InputTypeError(f"threads: expected an int or None, found {type(threads).__name__}")
-    if threads < 1:
-        raise InputValueError(f"threads: expected at least 1, found {threads}")
+    if not 1 <= threads <= MAX_THREADS:
+        bound = "at least 1" if threads < 1 else f"at most {MAX_THREADS}"
+        raise InputValueError(f"threads: expected {bound}, found {threads}")
     return threads

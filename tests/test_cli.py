@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import minilm_np
+from benchmarks import exports
 from minilm_np import SentenceEncoder, cli
 from minilm_np.checkpoint import write_checkpoint
 from minilm_np.random_model import CHARACTER_VOCABULARY, random_weights
@@ -206,8 +207,6 @@ def test_the_published_model_gives_the_published_numbers(command: Command, model
         (b"  one \t\n", ["  one \t"]),
         ("one\u2028still one\x0b\x0c\x85\n".encode(), ["one\u2028still one\x0b\x0c\x85"]),
         (b"a\rb\n", ["a\rb"]),
-        (b"", []),
-        (b"\xef\xbb\xbf", []),
     ],
     ids=lambda value: ascii(value) if isinstance(value, bytes) else "",
 )
@@ -219,14 +218,13 @@ def test_a_line_is_a_text(command: Command, stdin: Any, tmp_path: Path, raw: byt
         assert [item["text"] for item in items] == expected
 
 
-@pytest.mark.parametrize("output_format", ["text", "jsonl", "npy"])
-def test_an_empty_file_has_an_empty_result(command: Command, tmp_path: Path, output_format: str) -> None:
-    (tmp_path / "texts").write_bytes(b"")
-    out = command.result("--input", str(tmp_path / "texts"), "--format", output_format)
-    if output_format == "npy":
-        assert np.load(io.BytesIO(out)).shape == (0, 8)
-    else:
-        assert out == b""
+@pytest.mark.parametrize("raw", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_refused(command: Command, stdin: Any, tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "texts").write_bytes(raw)
+    stdin(raw)
+    for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
+        error = command.failure("encode", "--input", source)
+        assert error == f"minilm-np: error: {name}: there is no text in it: expected a text a line\n"
 
 
 def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: Any, tmp_path: Path) -> None:
@@ -301,6 +299,13 @@ def test_a_device_is_written_to_as_it_is(command: Command) -> None:
     assert not Path(os.devnull).is_file()
 
 
+def test_an_output_that_cannot_be_made_is_named_by_its_own_name(command: Command, tmp_path: Path) -> None:
+    output = tmp_path / ("x" * 250)  # a name that fits, whose temporary twin does not
+    arguments = ("encode", *NUMPY, "--model", str(command.model), "--output", str(output), "a")
+    assert command.failure(*arguments) == f"minilm-np: error: {output}: File name too long\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_without_a_folder_is_refused_before_the_work(command: Command, tmp_path: Path) -> None:
     output = tmp_path / "no" / "vectors"
     error = command.failure("encode", "--model", "no/such-model", "--output", str(output), "a")
@@ -340,12 +345,14 @@ def test_an_output_folder_that_is_not_writable_is_refused_before_the_work() -> N
         (["encode", "--batch-size", "0", "a"], "--batch-size: expected a whole number of at least 1, found '0'"),
         (["encode", "--batch-size", "-1", "a"], "--batch-size: expected a whole number of at least 1, found '-1'"),
         (["encode", "--batch-size", "x", "a"], "--batch-size: expected a whole number of at least 1, found 'x'"),
-        (["encode", "--batch-size", "1" * 9999, "a"], "--batch-size: expected a whole number of at least 1"),
+        (["encode", "--batch-size", "1" * 9999, "a"], "--batch-size: expected a whole number of at most 18 digits"),
         (["encode", "--format", "csv", "a"], "invalid choice: 'csv'"),
         (["encode", "--backend", "gpu", "a"], "invalid choice: 'gpu'"),
         (["encode", "--bogus", "a"], "unrecognized arguments: --bogus"),
         (["info", "--format", "npy"], "invalid choice: 'npy'"),
-        (["fetch", "a", "b"], "unrecognized arguments: b"),
+        (["fetch", "a", "b"], "error: unrecognized arguments: b"),
+        (["trace", "two", "words"], "unrecognized arguments: words: put quotes around a text of several words"),
+        (["trace", "two", "words", "--bogus"], "error: unrecognized arguments: words --bogus"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -407,8 +414,42 @@ def test_ctrl_c_is_quiet(command: Command, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.encode, "SentenceEncoder", interrupted)
+    monkeypatch.setattr(cli.encode, "load", interrupted)
     assert command("encode", "a") == (130, b"", "minilm-np: interrupted\n")
+
+
+_IMPORTS = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+import minilm_np.__main__
+"""
+
+
+def test_ctrl_c_during_the_imports_is_quiet() -> None:
+    found = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "minilm-np: interrupted\n")
+
+
+def test_too_many_threads_are_one_line(command: Command) -> None:
+    error = command.failure("encode", "--model", str(command.model), "--threads", "99999999", "a")
+    assert error == "minilm-np: error: threads: expected at most 1024, found 99999999\n"
+
+
+def test_a_model_that_may_be_meant_for_a_folder_says_so(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out, err = command("encode", "--model", "trained/model", "a")
+    assert (code, out) == (1, b"")
+    assert err.startswith(
+        "minilm-np: error: there is no folder trained/model in the current directory, so it is taken for a name on the "
+        "Hugging Face Hub; trained/model is not on this machine:\n"
+    )
 
 
 def test_a_closed_standard_output_is_an_error(capsys: Any, monkeypatch: pytest.MonkeyPatch, small: Path) -> None:
@@ -427,7 +468,10 @@ def test_a_process_prints_its_results_and_nothing_else(small: Path, encoder: Sen
     arguments = [*PROGRAM, "encode", *NUMPY, "--model", str(small), "--input", "-", "--format", "json"]
     found = subprocess.run(arguments, input="\n".join(TEXTS).encode(), capture_output=True)
     assert found.returncode == 0
-    assert re.fullmatch(rb"minilm-np: warning: 1 of 5 texts is longer than the limit of 16 tokens, .*\n", found.stderr)
+    assert found.stderr.decode() == (
+        "minilm-np: warning: 1 of 5 texts is longer than the limit of 16 tokens, and the rest was left out; "
+        "the longest, line 5, has 100 characters: split what has to be read whole\n"
+    )
     check_objects(json.loads(found.stdout), encoder)
 
 
@@ -574,3 +618,60 @@ def test_the_example_in_the_help_works_as_printed(
     assert code == 0
     assert out
     assert "error" not in err
+
+
+# ---- benchmarks.exports, whose files this command is compared with ---------------------------------------------------
+
+
+@pytest.fixture
+def export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The cache of exports, in which an export is made at once, of a file or two."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(exports, "package_cache", lambda: cache)
+
+    def make(name: str) -> None:
+        place = exports._place(name)
+        files = {"openvino": [place, place.with_suffix(".bin")], "ctranslate2": [place / "model.bin"]}
+        for file in files.get(name, [place]):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{name} {file.name}")
+
+    monkeypatch.setattr(exports, "make", make)
+    return cache
+
+
+def test_an_export_is_made_in_the_cache_or_copied_to_a_file(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.main(["onnx", "openvino"])
+    first, second = capsys.readouterr().out.split()
+    assert Path(first).parent.parent == export / "benchmarks"
+    assert (Path(first).read_text(), Path(second).read_text()) == ("onnx model.onnx", "openvino model.xml")
+    out = {"onnx": tmp_path / "mine.onnx", "openvino": tmp_path / "mine.xml", "ctranslate2": tmp_path / "folder"}
+    for name, path in out.items():
+        exports.main([name, "--output", str(path)])
+        assert capsys.readouterr().out == f"{path}\n"
+    assert out["onnx"].read_text() == "onnx model.onnx"
+    assert out["openvino"].with_suffix(".bin").read_text() == "openvino model.bin"
+    assert (out["ctranslate2"] / "model.bin").read_text() == "ctranslate2 model.bin"
+
+
+@pytest.mark.usefixtures("export")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--help"], 0, "onnx, onnx-int8, onnx-fused, openvino, ctranslate2"),
+        ([], 2, "the following arguments are required: NAME"),
+        (["foo"], 2, "invalid choice: 'foo'"),
+        (["onnx", "openvino", "--output", "x"], 2, "argument --output: expected one NAME with it, found 2"),
+        (["onnx", "--output", "no/x"], 1, "error: --output no/x: there is no folder no: make it first"),
+    ],
+)
+def test_the_usage_of_exports(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        exports.main(arguments)
+    out, err = capsys.readouterr()
+    assert stopped.value.code == code
+    assert message in (out if code == 0 else err)

@@ -197,6 +197,11 @@ def test_the_example_of_each_help_works_as_printed(run: Any, name: str, expected
         (["search", "query"], "the following arguments are required: --corpus"),
         (["search", "--corpus", "-"], "the following arguments are required: QUERY"),
         (["search", "q", "--corpus", "-", "--top-k", "0"], "--top-k: expected a whole number of at least 1, found '0'"),
+        (
+            ["search", "q", "--corpus", "-", "--top-k", "9" * 20],
+            f"expected a whole number of at most 18 digits, found '{'9' * 20}'",
+        ),
+        (["search", "two", "words", "--corpus", "-"], "unrecognized arguments: words: put quotes around a text"),
         (["cluster"], "the following arguments are required: --input"),
         (["cluster", "--input", "-", "--min-size", "x"], "--min-size: expected a whole number of at least 1"),
         (["cluster", "--input", "-", "--threshold", "2"], "--threshold: expected a number from -1 to 1, found '2'"),
@@ -240,3 +245,31 @@ def test_an_argument_that_is_not_utf_8_is_refused(run: Any) -> None:
         code, _, err = run(*arguments)
         assert code == 1
         assert "of the command line is not UTF-8: b'caf\\xe9'" in err
+
+
+# ---- texts that are cut ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.weights
+@pytest.mark.filterwarnings("always::minilm_np.TruncationWarning")
+@pytest.mark.parametrize(
+    ("arguments", "cut"),
+    [
+        (("similarity", "a", "long " * 999), "1 of 2 texts is longer than the limit of 256 tokens, and the rest was "
+         "left out; the longest, text 2, has 4,995 characters: split what has to be read whole"),
+        (("search", "long " * 999, "--corpus", "FILE"), "2 of 3 texts are longer than the limit of 256 tokens, and the "
+         "rest was left out; the longest, line 3, has 5,994 characters: split what has to be read whole"),
+        (("search", "long " * 9999, "--corpus", "FILE"), "the longest, the query, has 49,995 characters"),
+        (("cluster", "--input", "FILE"), "the longest, line 3, has 5,994 characters"),
+    ],
+    ids=["similarity", "search", "query", "cluster"],
+)  # fmt: skip
+def test_what_is_cut_is_named_as_the_user_counts(
+    run: Any, model_folder: Path, tmp_path: Path, arguments: tuple[str, ...], cut: str
+) -> None:
+    (tmp_path / "lines").write_text("one\n\n" + "word! " * 999 + "\n")
+    arguments = tuple(str(tmp_path / "lines") if word == "FILE" else word for word in arguments)
+    code, _, err = run(*arguments, *NUMPY, "--model", str(model_folder))
+    assert code == 0
+    assert err.count("minilm-np: warning: ") == 1
+    assert cut in err.splitlines()[0]

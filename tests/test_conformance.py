@@ -370,7 +370,7 @@ def command(monkeypatch: pytest.MonkeyPatch, encoder: SentenceEncoder) -> Callab
     """`minilm-np conformance ...` of the random model."""
     from minilm_np.cli import conformance as module
 
-    monkeypatch.setattr(module, "SentenceEncoder", lambda *args, **options: encoder)
+    monkeypatch.setattr(module, "load", lambda options: encoder)
     monkeypatch.setattr(cli, "COMMANDS", (module,))
     return lambda *arguments: cli.main(["conformance", *map(str, arguments)])
 
@@ -391,6 +391,21 @@ def test_the_command_writes_and_checks(command: Any, tmp_path: Path, capsys: pyt
 def texts_file(folder: Path) -> Path:
     (folder / "texts").write_text("one\ntwo\n")
     return folder / "texts"
+
+
+@pytest.mark.weights
+def test_the_command_checks_a_file_of_the_engine_as_json(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, model = str(tmp_path / "file.safetensors"), ("--model", str(model_folder))
+    texts = ("--input", str(texts_file(tmp_path)))
+    assert cli.main(["conformance", "write", path, *texts, "--full", "1", *model]) == 0
+    capsys.readouterr()
+    assert cli.main(["conformance", "check", path, *model, "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["conforms"]
+    bits = [row for row in facts["compared"] if row["name"] == "vector, bit for bit"]
+    assert [(row["max_abs"], row["max_rel"], row["conforms"]) for row in bits] == [(0, 0, True)] * 2
 
 
 def test_the_command_gives_the_first_texts_intermediates(command: Any, tmp_path: Path) -> None:
@@ -425,6 +440,13 @@ def test_the_command_says_what_is_wrong(command: Any, tmp_path: Path, capsys: py
         command("write", tmp_path / "y", "--full", "-1")
     assert usage.value.code == 2
     assert "expected a number of texts" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as usage:
+        command("write", tmp_path / "y", "--input", texts_file(tmp_path), "--full", "99")
+    assert usage.value.code == 2
+    assert "argument --full: expected at most 2, all the texts, found 99" in capsys.readouterr().err
+    assert command("write", tmp_path / "no" / "y") == 1
+    expected = f"minilm-np: error: {tmp_path}/no/y: there is no folder {tmp_path}/no: make it first\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_the_page_names_every_key_and_tensor(file: Path) -> None:

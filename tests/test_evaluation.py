@@ -236,6 +236,13 @@ HEAD = "score\tsentence1\tsentence2\n"
         ("a.csv", 'score,sentence1,sentence2\n1,"a\nb",c\n2,"d"e,f\n', "a.csv, line 4: broken CSV: "),
         ("a.csv", "score,sentence1,sentence2\n1,a," + "x" * 140_000 + "\n", "a.csv, line 2: broken CSV: "),
         ("a.csv", 'score,sentence1,sentence2\n1,"a,b\n', "a.csv, line 2: broken CSV: "),
+        (
+            "a.jsonl",
+            '"a" "b"\n',
+            "a.jsonl, line 1: broken CSV: ',' expected after '\"': expected the columns score, sentence1 and "
+            "sentence2, between tabs (.tsv) or as CSV",
+        ),
+        ("a.jsonl", '["a", "b"]\n', "a.jsonl, line 1: expected a header that names the columns score, sentence1 and"),
     ],
 )
 def test_a_broken_sts_file_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:

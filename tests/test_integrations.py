@@ -155,6 +155,8 @@ def test_embeddings_are_the_encoders_vectors_with_its_prompts(small: Path) -> No
     assert embeddings.embed_query("a question") == query == asyncio.run(embeddings.aembed_query("a question"))
     assert embeddings.embed_documents([]) == []
     assert type(query[0]) is float
+    with pytest.raises(InputTypeError, match="texts: expected texts in a list, found str"):
+        embeddings.embed_documents("one text")  # type: ignore[arg-type]
 
 
 @pytest.mark.weights

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from minilm_np import workers
+from minilm_np.errors import InputValueError
 
 HERE = Path(__file__).parent
 PATIENCE = 30  # seconds after which something that should have happened is taken for a deadlock
@@ -342,3 +343,9 @@ def test_a_forked_process_and_its_child_have_helpers_of_their_own():
 
 def test_idle_helpers_do_not_keep_a_process_alive():
     assert child("run(meet(3), 2)\nprint(json.dumps(threading.active_count()))") == 3
+
+
+def test_more_threads_than_anybody_can_use_are_refused():
+    assert workers.check_threads(workers.MAX_THREADS) == 1024
+    with pytest.raises(InputValueError, match="threads: expected at most 1024, found 100000000"):
+        workers.check_threads(10**8)

@@ -13,8 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import minilm_np
-from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, trace, train, verify
 from minilm_np.errors import MiniLMError
+
+try:
+    from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, trace, train, verify
+except KeyboardInterrupt:  # most of a short command's time goes by here
+    print("minilm-np: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 # in the order of --help; each has add(commands), and the functions that it names there
 COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, models)
@@ -22,7 +27,11 @@ COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluat
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        words = {"text", "query"} & vars(options).keys() and not any(word.startswith("-") for word in unknown)
+        hint = ": put quotes around a text of several words" if words else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         if sys.stdout is None:  # `minilm-np ... >&-`
             raise OSError(errno.EBADF, "standard output is closed")

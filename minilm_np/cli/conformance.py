@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, read_lines
-from minilm_np.cli.options import add_command, add_model_options
-from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.cli.options import add_command, add_model_options, load
 
 if TYPE_CHECKING:
     from minilm_np.verify.conformance import Conformance, Row  # imported where they are used: the start is kept short
@@ -63,12 +62,15 @@ def _count(value: str) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
-    from minilm_np.verify.conformance import read, write
+    from minilm_np.verify.conformance import default_texts, read, write
 
     path = Path(options.file)
-    check_output(path, "FILE")
+    check_output(path, "")
     texts = None if options.input is None else read_lines(options.input)
-    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
+    encoder = load(options)
+    texts = default_texts(encoder) if texts is None else texts
+    if options.full is not None and options.full > len(texts):
+        options.parser.error(f"argument --full: expected at most {len(texts)}, all the texts, found {options.full}")
     write(encoder, path, texts, full=options.full)
     _, manifest = read(path)
     n_full = sum(text["intermediates"] for text in manifest["texts"])
@@ -82,8 +84,7 @@ def _write(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from minilm_np.verify.conformance import check
 
-    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
-    result = check(encoder, options.file)
+    result = check(load(options), options.file)
     print(_as_json(result) if options.format == "json" else _as_text(result))
     return 0 if result.conforms else 1
 

@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 
 from minilm_np.cli.files import check_output, decoded, read_lines, write_whole
-from minilm_np.cli.options import LONG_WORK, add_command, add_model_options, positive
+from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
 from minilm_np.sentence_encoder import SentenceEncoder
 
 
 def add(commands: Any) -> None:
-    encode = add_command(
+    parser = add_command(
         commands, "encode", _encode, "turn texts into vectors", 'minilm-np encode "A text" "Another one"'
     )
-    encode.add_argument("texts", nargs="*", metavar="TEXT", help="the texts to encode")
-    encode.add_argument("--input", metavar="FILE", help="read a text a line (UTF-8) from FILE, - for standard input")
-    encode.add_argument("--output", metavar="FILE", help="write to FILE (appears when it is whole), not to stdout")
-    encode.add_argument(
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="the texts to encode")
+    parser.add_argument("--input", metavar="FILE", help="read a text a line (UTF-8) from FILE, - for standard input")
+    parser.add_argument("--output", metavar="FILE", help="write to FILE (appears when it is whole), not to stdout")
+    parser.add_argument(
         "--format",
         choices=FORMATS,
         default="text",
         help="text: a line a text for people; json: a list of objects with text, n_tokens, truncated and embedding; "
         "jsonl: such an object a line; npy: a float32 array (default: %(default)s)",
     )
-    add_model_options(encode)
-    encode.add_argument(
+    add_model_options(parser)
+    parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="accepted; memory is bounded by tokens anyway"
     )
 
@@ -43,9 +43,8 @@ def _encode(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_output(Path(options.output))
     texts: list[str] = decoded(options.texts) if options.texts else read_lines(options.input)
-    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
-    show_progress_bar = sys.stderr.isatty() and len(texts) >= LONG_WORK
-    vectors = encoder.encode(texts, batch_size=options.batch_size, show_progress_bar=show_progress_bar)
+    encoder = load(options)
+    vectors = encode(encoder, texts, lambda row: f"{'text' if options.texts else 'line'} {row + 1}")
     rendered = FORMATS[options.format](encoder, texts, vectors)
     if options.output is None:
         for part in rendered:

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from minilm_np import evaluation
-from minilm_np.cli.options import LONG_WORK, add_command, add_model_options, positive
+from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
 from minilm_np.sentence_encoder import SentenceEncoder
 
 # Each makes the file that it reads.
@@ -60,10 +59,9 @@ class _Model:
         self._encoder: SentenceEncoder | None = None
 
     def encode(self, texts: list[str]) -> Any:
-        options = self._options
         if self._encoder is None:
-            self._encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
-        return self._encoder.encode(texts, show_progress_bar=sys.stderr.isatty() and len(texts) >= LONG_WORK)
+            self._encoder = load(self._options)
+        return encode(self._encoder, texts, lambda row: f"which begins {texts[row][:40]!r}")
 
 
 def _sts(options: argparse.Namespace) -> int:

@@ -12,13 +12,14 @@ from minilm_np.errors import InputValueError
 
 
 def check_output(path: Path, option: str = "--output") -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse before the work what could not be written after it. An argument that is no option has "" for one."""
+    where = f"{option} {path}".lstrip()
     if path.is_dir():
-        raise InputValueError(f"{option} {path}: it is a folder: name a file in it")
+        raise InputValueError(f"{where}: it is a folder: name a file in it")
     if not path.parent.is_dir():
-        raise InputValueError(f"{option} {path}: there is no folder {path.parent}: make it first")
+        raise InputValueError(f"{where}: there is no folder {path.parent}: make it first")
     if not os.access(path if path.exists() and not path.is_file() else path.resolve().parent, os.W_OK):
-        raise InputValueError(f"{option} {path}: the folder {path.resolve().parent} is not writable: choose another")
+        raise InputValueError(f"{where}: the folder {path.resolve().parent} is not writable: choose another")
 
 
 def decoded(texts: list[str]) -> list[str]:
@@ -32,7 +33,7 @@ def decoded(texts: list[str]) -> list[str]:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file, without their ends (\\n or \\r\\n); an empty line is an empty text."""
+    """The lines of a UTF-8 file, without their ends (\\n or \\r\\n), one at least; an empty line is an empty text."""
     where = "standard input" if path == "-" else path
     if path == "-" and sys.stdin is None:
         raise InputValueError("standard input is closed")
@@ -40,6 +41,8 @@ def read_lines(path: str) -> list[str]:
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if lines[-1] == b"":
         lines.pop()
+    if not lines:
+        raise without_text(path)
     texts = []
     for number, line in enumerate(lines, 1):
         try:
@@ -50,6 +53,11 @@ def read_lines(path: str) -> list[str]:
                 "convert the file first, for example with iconv"
             ) from None
     return texts
+
+
+def without_text(path: str) -> InputValueError:
+    where = "standard input" if path == "-" else path
+    return InputValueError(f"{where}: there is no text in it: expected a text a line")
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
@@ -64,14 +72,19 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[IO[bytes]]:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """A file to fill, which then takes the place of `path`. Raises OSError in the name of `path`."""
+    name = None
     try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             umask = os.umask(0)
             os.umask(umask)
             os.fchmod(file.fileno(), 0o666 & ~umask)  # mkstemp's 0600 is for secrets
             yield file
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

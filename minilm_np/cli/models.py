@@ -8,9 +8,8 @@ from typing import Any
 
 import minilm_np
 from minilm_np import hub
-from minilm_np.cli.options import add_command, add_model_options
+from minilm_np.cli.options import add_command, add_model_options, load
 from minilm_np.manifest import DEFAULT_MODEL, matches_manifest
-from minilm_np.sentence_encoder import SentenceEncoder
 
 
 def add(commands: Any) -> None:
@@ -32,7 +31,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
+    encoder = load(options)
     config, folder = encoder.config, encoder.folder
     assert folder is not None  # it was loaded from somewhere
     published = folder.name if folder.verified else matches_manifest(folder.path)

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minilm_np.cli.files import decoded, read_lines
-from minilm_np.cli.options import LONG_WORK, add_command, add_model_options, positive
-from minilm_np.errors import InputValueError
+from minilm_np.cli.files import decoded, read_lines, without_text
+from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
 from minilm_np.mining import community_detection, semantic_search
-from minilm_np.sentence_encoder import SentenceEncoder, Vectors
 from minilm_np.similarity import cos_sim
 
 Line = dict[str, Any]  # line (from 1), score, text
@@ -70,7 +68,7 @@ def _similarity(options: argparse.Namespace) -> int:
     texts = decoded(options.texts)
     if len(texts) < 2:
         options.parser.error("expected two texts or more")
-    vectors = _encode(options, texts)
+    vectors = encode(load(options), texts, lambda row: f"text {row + 1}")
     scores = cos_sim(vectors, vectors)
     if options.format == "json":
         _write_json({"texts": texts, "similarity": [[_number(score) for score in row] for row in scores]})
@@ -86,7 +84,7 @@ def _similarity(options: argparse.Namespace) -> int:
 def _search(options: argparse.Namespace) -> int:
     (query,) = decoded([options.query])
     numbers, texts = _read_texts(options.corpus)
-    vectors = _encode(options, [query, *texts])
+    vectors = encode(load(options), [query, *texts], lambda row: f"line {numbers[row - 1]}" if row else "the query")
     (hits,) = semantic_search(vectors[:1], vectors[1:], top_k=options.top_k)
     found = _lines([int(hit["corpus_id"]) for hit in hits], [hit["score"] for hit in hits], numbers, texts)
     if options.format == "json":
@@ -98,7 +96,7 @@ def _search(options: argparse.Namespace) -> int:
 
 def _cluster(options: argparse.Namespace) -> int:
     numbers, texts = _read_texts(options.input)
-    vectors = _encode(options, texts)
+    vectors = encode(load(options), texts, lambda row: f"line {numbers[row]}")
     communities = community_detection(vectors, options.threshold, options.min_size)
     clusters = [_lines(rows, cos_sim(vectors[rows[0]], vectors[rows])[0], numbers, texts) for rows in communities]
     if options.format == "json":
@@ -111,17 +109,11 @@ def _cluster(options: argparse.Namespace) -> int:
     return 0
 
 
-def _encode(options: argparse.Namespace, texts: list[str]) -> Vectors:
-    encoder = SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
-    return encoder.encode(texts, show_progress_bar=sys.stderr.isatty() and len(texts) >= LONG_WORK)
-
-
 def _read_texts(path: str) -> tuple[list[int], list[str]]:
     """The lines of a file that are not blank: their numbers, from 1, and the lines."""
     lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line.strip()]
     if not lines:
-        where = "standard input" if path == "-" else path
-        raise InputValueError(f"{where}: there is no text in it: expected a text a line")
+        raise without_text(path)
     return [number for number, _ in lines], [line for _, line in lines]
 
 

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from minilm_np.errors import InputTypeError
 from minilm_np.integrations import encode, missing, settled
 from minilm_np.manifest import DEFAULT_MODEL
 
@@ -41,6 +42,8 @@ class MiniLMEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """A vector a text, in their order."""
+        if isinstance(texts, str):
+            raise InputTypeError("texts: expected texts in a list, found str: put it in one, or take embed_query")
         return encode(texts, **self.options, purpose="document").tolist()
 
     def embed_query(self, text: str) -> list[float]:

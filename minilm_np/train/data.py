@@ -162,7 +162,7 @@ def _parse(raw: bytes, kind: str, path: Path, number: int) -> list[str]:
         if not isinstance(text, str):
             raise DataError(f"{where}: text {column}: expected a string, found {_shown(text)}")
         if not text.strip():
-            raise DataError(f"{where}: text {column} is empty: a vector of nothing teaches nothing: leave the line out")
+            raise DataError(f"{where}: text {column} is empty: leave the line out")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise DataError(f"{where}: text {column} has a lone surrogate, which is not Unicode text: {_shown(text)}")
     return texts

@@ -79,16 +79,14 @@ def write(
 ) -> None:
     """Write a conformance file of this model. The same encoder on the same machine writes the same bytes.
 
-    texts: what to put into it; None for `FULL_TEXTS` and the built-in texts of `verify`.
+    texts: what to put into it; None for `default_texts`.
     full: how many of the texts, from the first on, get all their intermediates, in float64 and in float32; None for
         three. A token of the published model takes 0.5 MB of them.
 
     The float64 arrays, and the float32 intermediates, are those of `reference.py`; the float32 vectors are the
     encoder's own. Raises InputTypeError, InputValueError (a text; no text), NonFiniteError, OSError.
     """
-    if texts is None:
-        texts = [*FULL_TEXTS, *(text for _, text in built_in_texts(encoder))]
-    texts = check_texts(texts)
+    texts = check_texts(default_texts(encoder) if texts is None else texts)
     if not texts:
         raise InputValueError("texts: expected at least one, found none")
     if full is None:
@@ -127,6 +125,11 @@ def write(
         "written_by": {"minilm-np": minilm_np.__version__, "backend": encoder.backend, "contract": _contract(encoder)},
     }
     write_tensors(path, arrays, manifest)
+
+
+def default_texts(encoder: SentenceEncoder) -> list[str]:
+    """`FULL_TEXTS`, and the built-in texts of `verify`."""
+    return [*FULL_TEXTS, *(text for _, text in built_in_texts(encoder))]
 
 
 def check(encoder: SentenceEncoder, path: str | os.PathLike[str]) -> Conformance:
@@ -274,5 +277,5 @@ def _error(found: Array, truth: Array) -> tuple[float, float]:
 
 def _differing(found: Iterable[int], expected: Sequence[int]) -> tuple[float, float]:
     """How many numbers differ, and as a part of all."""
-    wrong = sum(a != b for a, b in zip_longest(found, expected))
+    wrong = sum(bool(a != b) for a, b in zip_longest(found, expected))  # NumPy's bool would make it NumPy's int
     return wrong, wrong / len(expected)
