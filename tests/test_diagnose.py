@@ -13,7 +13,10 @@ from minilm_np.checkpoint import parameter_shapes, write_checkpoint
 from minilm_np.cli import diagnose as command
 from minilm_np.random_model import CHARACTER_VOCABULARY
 from minilm_np.verify.deviations import deviations
-from minilm_np.verify.diagnose import Diagnosis, diagnose
+from minilm_np.verify.diagnose import diagnose
+from minilm_np.verify.diagnosis import Diagnosis
+from minilm_np.verify.low_precision import is_like
+from minilm_np.verify.vector_errors import alike
 from tests.torch_deviations import planted
 
 CONFIG = ModelConfig(
@@ -194,6 +197,57 @@ def test_vectors_in_another_order(encoder: SentenceEncoder) -> None:
     assert "vector 0 is that of text 1" in diagnosis.sentence and "vector 1 is that of text 0" in diagnosis.sentence
 
 
+def test_equal_texts_do_not_move(encoder: SentenceEncoder) -> None:
+    """Texts with equal vectors tie: only a vector that does not fit its own text has moved, each to another one."""
+    texts = [*SHORT, *SHORT[:2], "jump"]
+    vectors = by_torch(encoder, texts)
+    swapped = vectors.copy()
+    swapped[[3, 4]] = swapped[[4, 3]]
+    sentence = diagnose(encoder, swapped, texts).sentence
+    assert sentence.endswith(": vector 3 is that of text 4; vector 4 is that of text 3."), sentence
+    diagnosis = diagnose(encoder, vectors[::-1], texts)
+    assert diagnosis.verdict == "reordered" and diagnosis.sentence.endswith("; and 3 more."), diagnosis.sentence
+    named = [part.split()[-1] for part in diagnosis.sentence.rstrip(".").split("; ")[:3]]
+    assert len(set(named)) == 3
+    assert "--texts FILE" in diagnosis.remedies[0]
+
+
+def test_some_wrong_vectors_are_named(encoder: SentenceEncoder) -> None:
+    vectors = by_torch(encoder, SHORT)
+    for wrong, what in (
+        (np.zeros(32), "is all zeros"),
+        (vectors[1], "is that of text 1"),
+        (-vectors[5], "is off by "),
+    ):
+        given = vectors.copy()
+        given[5] = wrong
+        diagnosis = diagnose(encoder, given, SHORT)
+        shown = "'the quick brown fox jumps over the la...'"
+        expected = f"5 of 6 vectors match, 1 does not (counted from 0): vector 5 (text {shown}) {what}"
+        assert diagnosis.verdict == "unexplained" and diagnosis.sentence.startswith(expected), diagnosis.sentence
+        assert diagnosis.findings == () and "minilm-np trace" in diagnosis.remedies[0]
+    texts = [*SHORT, "jump", "over"]
+    given = by_torch(encoder, texts)
+    given[[0, 1, 4, 6]] *= np.array([[-1], [-1], [0], [-1]], np.float32)
+    sentence = diagnose(encoder, given, texts).sentence
+    assert sentence.startswith("4 of 8 vectors match, 4 do not (counted from 0, worst first): vector "), sentence
+    assert sentence.endswith("; and 1 more."), sentence
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_arithmetic_in_half_precision_is_recognised(encoder: SentenceEncoder, name: str) -> None:
+    diagnosis = diagnose(encoder, by_torch(encoder, SHORT, f"arithmetic in {name}"), SHORT)
+    assert diagnosis.verdict == "unexplained" and explaining(diagnosis) == [], diagnosis.sentence
+    assert f"are consistent with arithmetic in {name} (" in diagnosis.sentence
+    assert "Compute in float32" in diagnosis.remedies[0]
+
+
+def test_alike_is_a_cosine() -> None:
+    random = np.random.default_rng(0).standard_normal((2, 8, 64))
+    assert alike(random[0], 3 * random[0]) == pytest.approx(1) and abs(alike(*random)) < 0.15
+    assert is_like(random[0], 3 * random[0]) and not is_like(random[0], 5 * random[0]) and not is_like(*random)
+
+
 def test_another_model_is_unrelated(encoder: SentenceEncoder, tmp_path: Path) -> None:
     other = SentenceEncoder(folder(tmp_path, CONFIG, 7), backend="numpy")
     diagnosis = diagnose(encoder, by_torch(other, SHORT), SHORT)
@@ -213,7 +267,10 @@ def test_what_nothing_explains_is_not_explained(encoder: SentenceEncoder) -> Non
     noise = np.random.default_rng(1).standard_normal((len(SHORT), 32)) * 1e-4
     diagnosis = diagnose(encoder, by_torch(encoder, SHORT) + noise, SHORT)
     assert diagnosis.verdict == "unexplained" and explaining(diagnosis) == [], diagnosis.sentence
+    assert "consistent with" not in diagnosis.sentence and "Nearest" not in diagnosis.sentence
+    assert "names the first step that differs" in diagnosis.remedies[0]
     diagnosis = diagnose(encoder, by_torch(encoder, SHORT, "CLS pooling") + noise, SHORT)
+    assert "Nearest comes CLS pooling: " in diagnosis.sentence  # and no pair, which would hardly come nearer
     assert diagnosis.verdict == "unexplained" and explaining(diagnosis) == [], diagnosis.sentence
     assert "CLS pooling" in diagnosis.sentence and "what is left is more than rounding" in diagnosis.sentence
 
@@ -268,15 +325,20 @@ def run(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     return run
 
 
+LEGEND = "relative: to the largest number of the same vector; rounding: how much of that rounding may do)\n"
+
+
 def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path) -> None:
     path, texts = tmp_path / "vectors.npy", tmp_path / "texts.txt"
     texts.write_text("".join(f"{text}\n" for text in SHORT))
     np.save(path, by_torch(encoder, SHORT))
     code, out, _ = run("--vectors", path, "--texts", texts)
-    assert code == 0 and out.startswith("A match: ") and "Would not be seen on these texts:\n  truncation at" in out
+    assert code == 0 and out.startswith("A match: ") and "on these texts:" not in out
+    assert out.endswith("(in float64;\n" + LEGEND)
     np.save(path, by_torch(encoder, SHORT, "tanh GELU"))
     code, out, _ = run("--vectors", path, "--texts", texts)
     assert code == 1 and out.startswith("Tanh GELU explains the vectors: ") and "What to do: Set the activation" in out
+    assert "Would not be seen on these texts:\n  truncation at" in out
     assert "as llama.cpp and one backend of text-embeddings-inference do" in out
     code, out, _ = run("--against", path, "--texts", texts, "--format", "json")
     found = json.loads(out)
@@ -300,7 +362,7 @@ def test_command_refuses(run: Any, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_bytes(b"")
     code, out, err = run("--vectors", empty)
-    assert code == 1 and not out and "vectors: there are none" in err
+    assert code == 1 and not out and f"{empty}: expected at least one vector of at least one number, found none" in err
 
 
 @pytest.mark.weights

@@ -257,19 +257,22 @@ def line(**item: Any) -> bytes:
         ("v.npy", npy(np.zeros(3)), r"expected floats of shape \(texts, numbers\), found float64 of shape \(3,\)"),
         ("v.npy", npy(np.zeros((2, 3), np.int8)), "expected floats .* found int8"),
         ("v.jsonl", line(text="a", embedding=[1.0]) + b"{", "line 2: not JSON"),
-        ("v.jsonl", b"\xff\n", "line 1: not JSON"),
+        ("v.jsonl", b"\xff\n", "line 1: not UTF-8: expected"),
+        ("v.jsonl", b"", "v.jsonl: expected at least one vector of at least one number, found none"),
+        ("v.npy", npy(np.zeros((2, 0))), "v.npy: expected at least one vector of at least one number"),
+        ("v.jsonl", line(text="a", embedding=[]), r"line 1: expected a list of numbers, found \[\]"),
         ("v.jsonl", b"[" * 100000 + b"\n", "line 1: not JSON"),
         ("v.jsonl", line(embedding=[1.0]), 'line 1: expected an object with "text" and "embedding"'),
         ("v.jsonl", line(text=3, embedding=[1.0]), "line 1: expected an object"),
-        ("v.jsonl", b"[1]\n", "line 1: expected an object"),
-        ("v.jsonl", line(text="a", embedding="AAAA"), "vector 0: expected a list of numbers, found AAAA"),
-        ("v.jsonl", line(text="a", embedding=[1, "2"]), "vector 0: expected a list of numbers"),
-        ("v.jsonl", line(text="a", embedding=[1, True]), "vector 0: expected a list of numbers"),
-        ("v.jsonl", line(text="a", embedding=[1, 10**400]), "a number is too large"),
+        ("v.jsonl", b"[1]\n", r"line 1: expected an object .*, found \[1\]$"),
+        ("v.jsonl", line(text="a", embedding="AAAA"), "line 1: expected a list of numbers, found AAAA"),
+        ("v.jsonl", line(text="a", embedding=[1, "2"]), "line 1: expected a list of numbers"),
+        ("v.jsonl", line(text="a", embedding=[1, True]), "line 1: expected a list of numbers"),
+        ("v.jsonl", line(text="a", embedding=[1, 10**400]), "line 1: a number is too large"),
         (
             "v.jsonl",
             line(text="a", embedding=[1, 2]) + line(text="b", embedding=[1]),
-            "vector 1 has 1 numbers, the first one has 2",
+            "line 2: the vector has 1 numbers, the first one has 2",
         ),
         ("v.safetensors", b"no", "not a .safetensors file"),
         (
@@ -423,7 +426,7 @@ def test_a_server_that_drips_is_left_in_time(small: SentenceEncoder) -> None:
 def test_a_server_that_is_not_there_is_named(small: SentenceEncoder) -> None:
     with serving(lambda path, body: (200, {}, [])) as url:
         pass
-    with pytest.raises(ImplementationError, match=f"{url}/embed: it cannot be asked: .*refused"):
+    with pytest.raises(ImplementationError, match=f"{url}/embed: it cannot be asked: .*refused: is the server running"):
         open_implementation(f"{url}/embed", small).vectors(["a"])
 
 
@@ -444,7 +447,7 @@ def test_vectors_of_different_lengths_over_requests_are_refused(small: SentenceE
     [
         ("nonsense", "source: expected sentence-transformers, .* found 'nonsense'"),
         ("model.bin", "source: expected sentence-transformers"),
-        ("there/is/no.npy", "there is no file there/is/no.npy"),
+        ("there/is/no.npy", r"source \(--against, --vectors\): there is no file there/is/no.npy: check its path"),
         ("no.onnx", "there is no file no.onnx"),
         ("http://localhost:1/v2/rerank", "expected a URL that ends in /v1/embeddings or /embed"),
         ("https:///embed", "expected a URL that ends in"),

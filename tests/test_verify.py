@@ -179,9 +179,12 @@ def test_vectors_that_are_not_finite_are_reported(small: SentenceEncoder) -> Non
     theirs = Port(small).vectors(TEXTS)
     theirs[0, 0], theirs[1, 5] = np.nan, -np.inf
     comparison = compare(small, Stored(theirs), TEXTS)
-    assert comparison.problems == ["2 of 3 vectors are not finite: text 0 'hello world', empty"]
+    assert comparison.problems == [
+        "2 of 3 vectors are not finite (NaN or infinity): text 0 'hello world', text 'empty'"
+    ]
     assert not comparison.within and comparison.largest is not None and comparison.largest < 1e-6
-    assert "but 2 of 3 vectors are not finite" in comparison.verdict
+    assert comparison.verdict.startswith("2 of 3 vectors are not finite (NaN")
+    assert "'empty'; what was compared is within the tolerance (" in comparison.verdict
     nothing = compare(small, Stored(np.full_like(theirs, np.nan)), TEXTS)
     assert nothing.vector is None and nothing.verdict.startswith("not comparable; 3 of 3 vectors are not finite")
 
@@ -196,7 +199,7 @@ def test_vectors_of_another_shape_are_reported(small: SentenceEncoder, shape: tu
 def test_intermediates_that_cannot_be_compared_are_reported(small: SentenceEncoder) -> None:
     name = "encoder.layer.1.output.dense"
     comparison = compare(small, Port(small, fault(name, lambda x: x * np.nan)), TEXTS[:1])
-    assert comparison.problems[0] == "1 of 1 vectors are not finite: text 0 'hello world'"
+    assert comparison.problems[0] == "1 of 1 vectors is not finite (NaN or infinity): text 0 'hello world'"
     assert comparison.problems[1] == f"text 0 'hello world': {name} is not finite"
     assert comparison.parts_at == name and not comparison.within
     json.dumps(comparison.as_dict(), allow_nan=False)
@@ -219,6 +222,7 @@ def test_an_array_is_judged_by_its_largest_value() -> None:
     assert (found.max_abs, found.max_rel, found.max_ulp, found.min_cosine) == (2.0, 1.0, 2.0**23, 1.0)
     assert errors(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])).min_cosine == pytest.approx(0, abs=1e-15)
     zero = np.zeros((1, 2))
+    assert errors(zero[0], np.array([0.0, 1.0])).min_cosine == 0
     assert errors(zero, zero) == errors(zero.astype(np.float32), zero)
     assert errors(zero, zero).max_rel == 0 and errors(zero, zero).min_cosine == 1
     assert errors(zero + 1, zero).max_rel == math.inf and errors(zero + 1, zero).min_cosine == 0

@@ -59,6 +59,8 @@ def planted(
     for rounding in [name for name in left if name.startswith(("weights rounded", "int8 weights"))]:
         found(rounding)
         parameters = {name: _rounded(name, tensor, rounding) for name, tensor in parameters.items()}
+    arithmetic = match[1] if (match := found("arithmetic in (float16|bfloat16)")) else "float32"
+    parameters = {name: tensor.to(getattr(torch, arithmetic)) for name, tensor in parameters.items()}
     bert = Bert(
         parameters, config.num_attention_heads, eps,
         gelu="table" if found("tanh GELU from a float16 table") else "tanh" if found("tanh GELU") else "none",
@@ -85,6 +87,7 @@ def planted(
             else:
                 vector = hidden[pooled].amax(0) if pooling == "max" else hidden[pooled].mean(0)
             vectors.append(torch.nn.functional.normalize(vector, dim=0) if normalize else vector)
+            vectors[-1] = vectors[-1].float()
     return torch.stack(vectors).numpy()
 
 

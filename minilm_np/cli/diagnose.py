@@ -9,7 +9,8 @@ from typing import Any
 from minilm_np.cli.options import add_command, add_model_options
 from minilm_np.cli.verify import read_texts
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.diagnose import Diagnosis, Finding, diagnose
+from minilm_np.verify.diagnose import diagnose
+from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
 
 
@@ -60,8 +61,11 @@ def report(diagnosis: Diagnosis) -> Iterator[str]:
         yield ""
         yield f"{'':{width}}  max abs  relative  rounding  min cosine"
         yield from (_line(name, finding, width) for name, finding in rows)
-        texts = f"{diagnosis.n_measured} of {diagnosis.n_texts} texts"
-        yield f"(in float64, on {texts}; relative: to the largest number of the same vector)"
+        some = f", on {diagnosis.n_measured} of {diagnosis.n_texts} texts: a few of each kind, the worst among them"
+        yield f"(in float64{some if diagnosis.n_measured < diagnosis.n_texts else ''};"
+        yield "relative: to the largest number of the same vector; rounding: how much of that rounding may do)"
+    if diagnosis.matches:
+        return
     if diagnosis.indistinguishable:
         yield ""
         yield "Have the same effect on these texts:"

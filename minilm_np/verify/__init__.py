@@ -4,7 +4,8 @@ And where they differ, find out why: `diagnose(encoder, "vectors.npy")`.
 """
 
 from minilm_np.verify.compare import Comparison, Errors, Row, compare, summarised
-from minilm_np.verify.diagnose import Diagnosis, Finding, diagnose
+from minilm_np.verify.diagnose import diagnose
+from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import Implementation, open_implementation
 from minilm_np.verify.texts import built_in_texts
 

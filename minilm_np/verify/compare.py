@@ -26,6 +26,7 @@ TOLERANCE = 1e-5
 # Two implementations part where the other one's error is more than this many times that of float32 rounding.
 PARTING = 16.0
 
+SHOWN = 3  # texts that a problem names
 FLOOR = 1e-30  # below this an array is taken for zero, and what differs from it is infinitely wrong
 
 
@@ -85,7 +86,8 @@ class Comparison:
         elif self.largest <= self.tolerance < self.our_largest:
             where = f"our own vectors are outside the tolerance ({self.our_largest:.1e} of {self.tolerance:g})"
         elif self.largest <= self.tolerance:
-            where = f"within the tolerance ({self.largest:.1e} of {self.tolerance:g}), but {self.problems[0]}"
+            rest = f"what was compared is within the tolerance ({self.largest:.1e} of {self.tolerance:g})"
+            where = f"{self.problems[0]}; {rest}"
         else:
             where = (
                 f"outside the tolerance ({self.largest:.1e}, expected at most {self.tolerance:g}; worst text: "
@@ -213,7 +215,10 @@ def _usable(theirs: Array, shape: tuple[int, ...], labels: Sequence[str], proble
     finite = [bool(np.isfinite(vector).all()) for vector in theirs]
     bad = [label for label, usable in zip(labels, finite, strict=True) if not usable]
     if bad:
-        problems.append(f"{len(bad)} of {len(labels)} vectors are not finite: {', '.join(bad[:3])}")
+        named = ", ".join(label if label.startswith("text ") else f"text {label!r}" for label in bad[:SHOWN])
+        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        verb = "are" if len(bad) > 1 else "is"
+        problems.append(f"{len(bad)} of {len(labels)} vectors {verb} not finite (NaN or infinity): {named}{more}")
     return finite
 
 
@@ -262,12 +267,18 @@ def errors(found: Array, judged_by: Array) -> Errors:
         return Errors(max_abs, wrong, wrong, 1.0 if wrong == 0.0 else 0.0)
     last_place = float(np.spacing(np.float32(min(size, float(np.finfo(np.float32).max)))))
     # 1 - |u - v|^2 / 2 of unit vectors, where u . v would round
-    cosine = 1.0 - float((np.square(_units(a) - _units(b)).sum(axis=-1)).max(initial=0.0)) / 2.0
+    apart = np.square(_units(a) - _units(b)).sum(axis=-1)
+    apart = np.where(_is_zero(a) != _is_zero(b), 2.0, apart)  # a vector of zeros has no direction
+    cosine = 1.0 - float(apart.max(initial=0.0)) / 2.0
     return Errors(max_abs, max_abs / size, max_abs / last_place, cosine)
 
 
 def _units(x: Array) -> Array:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), FLOOR)
+
+
+def _is_zero(x: Array) -> Array:  # (..., D) -> (...)
+    return np.linalg.norm(x, axis=-1) <= FLOOR
 
 
 def _worst(known: Row | None, new: Row) -> Row:

@@ -7,8 +7,8 @@ is checked on the other texts. It does when what is left is no more than float32
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.tokenizer import check_texts
-from minilm_np.verify.deviations import Deviation, deviations, rounded_to_bfloat16
+from minilm_np.verify.deviations import Deviation, deviations
+from minilm_np.verify.diagnosis import Diagnosis, Finding, Verdict
+from minilm_np.verify.low_precision import LEAST_ALIKE, is_like, low_precisions
 from minilm_np.verify.variations import Variation, VariedModel
-
-Verdict = Literal["same bits", "match", "explained", "scaled", "reordered", "unexplained", "unrelated"]
+from minilm_np.verify.vector_errors import alike, norms, owners, relative_errors, storage_rounding, units
 
 ROUNDING = 8.0  # times the error of our own float32 is still rounding: another order of the sums may be worse than ours
 OR_SO = 3.0  # times what another way to do the same differs by, where there is one
@@ -30,42 +31,7 @@ SEARCH_TOKENS = 1500  # all of the search
 SCREEN_TOKENS = 600  # one deviation that acts on every text
 CHECK_TOKENS = 8000  # what explains the searched texts, on the others
 SHOWN, MEASURED = 4, 12  # findings of a diagnosis, and how many of those that explain are measured
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is left of the error when the reference deviates so."""
-
-    deviations: tuple[str, ...]  # none, one or two
-    max_abs_error: float  # of any number of a vector
-    relative_error: float  # to the largest number of that vector; the worst text's
-    rounding: float  # how much of `relative_error` rounding may be: of float32, and of how the vectors were stored
-    min_cosine: float
-    explains: bool
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What is the matter with some vectors."""
-
-    verdict: Verdict
-    sentence: str
-    before: Finding | None  # the model as it is; None where the vectors cannot be compared with it
-    findings: tuple[Finding, ...]  # the best few, those that explain first
-    indistinguishable: tuple[tuple[str, ...], ...]  # deviations that have the same effect on these texts
-    no_effect: tuple[str, ...]  # deviations that would not be seen on these texts
-    what: tuple[str, ...]  # a sentence for each deviation that explains: what it is, and who is known to do it
-    remedies: tuple[str, ...]  # what to do about them
-    n_texts: int
-    n_measured: int  # texts that the findings were measured on
-
-    @property
-    def matches(self) -> bool:
-        return self.verdict in ("same bits", "match")
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+EXAMPLES = 3  # vectors that a sentence names
 
 
 def diagnose(
@@ -131,19 +97,19 @@ class _Search:
         self.progress, self.n_texts = progress, len(texts)
         ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
         self.same_bits = given.dtype == np.float32 and given.tobytes() == ours.tobytes()
-        self.stored_as, self.storage = _storage_rounding(given)
+        self.stored_as, self.storage = storage_rounding(given)
         self.all_given, self.all_ours = given.astype(np.float64), ours.astype(np.float64)
-        all_error = _errors(self.all_given, self.all_ours)
-        self.studied = studied = _studied(all_error, encoder.tokenizer(texts).n_tokens)
-        self.given, self.error = self.all_given[studied], all_error[studied]
+        self.all_error = relative_errors(self.all_given, self.all_ours)
+        self.studied = studied = _studied(self.all_error, encoder.tokenizer(texts).n_tokens)
+        self.given, self.error = self.all_given[studied], self.all_error[studied]
         self.model = VariedModel(encoder, [texts[row] for row in studied])
-        self.known = deviations(encoder.config)
+        self.texts, self.known, self.low_precisions = texts, deviations(encoder.config), low_precisions(encoder.config)
         self.variation = {one.name: one.vary(self.model.base) for one in self.known}
         self.acts = {name: self.model.acts_on(variation) for name, variation in self.variation.items()}
         self.lengths = self.model.lengths(self.model.base)
         self.rows = self._searched()
         self.base = self.model.vectors(self.model.base, self.rows).astype(np.float64)
-        noise = _errors(self.base, self.model.vectors(self.model.base, self.rows, np.float64))
+        noise = relative_errors(self.base, self.model.vectors(self.model.base, self.rows, np.float64))
         self.rounding = max(LEAST_ROUNDING, ROUNDING * float(noise.max()))
         self.tolerance = 2.0 * self.rounding + self.storage  # both sides round
         # by deviation: its float32 vectors of `rows`, what is left of the error, and how much of that may be rounding
@@ -153,11 +119,9 @@ class _Search:
 
     def diagnosis(self) -> Diagnosis:
         before = self._measure(())
-        if not before.explains and (order := self._order()) is not None:
-            moved = np.flatnonzero(order != np.arange(len(order)))[:3]
-            examples = ", ".join(f"vector {row} is that of text {order[row]}" for row in moved)
-            sentence = f"These are the model's vectors in another order (counted from 0): {examples}."
-            return self._conclude("reordered", sentence, before, [], [])
+        wrong = np.flatnonzero(~(self.all_error <= self.tolerance))
+        if not before.explains and (reordered := self._reordered(before, wrong)) is not None:
+            return reordered
         for one in self._bar(self.known, "deviations"):
             self._screen(one.name)
         moving = [one for one in self.known if self._is_seen(one.name)]
@@ -170,7 +134,10 @@ class _Search:
             scaled = self._scaled(before, moving, still)
             if scaled is not None:
                 return scaled
-            findings += [self._measure(names) for names in self._pairs(itertools.combinations(moving, 2))[:MEASURED]]
+            pairs = [self._measure(names) for names in self._pairs(itertools.combinations(moving, 2))[:MEASURED]]
+            findings += [pair for pair in pairs if pair.explains or self._needs_both(pair)]
+            if not any(finding.explains for finding in findings) and 2 * len(wrong) <= self.n_texts:
+                return self._some_wrong(before, wrong, still)
         nearest = [(one.name,) for one in sorted(moving, key=lambda one: self._remains(one.name))]
         others = [names for names in nearest if names not in {finding.deviations for finding in findings}]
         findings += [self._measure(names) for names in others[: max(0, SHOWN - len(findings))]]
@@ -210,23 +177,23 @@ class _Search:
         single = self.model.vectors(variation, few).astype(np.float64)
         exact = self.model.vectors(variation, few[:1], np.float64)
         found[[self.rows.index(row) for row in few]] = single
-        self.found[name], self.left[name] = found, _errors(self.given[self.rows], found)
+        self.found[name], self.left[name] = found, relative_errors(self.given[self.rows], found)
         rounding = max(self.rounding, self._rounding((name,), few[:1], single[:1], exact))
         self.limit[name] = 2.0 * rounding + self.storage
 
     def _rounding(self, names: tuple[str, ...], rows: list[int], single: Array, exact: Array) -> float:
         """How much of an error may be rounding, by what it is in some rows: of float32, and of what others may do."""
-        rounding = ROUNDING * float(np.nanmax(_errors(single, exact), initial=0.0))
+        rounding = ROUNDING * float(np.nanmax(relative_errors(single, exact), initial=0.0))
         for one in self.known:
             if one.name in names and one.or_so is not None:
                 variation = one.or_so(self._vary(name for name in names if name != one.name))
                 other = self.model.vectors(variation, rows).astype(np.float64)
-                rounding = max(rounding, OR_SO * float(np.nanmax(_errors(other, exact), initial=0.0)))
+                rounding = max(rounding, OR_SO * float(np.nanmax(relative_errors(other, exact), initial=0.0)))
         return rounding
 
     def _moves(self, name: str) -> Array:  # (places,) bool
         """Where a deviation is seen; it is where nobody looked."""
-        moved = ~(_errors(self.found[name], self.base) <= self.tolerance)
+        moved = ~(relative_errors(self.found[name], self.base) <= self.tolerance)
         return moved & self.acts[name][self.rows]
 
     def _is_seen(self, name: str) -> bool:
@@ -258,7 +225,7 @@ class _Search:
             rows = sorted((self.rows[place] for place in places), key=lengths.__getitem__)
             limit = max(self.limit[a.name], self.limit[b.name])
             for some in (rows[:1], rows[1:4]):
-                left = _errors(self.given[some], self.model.vectors(variation, some).astype(np.float64))
+                left = relative_errors(self.given[some], self.model.vectors(variation, some).astype(np.float64))
                 nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
                 if nearest[names] > limit:
                     break
@@ -266,13 +233,18 @@ class _Search:
                 explaining.append(names)
         return explaining or sorted(nearest, key=nearest.__getitem__)[:2]
 
+    def _needs_both(self, pair: Finding) -> bool:
+        """Whether a pair at least halves what the better one of the two leaves."""
+        singles = [self._measure((name,)).relative_error for name in pair.deviations]
+        return pair.relative_error <= min(singles) / 2
+
     def _scaled(self, before: Finding, moving: list[Deviation], still: list[str]) -> Diagnosis | None:
         """The diagnosis where vectors differ in length only: from the model's, or from those of one deviation."""
-        given = _unit(self.given[self.rows])
+        given = units(self.given[self.rows])
         candidates: list[tuple[tuple[str, ...], Array, float]] = [((), self.base, self.tolerance)]
         candidates += [((one.name,), self.found[one.name], self.limit[one.name]) for one in moving]
         for names, found, limit in candidates:
-            if np.nanmax(_errors(given, _unit(found))) <= limit:
+            if np.nanmax(relative_errors(given, units(found))) <= limit:
                 finding = self._measure(names, unit=True)
                 if not finding.explains:
                     continue
@@ -287,7 +259,7 @@ class _Search:
 
     def _scaled_sentence(self, names: tuple[str, ...], found: Array) -> str:
         known = np.isfinite(found).all(axis=1)
-        factors = _lengths(self.given[self.rows][known]) / _lengths(found[known])
+        factors = norms(self.given[self.rows][known]) / norms(found[known])
         low, high = factors.min(), factors.max()
         times = f"{low:.6g}" if high - low <= 1e-4 * high else f"{low:.4g} to {high:.4g}"
         whose = f"those of the model with {names[0]}" if names else "the model's"
@@ -300,7 +272,8 @@ class _Search:
     def _vary(self, names: Iterable[str]) -> Variation:
         variation = self.model.base
         for name in names:
-            variation = next(one for one in self.known if one.name == name).vary(variation)
+            known = (*self.known, *self.low_precisions)
+            variation = next(one for one in known if one.name == name).vary(variation)
         return variation
 
     def _measure(self, names: tuple[str, ...], unit: bool = False) -> Finding:
@@ -313,16 +286,70 @@ class _Search:
         rounding = max(self.rounding, rounding) + self.storage
         given = self.given[self.rows]
         if unit:
-            given, exact = _unit(given), _unit(exact)
+            given, exact = units(given), units(exact)
         known = np.isfinite(exact).all(axis=1)
         if not known.any():
             return Finding(names, np.inf, np.inf, rounding, 0.0, False)
         given, exact = given[known], exact[known]
-        relative = float(_errors(given, exact).max())
+        relative = float(relative_errors(given, exact).max())
         # where rounding alone moves a variation far, as it does in a table of float16, that explains little
         explains = relative <= min(rounding, np.inf if not names else float(self.error.max()) / 4)
-        cosine = float((_unit(given) * _unit(exact)).sum(axis=1).min())
+        cosine = float((units(given) * units(exact)).sum(axis=1).min())
         return Finding(names, float(np.abs(given - exact).max()), relative, rounding, cosine, explains)
+
+    # which vectors are not those of their texts
+
+    def _reordered(self, before: Finding, wrong: Array) -> Diagnosis | None:
+        """The diagnosis where the vectors that do not fit their texts are those of each other's."""
+        if not 2 <= len(wrong) <= 5000:
+            return None
+        order = owners(self.all_given[wrong], self.all_ours[wrong], self.tolerance)
+        if order is None:
+            return None
+        moved = [f"vector {row} is that of text {wrong[place]}" for row, place in zip(wrong, order, strict=True)]
+        sentence = f"These are the model's vectors in another order (counted from 0): {_some(moved)}."
+        remedy = "Give the texts in the order of the vectors (--texts FILE), or the vectors in that of the texts."
+        return self._conclude("reordered", sentence, before, [], [], remedy)
+
+    def _some_wrong(self, before: Finding, wrong: Array, still: list[str]) -> Diagnosis:
+        """The diagnosis where most vectors are the model's, and some have nothing to do with them."""
+        worst = wrong[np.argsort(-self.all_error[wrong], kind="stable")]
+        named = [f"vector {row} (text {_shown(self.texts[row])}) {self._state(row)}" for row in worst[:EXAMPLES]]
+        many = len(wrong) > 1
+        sentence = (
+            f"{self.n_texts - len(wrong)} of {self.n_texts} vectors match, {len(wrong)} {'do' if many else 'does'} not "
+            f"(counted from 0{', worst first' if many else ''}): {_some(named, len(wrong))}."
+        )
+        remedy = (
+            "See that each is the vector of its own text; where it is, compare the text's token ids with ours "
+            "(`minilm-np trace TEXT`)."
+        )
+        return self._conclude("unexplained", sentence, before, [], still, remedy)
+
+    def _state(self, row: int) -> str:
+        """What a vector is that is not that of its text."""
+        vector = self.all_given[row]
+        if not vector.any():
+            return "is all zeros"
+        fitting = np.flatnonzero(relative_errors(vector[None], self.all_ours) <= self.tolerance)
+        if len(fitting):
+            return f"is that of text {fitting[0]}"
+        return f"is off by {np.abs(vector - self.all_ours[row]).max():.1e}"
+
+    def _low_precision(self) -> Finding | None:
+        """The arithmetic in fewer bits that the errors are most like, if they are like any, and like nothing else."""
+        error = self.given[self.rows] - self.base
+        others = [one.name for one in self.known if one.kind != "weights"]
+        if any(alike(error, np.nan_to_num(self.found[name] - self.base)) >= LEAST_ALIKE for name in others):
+            return None
+        changes = {
+            one.name: self.model.vectors(one.vary(self.model.base), self.rows) - self.base
+            for one in self._bar(self.low_precisions, "arithmetic in fewer bits")
+        }
+        like = [name for name, change in changes.items() if is_like(error, change)]
+        if not like:
+            return None
+        return replace(self._measure((max(like, key=lambda name: alike(error, changes[name])),)), explains=False)
 
     # what is said
 
@@ -359,22 +386,34 @@ class _Search:
                 "These are vectors of another model, or of other texts: they are no nearer to this model's vectors of "
                 f"their own texts than to those of others (smallest cosine {before.min_cosine:.2f})."
             )
-            return self._conclude("unrelated", sentence, before, [], still)
+            remedy = "See that texts and vectors belong together, and that the vectors are this model's (--model)."
+            return self._conclude("unrelated", sentence, before, [], still, remedy)
+        if (low := self._low_precision()) is not None:
+            sentence = (
+                f"The errors, at most {before.max_abs_error:.1e}, are consistent with {low.deviations[0]} (not bit for "
+                "bit to be told: each implementation rounds elsewhere); nothing known explains them exactly."
+            )
+            return self._conclude("unexplained", sentence, before, [low], still)
         sentence = "No known deviation, and no pair, explains the vectors."
         if best.relative_error < before.relative_error / 2:
             sentence += f" Nearest comes {name}: {falls}, but what is left is more than rounding."
-        return self._conclude("unexplained", sentence, before, findings, still)
+        remedy = (
+            "Compare step by step: `minilm-np verify --against` an ONNX export of the other side, or `transformers`, "
+            "names the first step that differs."
+        )
+        return self._conclude("unexplained", sentence, before, findings, still, remedy)
 
     def _conclude(
-        self, verdict: Verdict, sentence: str, before: Finding, findings: list[Finding], still: list[str]
-    ) -> Diagnosis:
+        self, verdict: Verdict, sentence: str, before: Finding, findings: list[Finding], still: list[str],
+        remedy: str = "",
+    ) -> Diagnosis:  # fmt: skip
         names = {name for finding in findings if finding.explains for name in finding.deviations}
         named = [one for one in self.known if one.name in names]
-        what, remedies = (
-            tuple(dict.fromkeys(of)) for of in ([one.what for one in named], [one.remedy for one in named])
-        )
+        named += [one for one in self.low_precisions if (one.name,) in [finding.deviations for finding in findings]]
+        remedies = [one.remedy for one in named] + ([remedy] if remedy else [])
+        what, remedies = (list(dict.fromkeys(of)) for of in ([one.what for one in named], remedies))
         return Diagnosis(
-            verdict, sentence, before, tuple(findings), self._classes(), tuple(still), what, remedies,
+            verdict, sentence, before, tuple(findings), self._classes(), tuple(still), tuple(what), tuple(remedies),
             self.n_texts, len(self.rows),
         )  # fmt: skip
 
@@ -388,36 +427,27 @@ class _Search:
             for names in classes:
                 other = self.found[names[0]]
                 same_rows = np.array_equal(known, np.isfinite(other).all(axis=1))
-                if same_rows and _errors(found[known], other[known]).max() <= self.tolerance:
+                if same_rows and relative_errors(found[known], other[known]).max() <= self.tolerance:
                     names.append(name)
                     break
             else:
                 classes.append([name])
         return tuple(tuple(names) for names in classes if len(names) > 1)
 
-    def _order(self) -> Array | None:
-        """Which text each vector is of, where they are the model's vectors in another order."""
-        if not 2 <= self.n_texts <= 5000:
-            return None
-        given, ours = _unit(self.all_given), _unit(self.all_ours)
-        order, own = np.argmax(given @ ours.T, axis=1), np.argmax(ours @ ours.T, axis=1)  # the same text may come twice
-        moved = np.array_equal(np.sort(order), np.sort(own)) and not np.array_equal(order, own)
-        return order if moved and _errors(self.all_given, self.all_ours[order]).max() <= self.tolerance else None
-
     def _unexplained(self, finding: Finding) -> list[int]:
         """Texts that the search did not look at, and that what it found does not explain."""
         variation = self._vary(finding.deviations)
         others = [row for row in range(len(self.lengths)) if row not in self.rows]
         rows = self._few(variation, others, CHECK_TOKENS) if others else []
-        left = _errors(self.given[rows], self.model.vectors(variation, rows).astype(np.float64))
+        left = relative_errors(self.given[rows], self.model.vectors(variation, rows).astype(np.float64))
         return [self.studied[row] for row, error in zip(rows, left, strict=True) if error > 2.0 * finding.rounding]
 
     def _related(self) -> bool:
         """Whether vectors are near those of their own texts, and nearer than to others', under any deviation."""
-        given = _unit(self.given[self.rows])
+        given = units(self.given[self.rows])
         for found in (self.base, *self.found.values()):
             known = np.isfinite(found).all(axis=1)
-            cosines = given[known] @ _unit(found[known]).T
+            cosines = given[known] @ units(found[known]).T
             own = np.diagonal(cosines)
             if own.size and own.mean() > 0.5 and (own >= cosines.max(axis=1) - 1e-6).mean() > 0.5:
                 return True
@@ -431,17 +461,14 @@ class _Search:
         return tqdm(items, desc=f"trying {what}", delay=3, leave=False)
 
 
-def _errors(given: Array, expected: Array) -> Array:  # (n, D), (n, D) -> (n,)
-    """The largest difference in each vector, relative to its largest number; NaN where it is unknown."""
-    return np.abs(given - expected).max(axis=1) / np.maximum(np.abs(expected).max(axis=1), 1e-30)
+def _some(named: list[str], count: int | None = None) -> str:
+    """The first few of so many, and how many more there are."""
+    more = (len(named) if count is None else count) - EXAMPLES
+    return "; ".join(named[:EXAMPLES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _lengths(x: Array) -> Array:
-    return np.sqrt((x * x).sum(axis=-1))
-
-
-def _unit(x: Array) -> Array:
-    return x / np.maximum(_lengths(x), 1e-30)[..., None]
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _within(rows: Iterable[int], lengths: Sequence[int], budget: int) -> list[int]:
@@ -462,18 +489,3 @@ def _studied(errors: Array, lengths: Sequence[int]) -> list[int]:
     worst = np.argsort(-errors)[: STUDIED // 2].tolist()
     spread = np.linspace(0, n - 1, STUDIED // 2 - 1).astype(int).tolist()
     return sorted({int(np.argmax(lengths)), *worst, *spread})
-
-
-def _storage_rounding(vectors: Array) -> tuple[str, float]:
-    """How the numbers were rounded when they were stored, and how much that is of a vector's largest number."""
-    numbers = vectors.astype(np.float64)
-    if (vectors.astype(np.float16).astype(np.float64) == numbers).all():
-        return "as float16", 2.0**-11
-    if (rounded_to_bfloat16(vectors.astype(np.float32)).astype(np.float64) == numbers).all():
-        return "as bfloat16", 2.0**-8
-    largest = float(np.abs(numbers).max(axis=1).min())
-    for digits in range(2, 8):
-        # a decimal that was read into float32 is off by its last bit
-        if (np.abs(np.round(numbers, digits) - numbers) <= 2.0**-23 * np.abs(numbers)).all() and largest > 0:
-            return f"with {digits} decimals", 0.5 * 10.0**-digits / largest
-    return "", 0.0

@@ -72,7 +72,7 @@ class Endpoint:
         if not isinstance(rows, list) or len(rows) != len(texts):
             raise ImplementationError(f"{self.name}: expected {len(texts)} vectors, found {json.dumps(answer)[:200]}")
         try:
-            return as_vectors(rows, self.name)
+            return as_vectors(rows, [f"{self.name}: vector {number}" for number in range(len(rows))])
         except InputValueError as error:
             raise ImplementationError(str(error)) from None
 
@@ -100,7 +100,10 @@ class Endpoint:
             raise ImplementationError(f"{self.name}: no whole answer within {self._seconds:g} seconds") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise ImplementationError(f"{self.name}: it cannot be asked: {reason or type(error).__name__}") from None
+            hint = ": is the server running, and on this port?" if isinstance(reason, ConnectionRefusedError) else ""
+            raise ImplementationError(
+                f"{self.name}: it cannot be asked: {reason or type(error).__name__}{hint}"
+            ) from None
         return answer
 
 

@@ -42,7 +42,7 @@ def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation
         raise InputValueError(f"source: expected {SOURCES}, found {source!r}")
     path = Path(source)
     if not path.is_file():
-        raise InputValueError(f"source: there is no file {source}")
+        raise InputValueError(f"source (--against, --vectors): there is no file {source}: check its path")
     return OnnxModel(path, encoder) if path.suffix.lower() == ".onnx" else StoredVectors(path)
 
 

@@ -18,7 +18,7 @@ class StoredVectors:
     .jsonl: an object a line with `text` and `embedding`.
     .safetensors: one (n, D) tensor of floats; its texts as a JSON list in the metadata's `texts`, or none as in .npy.
 
-    Raises InputValueError: a file that is broken, or holds something else.
+    Raises InputValueError: a file that is broken, holds something else, or nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,6 +30,8 @@ class StoredVectors:
                 f"{path}: expected floats of shape (texts, numbers), found {self._vectors.dtype} of shape "
                 f"{self._vectors.shape}"
             )
+        if not self._vectors.size:
+            raise InputValueError(f"{path}: expected at least one vector of at least one number, found none")
         if self.texts is not None and len(self.texts) != len(self._vectors):
             raise InputValueError(f"{path}: it names {len(self.texts)} texts, and has {len(self._vectors)} vectors")
 
@@ -39,7 +41,7 @@ class StoredVectors:
             if len(texts) != len(self._vectors):
                 raise InputValueError(
                     f"{self.name} has {len(self._vectors)} vectors and no texts, and was asked for {len(texts)}: give "
-                    "the texts that it was made from, in their order"
+                    "the texts that it was made from, in their order (--texts FILE)"
                 )
             return self._vectors
         if list(texts) == self.texts:
@@ -57,19 +59,24 @@ class StoredVectors:
         return None
 
 
-def as_vectors(rows: Sequence[Any], where: str) -> Array:
-    """JSON's lists of numbers -> (n, D) float64. null is NaN, as servers write it. Raises InputValueError."""
-    for number, row in enumerate(rows):
-        if not isinstance(row, list) or not set(map(type, row)) <= {int, float, type(None)}:
-            raise InputValueError(f"{where}: vector {number}: expected a list of numbers, found {str(row)[:60]}")
+def as_vectors(rows: Sequence[Any], places: Sequence[str]) -> Array:
+    """JSON's lists of numbers -> (n, D) float64. null is NaN, as servers write it. Raises InputValueError.
+
+    places: what a message calls each of them.
+    """
+    vectors = []
+    for row, place in zip(rows, places, strict=True):
+        if not isinstance(row, list) or not row or not set(map(type, row)) <= {int, float, type(None)}:
+            raise InputValueError(f"{place}: expected a list of numbers, found {str(row)[:60]}")
         if len(row) != len(rows[0]):
             raise InputValueError(
-                f"{where}: vector {number} has {len(row)} numbers, the first one has {len(rows[0])}: expected as many"
+                f"{place}: the vector has {len(row)} numbers, the first one has {len(rows[0])}: expected as many"
             )
-    try:
-        return np.array(rows, np.float64).reshape(len(rows), -1) if rows else np.empty((0, 0))
-    except OverflowError:
-        raise InputValueError(f"{where}: a number is too large for a float") from None
+        try:
+            vectors.append(np.array(row, np.float64))
+        except OverflowError:
+            raise InputValueError(f"{place}: a number is too large for a float") from None
+    return np.stack(vectors) if vectors else np.empty((0, 0))
 
 
 def _read_npy(path: Path) -> tuple[Array, None]:
@@ -81,23 +88,27 @@ def _read_npy(path: Path) -> tuple[Array, None]:
 
 
 def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
-    texts, rows = [], []
+    texts, rows, places = [], [], []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            place = f"{path}, line {number}"
             try:
                 item = json.loads(line)
+            except UnicodeDecodeError:
+                raise InputValueError(f"{place}: not UTF-8: expected a JSON object a line, as text") from None
             except (ValueError, RecursionError) as error:
-                raise InputValueError(f"{path}, line {number}: not JSON: {error}") from None
+                raise InputValueError(f"{place}: not JSON: {error}") from None
             if not isinstance(item, dict) or not isinstance(item.get("text"), str) or "embedding" not in item:
                 raise InputValueError(
-                    f'{path}, line {number}: expected an object with "text" and "embedding", found '
-                    f"{line[:60].decode(errors='replace')}"
+                    f'{place}: expected an object with "text" and "embedding", found '
+                    f"{line.strip()[:60].decode(errors='replace')}"
                 )
             texts.append(item["text"])
             rows.append(item["embedding"])
-    return as_vectors(rows, str(path)), texts
+            places.append(place)
+    return as_vectors(rows, places), texts
 
 
 def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
