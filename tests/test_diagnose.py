@@ -234,8 +234,8 @@ def test_some_wrong_vectors_are_named(encoder: SentenceEncoder) -> None:
     assert sentence.endswith("; and 1 more."), sentence
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_arithmetic_in_half_precision_is_recognised(encoder: SentenceEncoder, name: str) -> None:
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "int8, weights per tensor"])
+def test_arithmetic_in_fewer_bits_is_recognised(encoder: SentenceEncoder, name: str) -> None:
     diagnosis = diagnose(encoder, by_torch(encoder, SHORT, f"arithmetic in {name}"), SHORT)
     assert diagnosis.verdict == "unexplained" and explaining(diagnosis) == [], diagnosis.sentence
     assert f"are consistent with arithmetic in {name} (" in diagnosis.sentence

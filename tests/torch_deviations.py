@@ -56,6 +56,8 @@ def planted(
     pooling = (match[1] if (match := found("(CLS|max|mean) pooling")) else config.pooling_mode).lower()
     normalize = not found("no normalisation") if config.normalize else bool(found("normalisation"))
     parameters = {name: torch.from_numpy(np.array(array, np.float32)) for name, array in weights.items()}
+    if levels := found("arithmetic in int8, weights per (tensor|channel)"):
+        left.add(f"int8 weights per {levels[1]}")
     for rounding in [name for name in left if name.startswith(("weights rounded", "int8 weights"))]:
         found(rounding)
         parameters = {name: _rounded(name, tensor, rounding) for name, tensor in parameters.items()}
@@ -66,7 +68,7 @@ def planted(
         gelu="table" if found("tanh GELU from a float16 table") else "tanh" if found("tanh GELU") else "none",
         token_types=not found("no token-type embedding"),
         first_position=2 if found("positions off by two") else 0,
-        pre_norm=bool(found("pre-norm")),
+        pre_norm=bool(found("pre-norm")), levels=bool(levels),
     )  # fmt: skip
     assert not left, f"no such deviation: {left}"
 
@@ -96,10 +98,11 @@ class Bert:
 
     def __init__(
         self, parameters: Mapping[str, Any], heads: int, eps: float, *, gelu: str, token_types: bool,
-        first_position: int, pre_norm: bool,
+        first_position: int, pre_norm: bool, levels: bool,
     ) -> None:  # fmt: skip
         self.parameters, self.heads, self.eps, self.gelu = parameters, heads, eps, gelu
         self.token_types, self.first_position, self.pre_norm = token_types, first_position, pre_norm
+        self.levels = levels
         self.layers = 1 + max(int(name.split(".")[2]) for name in parameters if name.startswith("encoder.layer"))
 
     def __call__(self, ids: Any, mask: Any) -> Any:
@@ -125,6 +128,10 @@ class Bert:
     def linear(self, name: str, x: Any) -> Any:
         import torch
 
+        if self.levels:  # as onnxruntime's DynamicQuantizeLinear: 256 of them, one of which is 0
+            low, high = x.min().clamp(max=0), x.max().clamp(min=0)
+            scale = float((high - low) / 255)
+            x = torch.fake_quantize_per_tensor_affine(x, scale, round(float(-low) / scale), 0, 255)
         return torch.nn.functional.linear(x, self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"])
 
     def norm(self, name: str, x: Any) -> Any:
