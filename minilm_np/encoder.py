@@ -174,25 +174,24 @@ class _RaggedPass:
     """A ragged batch on its way through the model. Each of its threads calls `run`; when all are back, `finish`."""
 
     def __init__(self, encoder: Encoder, texts: Sequence[Sequence[int]], normalize: bool, members: int) -> None:
-        B, N, D = len(texts), sum(map(len, texts)), encoder.config.hidden_size
         lengths = [len(text) for text in texts]
+        B, N, D = len(texts), sum(lengths), encoder.config.hidden_size
         self._stages = n_stages(encoder.config.num_hidden_layers)
         self._encoder = encoder
         self._workspace = encoder.workspace(N, max(lengths), members)
         self._out = np.empty((B, D), np.float32)
+        token_ids = itertools.chain.from_iterable(texts)
+        position_ids = itertools.chain.from_iterable(map(range, lengths))
+        batch = [*token_ids, *position_ids, 0, *itertools.accumulate(lengths)]
         # one array, of which the parts are: token_ids (N), position_ids (N), offsets (B + 1), counters
-        self._integers = np.zeros(2 * N + B + 1 + COUNTER * self._stages, np.int64)
-        token_ids, position_ids = self._integers[:N], self._integers[N : 2 * N]
-        offsets = self._integers[2 * N : 2 * N + B + 1]
-        token_ids[:] = list(itertools.chain.from_iterable(texts))
-        offsets[1:] = list(itertools.accumulate(lengths))
-        position_ids[:] = np.arange(N) - np.repeat(offsets[:-1], lengths)
+        self._integers = np.zeros(len(batch) + COUNTER * self._stages, np.int64)
+        self._integers[: len(batch)] = batch
         # addresses only: the attributes keep the arrays alive
         start = self._integers.ctypes.data
         self._pass = self._workspace.described.copy()
         self._pass.n_texts, self._pass.n_tokens = B, N
         self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
-        self._pass.offsets, self._pass.counters = start + 16 * N, start + 16 * N + 8 * (B + 1)
+        self._pass.offsets, self._pass.counters = start + 16 * N, start + 8 * len(batch)
         self._pass.members, self._pass.tasks = members, TASKS_A_THREAD * members if members > 1 else 1
         self._pass.normalizes |= normalize
         self._pass.out = self._out.ctypes.data

@@ -102,7 +102,7 @@ def _matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_
         for k in range(0, K, BLOCK):
             for c in range(panel, panel + PANEL, TILE_COLUMNS):
                 start = panels + (panel // PANEL * panel_size + k * PANEL + (c - panel))
-                _fma_block(rows, x + k, x_stride, start, min(BLOCK, K - k), out + c, out_stride, k > 0)
+                _fma_block(rows, x + k, x_stride, start, min(BLOCK, K - k), out + c, out_stride, k > 0, 0)
 
 
 @inlined

@@ -28,6 +28,10 @@ BLOCK = 128
 # Rows and columns of the register tile: accumulators, columns and one broadcast x must fit the vector registers.
 TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 48), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
 
+# While a panel is read for the first time, what comes so many k later is fetched from memory (12 kB ahead), if there is
+# enough to compute meanwhile: with fewer rows memory is the limit, and the processor's own prefetching does better.
+PREFETCH_AHEAD, PREFETCH_ROWS = 64, 5
+
 _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
 _local_tile = simd.local_floats(TILE_ROWS * PANEL)
 
@@ -68,10 +72,11 @@ def _linear(x, weight_packed, bias, residual, out, row_start, row_stop, panel_st
         for b in range(row_blocks):
             m = row_start + M * b // row_blocks
             rows = row_start + M * (b + 1) // row_blocks - m
+            ahead = PREFETCH_AHEAD if b == 0 and rows >= PREFETCH_ROWS else 0
             for k in range(0, K, BLOCK):
                 for c in range(0, PANEL, TILE_COLUMNS):
                     x_block, panel = x_rows + (m * K + k), panels + (n * K + k * PANEL + c)
-                    _fma_block(rows, x_block, K, panel, min(BLOCK, K - k), tile + c, PANEL, k > 0)
+                    _fma_block(rows, x_block, K, panel, min(BLOCK, K - k), tile + c, PANEL, k > 0, ahead)
             for r in range(rows):
                 start = (m + r) * N + n
                 _epilogue(tile + r * PANEL, bias_row + n, residual_rows + start, out_rows + start, columns, kind)

@@ -367,7 +367,7 @@ def lane_max(builder, v):
 def fma_block(max_rows, vectors, panel_width):
     """Make the inner loop of a matrix product: one block of k, a few rows of x times 16 * vectors columns of a panel.
 
-        block(rows, x, x_stride, panel, count, tile, tile_stride, add)
+        block(rows, x, x_stride, panel, count, tile, tile_stride, add, ahead)
 
         for each row r < rows, for each column c < 16 * vectors:
             acc = 0
@@ -376,13 +376,15 @@ def fma_block(max_rows, vectors, panel_width):
             tile[r * tile_stride + c] = tile[r * tile_stride + c] + acc if add else acc
 
     It is one loop over k whose body keeps all rows * vectors accumulators in registers, written out for each number
-    of rows from 1 to max_rows.
+    of rows from 1 to max_rows. With each k of the panel that is read, the one `ahead` further on is prefetched into the
+    second-level cache: a hint, which reads nothing and may point beyond the panel; with 0 it does nothing.
     """
 
     @intrinsic
-    def block(typingctx, rows, x, x_stride, panel, count, tile, tile_stride, add):
+    def block(typingctx, rows, x, x_stride, panel, count, tile, tile_stride, add, ahead):
         def codegen(context, builder, sig, args):
-            rows, x, x_stride, panel, count, tile, tile_stride, add = args
+            rows, x, x_stride, panel, count, tile, tile_stride, add, ahead = args
+            ahead = builder.mul(ahead, ir.Constant(_I64, panel_width))
             done = builder.append_basic_block("tile.done")
             switch = builder.switch(rows, done)
             for r in range(1, max_rows + 1):
@@ -391,11 +393,12 @@ def fma_block(max_rows, vectors, panel_width):
                 builder.position_at_end(case)
                 x_rows = [builder.gep(x, [builder.mul(x_stride, ir.Constant(_I64, i))]) for i in range(r)]
                 tile_rows = [builder.gep(tile, [builder.mul(tile_stride, ir.Constant(_I64, i))]) for i in range(r)]
-                _emit_tile(builder, x_rows, panel, count, tile_rows, add, vectors, panel_width, done)
+                _emit_tile(builder, x_rows, panel, count, tile_rows, add, ahead, vectors, panel_width, done)
             builder.position_at_end(done)
 
         integer = types.int64
-        return types.void(integer, pointer, integer, pointer, integer, pointer, integer, types.boolean), codegen
+        arguments = integer, pointer, integer, pointer, integer, pointer, integer, types.boolean, integer
+        return types.void(*arguments), codegen
 
     return block
 
@@ -408,7 +411,12 @@ def _never_unrolled(module):
     return loop
 
 
-def _emit_tile(builder, x_rows, panel, count, tile_rows, add, vectors, panel_width, done):
+def _prefetch(builder, p):
+    for_reading, second_level, data = (ir.Constant(_I32, number) for number in (0, 2, 1))
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), p, for_reading, second_level, data)
+
+
+def _emit_tile(builder, x_rows, panel, count, tile_rows, add, ahead, vectors, panel_width, done):
     start = builder.block
     loop = builder.append_basic_block("tile.k")
     builder.branch(loop)
@@ -419,6 +427,8 @@ def _emit_tile(builder, x_rows, panel, count, tile_rows, add, vectors, panel_wid
     accumulators = [[builder.phi(_VECTOR) for _ in range(vectors)] for _ in x_rows]
     panel_row = builder.gep(panel, [builder.mul(k, ir.Constant(_I64, panel_width))])
     columns = [load.emit(builder, builder.gep(panel_row, [ir.Constant(_I64, LANES * v)])) for v in range(vectors)]
+    for v in range(vectors):  # sixteen floats are a cache line
+        _prefetch(builder, builder.gep(panel_row, [builder.add(ahead, ir.Constant(_I64, LANES * v))]))
     for x_row, row_accumulators in zip(x_rows, accumulators, strict=True):
         x_value = _splat(builder, builder.load(builder.gep(x_row, [k])))
         for column, accumulator in zip(columns, row_accumulators, strict=True):

@@ -71,7 +71,7 @@ def weight_gradient(d_y, x, d_weight, scratch, output_start, output_stop):
                     for c in range(0, PANEL, TILE_COLUMNS):
                         d_y_block = columns_of_d_y + (first * SPAN + n)
                         x_block = panel + (n * PANEL + c)
-                        _fma_block(rows, d_y_block, SPAN, x_block, min(BLOCK, tokens - n), tile + c, PANEL, n > 0)
+                        _fma_block(rows, d_y_block, SPAN, x_block, min(BLOCK, tokens - n), tile + c, PANEL, n > 0, 0)
                 for r in range(rows):
                     out = simd.address(d_weight) + ((output_start + first + r) * K + k)
                     for c in range(0, columns, simd.LANES):
