@@ -1,6 +1,5 @@
 """What the benchmarks share: the machine in words, worker processes that answer over pipes, figures and files."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -51,6 +50,8 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 def installed_version(distribution: str) -> str | None:
+    import importlib.metadata  # here, because engines are timed from their start, and it takes 20 ms
+
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

@@ -14,7 +14,7 @@ import contextlib
 import ctypes
 import hashlib
 import importlib
-import importlib.metadata
+import importlib.util
 import logging
 import os
 import platform
@@ -26,7 +26,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
+import numpy as np
 
 from minilm_np.hub import package_cache
 
@@ -134,10 +136,18 @@ def _identity(package: str = "minilm_np.kernels") -> str:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]
-    versions += [importlib.metadata.version(package) for package in ("numba", "llvmlite", "numpy")]
+    versions += [_numba_version(), llvmlite.__version__, np.__version__]
     processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     digest.update(repr((versions, processor, settings)).encode())
     return digest.hexdigest()[:32]
+
+
+def _numba_version() -> str:
+    """What tells one release of Numba from another. Importing it, or `importlib.metadata`, would take far longer."""
+    found = importlib.util.find_spec("numba")
+    if found is None or found.origin is None:
+        raise ImportError("backend 'numba' needs the package numba: `pip install numba`, or take backend 'numpy'")
+    return Path(found.origin).with_name("_version.py").read_text()
 
 
 def _read_private(path: Path) -> bytes:
