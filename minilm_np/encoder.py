@@ -125,8 +125,7 @@ class Encoder:
         """Passes of whole texts, which the threads take one after the other."""
         lengths = [len(text) for text in texts]
         rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # the longest first, for an even end
-        budget = min(CHUNK_TOKENS, max(LEAST_TOKENS, sum(lengths) // (8 * self.threads)))
-        waiting = deque(_chunks(rows, lengths, budget))
+        waiting = deque(_chunks(rows, lengths, self.threads))
         reporting = threading.Lock()  # a progress bar counts in one thread at a time
 
         def work() -> None:
@@ -273,13 +272,18 @@ class _Workspace:
         return n_tokens <= self._n_tokens and longest <= self._longest and members <= self._members
 
 
-def _chunks(rows: list[int], lengths: list[int], budget: int) -> Iterator[list[int]]:
-    """Cut rows into runs of at most `budget` tokens, or of one text."""
+def _chunks(rows: list[int], lengths: list[int], threads: int) -> Iterator[list[int]]:
+    """Cut rows into runs of at most CHUNK_TOKENS tokens, or of one text.
+
+    For several threads they grow shorter towards the end, so that no thread is left alone with a long one.
+    """
     chunk: list[int] = []
-    tokens = 0
+    tokens, left = 0, sum(lengths)
     for row in rows:
-        if chunk and tokens + lengths[row] > budget:
+        share = left // (2 * threads) if threads > 1 else left
+        if chunk and tokens + lengths[row] > min(CHUNK_TOKENS, max(LEAST_TOKENS, share)):
             yield chunk
+            left -= tokens
             chunk, tokens = [], 0
         chunk.append(row)
         tokens += lengths[row]
