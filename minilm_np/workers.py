@@ -6,8 +6,14 @@ that no helper took are withdrawn, and only helpers that are inside are waited f
 is slower, but nothing waits for a thread that was never scheduled; and callers in many threads share the few helpers.
 
 The threads belong to the process, are made when they are first needed, and are made anew after a fork.
+
+Linux tends to wake a thread on the processor on which it ran last, even if its caller is busy there and others are
+idle; a call of milliseconds is over before it is moved. So a helper that shared its caller's processor is kept from it
+when it is woken: until then one text took as long on two threads as on one, again and again.
 """
 
+import ctypes
+import functools
 import logging
 import math
 import os
@@ -64,27 +70,75 @@ class _Offer:
         return next((failure for failure in failures if failure is not None), None)
 
 
+class _Helper(threading.Thread):
+    def __init__(self, offers: "SimpleQueue[_Offer]") -> None:
+        super().__init__(name="minilm_np", daemon=True)
+        self._offers = offers
+        self.processor: int | None = None  # on which its last work ended, where the system tells
+        self._allowed: set[int] | None = None  # the processors that it gets back when it runs
+
+    def run(self) -> None:
+        here = _current_processor()
+        while True:
+            offer = self._offers.get()
+            if self._allowed is not None:
+                _bind(0, self._allowed)
+                self._allowed = None
+            offer.help()
+            del offer  # which keeps its work alive
+            self.processor = here() if here else None
+
+    def keep_from(self, processor: int) -> None:
+        """Make it wake on another processor that the caller may use, if there is one."""
+        allowed = os.sched_getaffinity(0)
+        others = allowed - {processor}
+        if others and self.native_id:
+            self._allowed = allowed
+            _bind(self.native_id, others)
+
+
 class _Pool:
     def __init__(self) -> None:
         self.offers: SimpleQueue[_Offer] = SimpleQueue()
-        self.size = 0
+        self.helpers: list[_Helper] = []
         self.lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        return len(self.helpers)
 
     def grow(self, size: int) -> None:
         if self.size < size:
             with self.lock:
                 while self.size < size:
+                    helper = _Helper(self.offers)
                     try:
-                        threading.Thread(target=_helper, args=(self.offers,), name="minilm_np", daemon=True).start()
+                        helper.start()
                     except RuntimeError as error:  # a limit on processes, or the interpreter is shutting down
                         logger.warning("%d threads work instead of %d: %s", self.size + 1, size + 1, error)
                         return
-                    self.size += 1
+                    self.helpers.append(helper)
+
+    def leave_processor(self) -> None:
+        """Let no helper wake on the calling thread's processor."""
+        here = _current_processor()
+        if here is not None:
+            processor = here()
+            for helper in self.helpers:
+                if helper.processor == processor:
+                    helper.keep_from(processor)
 
 
-def _helper(offers: "SimpleQueue[_Offer]") -> None:
-    while True:
-        offers.get().help()
+@functools.cache
+def _current_processor() -> Callable[[], int] | None:
+    """The C library's function that tells on which processor a thread runs; None where threads cannot be moved."""
+    return getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+
+
+def _bind(thread: int, processors: set[int]) -> None:
+    """Let a thread (0: this one) run on these processors only. If the system refuses, it runs where it did."""
+    with suppress(OSError):
+        os.sched_setaffinity(thread, processors)
 
 
 _pool = _Pool()
@@ -110,6 +164,7 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
         return
     pool = _pool
     pool.grow(helpers)
+    pool.leave_processor()
     offer = _Offer(work, helpers, cancel)
     try:
         for _ in range(min(helpers, pool.size - pool.offers.qsize())):

@@ -72,6 +72,48 @@ def test_the_caller_and_its_helpers_work_at_the_same_time(pool, helpers):
     assert helpers_of(pool) == helpers
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
+def test_a_helper_that_shared_its_callers_processor_wakes_on_another_and_gets_it_back(pool, monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    shared = min(allowed)
+    monkeypatch.setattr(workers, "_current_processor", lambda: lambda: shared)  # where both ended, it says
+    bound = []
+
+    def work():  # in both threads at once
+        bound.append((threading.current_thread() is pool.helpers[0], os.sched_getaffinity(0)))
+        barrier.wait(PATIENCE)
+
+    bind, moves = workers._bind, []
+    monkeypatch.setattr(workers, "_bind", lambda *arguments: moves.append(arguments) or bind(*arguments))
+    for _ in range(2):
+        barrier = threading.Barrier(2)
+        in_time(workers.run, work, 1, nothing)
+        until = time.monotonic() + PATIENCE
+        while pool.helpers[0].processor is None and time.monotonic() < until:
+            time.sleep(0.001)
+    assert moves == [(pool.helpers[0].native_id, allowed - {shared}), (0, allowed)], (
+        "in the second call, and not before"
+    )
+    assert bound.count((True, allowed)) == bound.count((False, allowed)) == 2, "while it works it may run anywhere"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
+def test_a_caller_that_may_use_one_processor_only_moves_no_helper(pool, monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    in_time(workers.run, meet(2), 1, nothing)
+    monkeypatch.setattr(workers, "_bind", lambda *arguments: pytest.fail("moved"))
+
+    def call():
+        os.sched_setaffinity(0, {min(allowed)})  # of this thread
+        pool.helpers[0].processor = min(allowed)
+        workers.run(nothing, 1, nothing)
+
+    in_time(call)
+    assert os.sched_getaffinity(pool.helpers[0].native_id) == allowed
+
+
 def test_without_helpers_the_caller_works_alone_and_no_thread_is_made(pool):
     seen = []
     for helpers in (0, -1):
