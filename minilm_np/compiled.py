@@ -30,6 +30,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
+from minilm_np.errors import MissingExtraError
 from minilm_np.hub import package_cache
 
 logger = logging.getLogger(__name__)
@@ -146,8 +147,15 @@ def _numba_version() -> str:
     """What tells one release of Numba from another. Importing it, or `importlib.metadata`, would take far longer."""
     found = importlib.util.find_spec("numba")
     if found is None or found.origin is None:
-        raise ImportError("backend 'numba' needs the package numba: `pip install numba`, or take backend 'numpy'")
-    return Path(found.origin).with_name("_version.py").read_text()
+        raise MissingExtraError(
+            "backend 'numba' needs Numba, which is not installed: `pip install numba`, or take backend 'numpy'"
+        )
+    try:
+        return Path(found.origin).with_name("_version.py").read_text()
+    except OSError:  # packed in another way than by its makers
+        from importlib.metadata import version
+
+        return version("numba")
 
 
 def _read_private(path: Path) -> bytes:

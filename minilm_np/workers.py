@@ -76,25 +76,31 @@ class _Helper(threading.Thread):
         self._offers = offers
         self.processor: int | None = None  # on which its last work ended, where the system tells
         self._allowed: set[int] | None = None  # the processors that it gets back when it runs
+        self._moving = threading.Lock()
 
     def run(self) -> None:
         here = _current_processor()
         while True:
             offer = self._offers.get()
             if self._allowed is not None:
-                _bind(0, self._allowed)
-                self._allowed = None
+                with self._moving:
+                    _bind(0, self._allowed)
+                    self._allowed = None
             offer.help()
             del offer  # which keeps its work alive
             self.processor = here() if here else None
 
     def keep_from(self, processor: int) -> None:
-        """Make it wake on another processor that the caller may use, if there is one."""
-        allowed = os.sched_getaffinity(0)
-        others = allowed - {processor}
-        if others and self.native_id:
-            self._allowed = allowed
-            _bind(self.native_id, others)
+        """Make it wake on another processor that it and the caller may use, if there is one."""
+        thread = self.native_id
+        if thread is None:
+            return
+        with self._moving, suppress(OSError):
+            allowed = self._allowed or os.sched_getaffinity(thread)
+            others = (allowed & os.sched_getaffinity(0)) - {processor}
+            if others:
+                self._allowed = allowed
+                _bind(thread, others)
 
 
 class _Pool:

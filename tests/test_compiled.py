@@ -5,6 +5,8 @@ played by a function that hands out what those made.
 """
 
 import hashlib
+import importlib.machinery
+import importlib.metadata
 import os
 import shutil
 import stat
@@ -17,6 +19,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from minilm_np import SentenceEncoder, compiled
+from minilm_np.errors import MissingExtraError
 from minilm_np.kernels import entry
 
 PACKAGE = Path(compiled.__file__).parent
@@ -319,3 +322,15 @@ def test_the_code_calls_nothing_but_the_c_library(code):
         names = set(content.partition(b"\0")[2].split(b"\0"))
         wanted |= {name for name in names if name.startswith((b"Py", b"NRT", b"numba", b"nrt")) or name in LIBM}
     assert wanted == set()
+
+
+def test_without_numba_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"needs Numba, which is not installed: `pip install numba`"):
+        compiled._numba_version()
+
+
+def test_a_numba_that_is_packed_without_its_version_file_is_told_by_its_metadata(monkeypatch, tmp_path):
+    place = importlib.machinery.ModuleSpec("numba", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: place)
+    assert compiled._numba_version() == importlib.metadata.version("numba")

@@ -127,35 +127,32 @@ def test_pickled_weights_are_not_written(tmp_path: Path) -> None:
         SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path, safe_serialization=False)
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            SaveError,
+            "model: the model cannot be saved: No space left on device",
+        ),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+    ],
+    ids=["a full disk", "Ctrl-C"],
+)
+def test_a_failure_leaves_what_was_there(
+    failure: BaseException, raised: type, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
     first.save_pretrained(tmp_path / "model")
     whole = Path.rename
 
-    def full(source: Path, target: Path) -> Path:
+    def fails(source: Path, target: Path) -> Path:
         if source.name == "new":
-            raise OSError(28, "No space left on device")
+            raise failure
         return whole(source, target)
 
-    monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(SaveError, match="model: the model cannot be saved: No space left on device"):
-        second.save_pretrained(tmp_path / "model")
-    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
-    assert os.listdir(tmp_path) == ["model"]
-
-
-def test_ctrl_c_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
-    first.save_pretrained(tmp_path / "model")
-    whole = Path.rename
-
-    def interrupted(source: Path, target: Path) -> Path:
-        if source.name == "new":
-            raise KeyboardInterrupt
-        return whole(source, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(raised, match=message):
         second.save_pretrained(tmp_path / "model")
     assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
     assert os.listdir(tmp_path) == ["model"]

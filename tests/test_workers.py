@@ -114,6 +114,22 @@ def test_a_caller_that_may_use_one_processor_only_moves_no_helper(pool, monkeypa
     assert os.sched_getaffinity(pool.helpers[0].native_id) == allowed
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
+def test_a_helper_gets_back_its_own_processors_not_the_callers(pool, monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    in_time(workers.run, meet(2), 1, nothing)
+    helper, own = pool.helpers[0], {max(allowed)}  # as `taskset -a` may have bound it
+    os.sched_setaffinity(helper.native_id, own)
+    monkeypatch.setattr(workers, "_current_processor", lambda: lambda: min(allowed))
+    helper.processor = min(allowed)
+    for _ in range(2):  # kept from it twice before it runs
+        pool.leave_processor()
+    in_time(workers.run, meet(2), 1, nothing)
+    assert os.sched_getaffinity(helper.native_id) == own
+
+
 def test_without_helpers_the_caller_works_alone_and_no_thread_is_made(pool):
     seen = []
     for helpers in (0, -1):

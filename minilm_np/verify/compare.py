@@ -18,6 +18,7 @@ from minilm_np.tokenizer import check_texts
 from minilm_np.verify.implementations import Implementation, open_implementation
 from minilm_np.verify.interface import Array
 from minilm_np.verify.texts import built_in_texts
+from minilm_np.verify.vector_errors import FLOOR, norms, units
 
 # The largest difference of any number of a vector, as a part of the vector's length: some 50 times what two float32
 # implementations differ by, and a thirtieth of what tanh GELU, eps 1e-5 or float16 weights do (3e-4 to 5e-4).
@@ -27,7 +28,6 @@ TOLERANCE = 1e-5
 PARTING = 16.0
 
 SHOWN = 3  # texts that a problem names
-FLOOR = 1e-30  # below this an array is taken for zero, and what differs from it is infinitely wrong
 
 
 @dataclass(frozen=True)
@@ -267,18 +267,10 @@ def errors(found: Array, judged_by: Array) -> Errors:
         return Errors(max_abs, wrong, wrong, 1.0 if wrong == 0.0 else 0.0)
     last_place = float(np.spacing(np.float32(min(size, float(np.finfo(np.float32).max)))))
     # 1 - |u - v|^2 / 2 of unit vectors, where u . v would round
-    apart = np.square(_units(a) - _units(b)).sum(axis=-1)
-    apart = np.where(_is_zero(a) != _is_zero(b), 2.0, apart)  # a vector of zeros has no direction
+    apart = np.square(units(a) - units(b)).sum(axis=-1)
+    apart = np.where((norms(a) <= FLOOR) != (norms(b) <= FLOOR), 2.0, apart)  # a vector of zeros has no direction
     cosine = 1.0 - float(apart.max(initial=0.0)) / 2.0
     return Errors(max_abs, max_abs / size, max_abs / last_place, cosine)
-
-
-def _units(x: Array) -> Array:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), FLOOR)
-
-
-def _is_zero(x: Array) -> Array:  # (..., D) -> (...)
-    return np.linalg.norm(x, axis=-1) <= FLOOR
 
 
 def _worst(known: Row | None, new: Row) -> Row:

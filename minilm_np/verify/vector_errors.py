@@ -5,18 +5,20 @@ import numpy as np
 from minilm_np.reference import Array
 from minilm_np.verify.deviations import rounded_to_bfloat16
 
+FLOOR = 1e-30  # below this an array is taken for zero, and what differs from it is infinitely wrong
+
 
 def relative_errors(given: Array, expected: Array) -> Array:  # (n, D), (n, D) -> (n,)
     """The largest difference in each vector, relative to its largest number; NaN where it is unknown."""
-    return np.abs(given - expected).max(axis=1) / np.maximum(np.abs(expected).max(axis=1), 1e-30)
+    return np.abs(given - expected).max(axis=1) / np.maximum(np.abs(expected).max(axis=1), FLOOR)
 
 
-def norms(x: Array) -> Array:
+def norms(x: Array) -> Array:  # (..., D) -> (...)
     return np.sqrt((x * x).sum(axis=-1))
 
 
-def units(x: Array) -> Array:
-    return x / np.maximum(norms(x), 1e-30)[..., None]
+def units(x: Array) -> Array:  # (..., D) -> (..., D)
+    return x / np.maximum(norms(x), FLOOR)[..., None]
 
 
 def owners(given: Array, ours: Array, tolerance: float) -> list[int] | None:  # (n, D), (n, D) -> n
