@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import processor
-from minilm_np.hub import fetch
+from minilm_np.model_files.hub import fetch
 
 WORKER = """
 import sys, time

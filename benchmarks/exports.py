@@ -23,8 +23,8 @@ from typing import Any
 from benchmarks.common import CHECKOUT, installed_version, say
 from minilm_np.cli.files import check_output
 from minilm_np.errors import MiniLMError
-from minilm_np.hub import fetch, package_cache
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.hub import fetch, package_cache
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 
 # what is made: its file, and the distributions that decide its content
 FILES = {

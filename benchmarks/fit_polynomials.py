@@ -1,4 +1,4 @@
-"""Find the coefficients in `minilm_np/kernels/mathf.py` and print them as exact float32 constants.
+"""Find the coefficients in `minilm_np/engine/float32/kernels/mathf.py` and print them as exact float32 constants.
 
     python -m benchmarks.fit_polynomials
 

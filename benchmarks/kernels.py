@@ -22,11 +22,12 @@ import numpy as np
 
 from benchmarks.common import markdown, processor
 from benchmarks.peak import peak
-from minilm_np.config import ModelConfig
-from minilm_np.encoder import CHUNK_TOKENS, Encoder
-from minilm_np.kernels import attention, embeddings, layer_norm, layout, linear, pooling, simd
-from minilm_np.kernels.simd import kernel, load, splat, store
-from minilm_np.random_model import random_weights
+from minilm_np.engine.float32.engine import CHUNK_TOKENS, Encoder
+from minilm_np.engine.float32.kernels import attention, embeddings, layer_norm, layout, linear, pooling
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import kernel, load, splat, store
+from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.random_weights import random_weights
 
 D, H, F, V, P, L = 384, 12, 1536, 30522, 512, 6
 E = D // H

@@ -17,8 +17,8 @@ from numba import njit
 
 from benchmarks.common import markdown, on_one_thread, processor
 from benchmarks.peak import peak
-from minilm_np.kernels.layout import pack, packed_shape
-from minilm_np.kernels.linear import linear
+from minilm_np.engine.float32.kernels.layout import pack, packed_shape
+from minilm_np.engine.float32.kernels.linear import linear
 
 M, K, N = 121, 384, 1536
 PANEL, BLOCK = 192, 32
@@ -71,7 +71,7 @@ def packed(x, panels, out):
 # Rung 4: a tile of the output, rows x columns, is kept in vector registers for a whole block of k. Each vector of the
 # weight that is loaded serves every row, each x every column: with 9 rows and 3 vectors 27 fma for 12 loads, and the
 # sums touch memory once in 128 k. A compiler does not find this by itself, so `simd.fma_block` spells it out in LLVM's
-# vectors. `minilm_np/kernels/linear.py` is the loop around it, and what the engine runs.
+# vectors. `minilm_np/engine/float32/kernels/linear.py` is the loop around it, and what the engine runs.
 def register_tile(x, weight_packed, out):
     linear(x, weight_packed, np.zeros(N, np.float32), out, 0, M, 0, len(weight_packed))
 

@@ -13,9 +13,9 @@ import time
 import numpy as np
 
 from benchmarks.common import processor
-from minilm_np.kernels import simd
-from minilm_np.kernels.simd import fma, kernel, splat, store
-from minilm_np.workers import default_threads
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import fma, kernel, splat, store
+from minilm_np.engine.runtime.workers import default_threads
 
 LONG = 20_000_000  # steps that make starting threads negligible
 

@@ -44,9 +44,9 @@ from benchmarks.install_size import installed_size, own_requirements
 from benchmarks.peers_report import chart, tables
 from benchmarks.workloads import flops, workloads
 from minilm_np import SentenceEncoder
-from minilm_np.config import load_config
-from minilm_np.hub import fetch
-from minilm_np.workers import default_threads
+from minilm_np.engine.runtime.workers import default_threads
+from minilm_np.model_files.config import load_config
+from minilm_np.model_files.hub import fetch
 
 OURS = "minilm_np"
 LARGEST_ERROR = 1e-5  # of a vector's component, against the NumPy reference: float32 done right has a tenth of it

@@ -10,8 +10,9 @@ two float32 around the true value.
 import numpy as np
 from scipy.special import erf, erfc
 
-from minilm_np.kernels import mathf, simd
-from minilm_np.kernels.simd import kernel, load, store
+from minilm_np.engine.float32.kernels import mathf
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import kernel, load, store
 
 CHUNK = 1 << 22
 

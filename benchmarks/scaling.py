@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.common import Worker, describe, machine, markdown, peak_memory, say, take_stdout, write_json
 from benchmarks.texts import short_sentences
 from minilm_np import SentenceEncoder
-from minilm_np.hub import fetch
-from minilm_np.workers import default_threads
+from minilm_np.engine.runtime.workers import default_threads
+from minilm_np.model_files.hub import fetch
 
 LEAST_SECONDS = 1.0  # that a process encodes
 VECTOR_BYTES = 4 * 384

@@ -35,7 +35,7 @@ from benchmarks.common import (
     thread_variables,
 )
 from minilm_np import MiniLMError, SentenceEncoder
-from minilm_np.hub import fetch
+from minilm_np.model_files.hub import fetch
 
 PAUSE = 0.4  # torch's threads go on spinning for a while after a step
 

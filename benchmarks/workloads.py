@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.texts import mostly_short, short_sentences, text
-from minilm_np.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ The names below are imported when they are first used: `import minilm_np` by its
 TYPE_CHECKING = False  # type checkers know better; `typing` would be most of what the import takes
 if TYPE_CHECKING:
     from minilm_np import util
-    from minilm_np.config import ModelConfig
     from minilm_np.errors import (
         CheckpointError,
         ConfigError,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         TokenizerError,
         TruncationWarning,
     )
+    from minilm_np.model_files.config import ModelConfig
     from minilm_np.sentence_encoder import SentenceEncoder
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 # where a public name is from, if not from errors.py; a module is by itself
-_MODULES = {"ModelConfig": "config", "SentenceEncoder": "sentence_encoder", "util": "util"}
+_MODULES = {"ModelConfig": "model_files.config", "SentenceEncoder": "sentence_encoder", "util": "util"}
 
 
 if not TYPE_CHECKING:  # who would take it for a promise that every name exists

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig
 
 Array = NDArray[Any]
 Nested = Mapping[str, Any]

@@ -9,16 +9,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from minilm_np import arguments
-from minilm_np.engines import Vectors as Vectors
+from minilm_np import _arguments
+from minilm_np._model import BACKENDS as BACKENDS
+from minilm_np._model import Model
+from minilm_np._model import check_backend as check_backend
+from minilm_np._pipeline import Pipeline, as_tensors, padded
+from minilm_np.engine.protocol import Vectors as Vectors
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.model import BACKENDS as BACKENDS
-from minilm_np.model import Model
-from minilm_np.model import check_backend as check_backend
-from minilm_np.pipeline import Pipeline, as_tensors, padded
-from minilm_np.prompts import DOCUMENT_PROMPTS, QUERY_PROMPTS, resolve_prompt
-from minilm_np.tokenizer import check_texts
-from minilm_np.truncation import TextReport, Truncation, report_on
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, resolve_prompt
+from minilm_np.text.tokenizer import check_texts
+from minilm_np.text.truncation import TextReport, Truncation, report_on
 
 # Texts that between them exercise every part of an engine; `fingerprint` takes them where none are given.
 FINGERPRINT_TEXTS = (
@@ -90,9 +90,9 @@ class SentenceEncoder(Model):
         "sentence_embedding": one array (T, D) or dict for a str, a list of them for texts.
         Raises InputTypeError, InputValueError, NonFiniteError (all name the text, or the argument), MissingExtraError.
         """
-        inputs = arguments.take_inputs(inputs, others)
-        arguments.check_batch_size(batch_size)
-        arguments.check_encode(output_value, precision, device, pool, chunk_size)
+        inputs = _arguments.take_inputs(inputs, others)
+        _arguments.check_batch_size(batch_size)
+        _arguments.check_encode(output_value, precision, device, pool, chunk_size)
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
         one = isinstance(inputs, str)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
@@ -106,7 +106,7 @@ class SentenceEncoder(Model):
                 found = pipeline.features(texts, report)
         pipeline.truncation.warn()
         if precision not in ("float32", None):
-            from minilm_np.quantization import quantize_embeddings
+            from minilm_np.vectors.quantization import quantize_embeddings
 
             found = quantize_embeddings(found, precision)
         if convert_to_tensor:
@@ -152,7 +152,7 @@ class SentenceEncoder(Model):
 
         Yields (D,) float32. Raises as `encode`: for arguments here, for texts when the stream comes to their batch.
         """
-        arguments.check_batch_size(batch_size)
+        _arguments.check_batch_size(batch_size)
         if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
             raise InputTypeError(f"texts: expected an iterable of str, found {type(texts).__name__}")
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
@@ -177,12 +177,10 @@ class SentenceEncoder(Model):
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> Any:
-        """Encode texts of any length by overlapping windows: see `long_texts.encode_long`."""
-        from minilm_np import long_texts
+        """Encode texts of any length by overlapping windows: see `windows.encode_long`."""
+        from minilm_np.text import windows
 
-        return long_texts.encode_long(
-            self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt
-        )
+        return windows.encode_long(self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt)
 
     def trace(self, texts: str | Sequence[str], *, dtype: str = "float32", backend: str = "numpy") -> Any:
         """Every named step from tokens to vector, to look at and to compare: see `trace.trace`.
@@ -204,7 +202,7 @@ class SentenceEncoder(Model):
         """
         if self.backend != "numba":
             raise InputValueError(f"backend {self.backend!r} promises no bits: a fingerprint needs backend 'numba'")
-        from minilm_np.encoder import CONTRACT_VERSION
+        from minilm_np.engine.float32.engine import CONTRACT_VERSION
 
         digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self.weights_digest}\n".encode())
         vectors = self.encode(texts, prompt="", truncate_dim=self.config.hidden_size, on_truncation="ignore")
@@ -258,13 +256,13 @@ class SentenceEncoder(Model):
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """How similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
-        from minilm_np.similarity import SimilarityFunction
+        from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """How similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
-        from minilm_np.similarity import SimilarityFunction
+        from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 

@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from minilm_np import reference
-from minilm_np.config import ModelConfig
 from minilm_np.errors import InputValueError
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.sentence_encoder import SentenceEncoder, check_backend
-from minilm_np.tokenizer import TextTokenizer, check_texts
+from minilm_np.text.tokenizer import TextTokenizer, check_texts
 
 Array = NDArray[Any]
 
@@ -160,7 +160,7 @@ def trace(
         raise InputValueError(f"dtype: backend 'numba' computes in float32 only, found {dtype!r}: take backend 'numpy'")
     many = check_texts([texts] if isinstance(texts, str) else texts)
     if backend == "numba":
-        from minilm_np.encoder import Encoder  # and LLVM, which the other backend does without
+        from minilm_np.engine.float32.engine import Encoder  # and LLVM, which the other backend does without
 
         engine = encoder._engine
         if not isinstance(engine, Encoder):

@@ -1,8 +1,13 @@
 """What sentence_transformers.util has for vectors, under its names, over NumPy arrays."""
 
-from minilm_np.mining import community_detection, paraphrase_mining, paraphrase_mining_embeddings, semantic_search
-from minilm_np.quantization import quantize_embeddings
-from minilm_np.similarity import (
+from minilm_np.vectors.mining import (
+    community_detection,
+    paraphrase_mining,
+    paraphrase_mining_embeddings,
+    semantic_search,
+)
+from minilm_np.vectors.quantization import quantize_embeddings
+from minilm_np.vectors.similarity import (
     SimilarityFunction,
     cos_sim,
     dot_score,

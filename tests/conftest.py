@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from minilm_np import HubError, SentenceEncoder
-from minilm_np.hub import fetch
+from minilm_np.model_files.hub import fetch
 
 # Every run draws the same examples: a failure is a failure for everybody. Slow machines are not a failure.
 settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

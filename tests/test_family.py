@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import ConfigError, InputTypeError, InputValueError, ModelConfig, SentenceEncoder
-from minilm_np.config import POOLING_MODES
-from minilm_np.prompts import FILE, load_use
-from minilm_np.random_model import CHARACTER_VOCABULARY
+from minilm_np.model_files.config import POOLING_MODES
+from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
+from minilm_np.model_files.settings import FILE, load_use
 from minilm_np.sentence_encoder import BACKENDS
-from tests.compare import assert_close, assert_same_bits
+from tests.support.compare import assert_close, assert_same_bits
 
 BOUND = 5e-7  # absolute, of a float32 vector of unit length
 

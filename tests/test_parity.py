@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import SentenceEncoder
-from tests.compare import assert_close
+from tests.support.compare import assert_close
 from tests.test_family import BGE, E5, Shape, write_folder
 
 BOUND = 5e-7  # absolute, of a float32 number of a vector of unit length

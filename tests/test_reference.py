@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import ModelConfig, SentenceEncoder, reference
-from minilm_np.config import POOLING_MODES
-from tests import naive
-from tests.compare import assert_close
-from tests.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
+from minilm_np.model_files.config import POOLING_MODES
+from tests.support import naive
+from tests.support.compare import assert_close
+from tests.support.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
 
 BOUND = 1e-12  # relative, of each intermediate, in float64
 

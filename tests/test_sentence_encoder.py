@@ -27,12 +27,12 @@ from minilm_np import (
     SentenceEncoder,
     TruncationWarning,
 )
-from minilm_np.checkpoint import write_checkpoint
-from minilm_np.random_model import CHARACTER_VOCABULARY
+from minilm_np.model_files.checkpoint import write_checkpoint
+from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.sentence_encoder import BACKENDS
-from tests.compare import assert_close, assert_same_bits
 from tests.conftest import load_sentence_transformer
 from tests.golden import make
+from tests.support.compare import assert_close, assert_same_bits
 
 BOUND = 5e-7  # absolute, of a float32 vector of unit length
 
@@ -313,7 +313,7 @@ def test_a_limit_that_can_be_raised_is_named(encoder: SentenceEncoder) -> None:
 
 
 def test_more_texts_than_a_slice_are_one_warning(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minilm_np.pipeline.SLICE", 2)
+    monkeypatch.setattr("minilm_np._pipeline.SLICE", 2)
     texts = [LONG, "a", LONG, "b", LONG + "x"]
     with pytest.warns(TruncationWarning, match="3 of 5 texts .* text 4, has 241") as caught:
         vectors = encoder.encode(texts)

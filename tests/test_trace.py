@@ -18,10 +18,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from minilm_np import InputTypeError, InputValueError, ModelConfig, SentenceEncoder, cli, reference
-from minilm_np.encoder import Encoder
+from minilm_np.engine.float32.engine import Encoder
 from minilm_np.trace import Trace, dimensions, intermediates, tokens_of, trace
-from tests.compare import assert_close, assert_same_bits
-from tests.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
+from tests.support.compare import assert_close, assert_same_bits
+from tests.support.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
 
 TEXT = "Naïve café, 東京 👍 [SEP] x"
 NOT_IN_TORCH = (".scores", "pooling", "normalize")
@@ -159,7 +159,7 @@ def test_the_published_models_trace_is_torchs(published: SentenceEncoder, model_
 def test_tracing_256_tokens_takes_less_than_a_gigabyte(model_folder: Path, tmp_path: Path, dtype: str) -> None:
     code = (
         "import sys; from minilm_np import SentenceEncoder; from minilm_np.trace import Trace, trace\n"
-        "from tests.memory import peak_memory\n"
+        "from tests.support.memory import peak_memory\n"
         "encoder = SentenceEncoder(sys.argv[1], backend='numpy')\n"
         "found = trace(encoder, 'the quick brown fox ' * 100, dtype=sys.argv[3])\n"
         "assert len(found.ids) == 256\n"

@@ -7,9 +7,9 @@ import platform
 from typing import Any
 
 import minilm_np
-from minilm_np import hub
 from minilm_np.cli.options import add_command, add_model_options, load
-from minilm_np.manifest import DEFAULT_MODEL, matches_manifest
+from minilm_np.model_files import hub
+from minilm_np.model_files.manifest import DEFAULT_MODEL, matches_manifest
 
 
 def add(commands: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minilm_np.errors import TruncationWarning
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder, Vectors
 
 LONG_WORK = 200  # texts from which a progress bar is worth the line it takes

@@ -10,8 +10,8 @@ import numpy as np
 
 from minilm_np.cli.files import decoded, read_lines, without_text
 from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
-from minilm_np.mining import community_detection, semantic_search
-from minilm_np.similarity import cos_sim
+from minilm_np.vectors.mining import community_detection, semantic_search
+from minilm_np.vectors.similarity import cos_sim
 
 Line = dict[str, Any]  # line (from 1), score, text
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from minilm_np.cli.files import check_output, decoded
 from minilm_np.cli.options import add_command
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder
 from minilm_np.trace import DTYPES, Array, Trace, trace
 

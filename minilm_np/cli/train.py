@@ -7,7 +7,7 @@ from typing import Any
 
 from minilm_np.cli.options import add_command, positive
 from minilm_np.errors import InputValueError
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 
 DEFAULT = "(default: %(default)s)"
 EXAMPLE = "minilm-np train pairs.jsonl --output trained --steps 150 --batch-size 64"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from minilm_np.errors import MissingExtraError
-from minilm_np.saving import WRITTEN
+from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder, Vectors
 
 _Identities = tuple[tuple[str, int, int, int], ...]

@@ -5,7 +5,7 @@ from typing import Any
 
 from minilm_np.errors import InputTypeError
 from minilm_np.integrations import encode, missing, settled
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 
 try:
     from langchain_core.embeddings import Embeddings

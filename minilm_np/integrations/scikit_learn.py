@@ -6,7 +6,7 @@ from typing import Any
 
 from minilm_np.errors import InputTypeError
 from minilm_np.integrations import encode, missing
-from minilm_np.manifest import DEFAULT_MODEL
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import Vectors
 
 try:

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from minilm_np import reference
-from minilm_np.checkpoint import parameter_shapes
-from minilm_np.config import ModelConfig
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.model_files.checkpoint import parameter_shapes
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array, Nested, Record, erf, ignore, nest, softmax, within
 from minilm_np.train.dropout import Dropout, dropping
 

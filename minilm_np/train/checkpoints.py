@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import ModelConfig, SentenceEncoder
-from minilm_np.checkpoint import load_checkpoint
 from minilm_np.errors import CheckpointError, SaveError
-from minilm_np.saving import save_model
+from minilm_np.model_files.checkpoint import load_checkpoint
+from minilm_np.model_files.saving import save_model
 
 Weights = Mapping[str, NDArray[Any]]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.checkpoint import parameter_shapes
-from minilm_np.config import ModelConfig
-from minilm_np.kernels.layout import packed_shape
+from minilm_np.engine.float32.kernels.layout import packed_shape
+from minilm_np.model_files.checkpoint import parameter_shapes
+from minilm_np.model_files.config import ModelConfig
 
 Array = NDArray[np.float32]
 

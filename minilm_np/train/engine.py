@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import compiled, reference, workers
-from minilm_np.checkpoint import parameter_shapes
-from minilm_np.config import ModelConfig
+from minilm_np import reference
+from minilm_np.engine.runtime import code_cache, workers
+from minilm_np.model_files.checkpoint import parameter_shapes
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.train import ragged
 from minilm_np.train.backward import normalize_backward
 from minilm_np.train.dense_layers import Gradients, Product, products
@@ -42,7 +43,7 @@ WORD, POSITION, TYPE = (f"embeddings.{table}_embeddings.weight" for table in ("w
 
 @functools.cache
 def _kernels() -> tuple[dict[str, Any], Any]:
-    return compiled.load_entries("minilm_np.train.kernels", ENTRIES)
+    return code_cache.load_entries("minilm_np.train.kernels", ENTRIES)
 
 
 class TrainingEngine:
@@ -61,7 +62,7 @@ class TrainingEngine:
         self.threads = workers.check_threads(threads)
         self._products = products(config, self.weights)
         self._kernels, self._code = _kernels()
-        self._exchange_float_mode = compiled.load().exchange_float_mode
+        self._exchange_float_mode = code_cache.load().exchange_float_mode
         self._zeros = np.zeros(max(config.hidden_size, config.intermediate_size), np.float32)
         self._buffers: dict[tuple[str, int], Array] = {}
         self._scratch = [np.empty(0, np.float32)] * self.threads
@@ -301,7 +302,7 @@ class TrainingEngine:
                 if self._scratch[member].size < scratch:
                     self._scratch[member] = np.empty(scratch, np.float32)
                 first = (self._scratch[member].ctypes.data,)
-            mode = self._exchange_float_mode(compiled.STANDARD_FLOAT_MODE)
+            mode = self._exchange_float_mode(code_cache.STANDARD_FLOAT_MODE)
             try:
                 while True:
                     try:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from minilm_np import SentenceEncoder, reference
 from minilm_np.errors import InputValueError, NonFiniteError, SaveError
-from minilm_np.prompts import resolve_prompt
+from minilm_np.model_files.settings import resolve_prompt
 from minilm_np.train import checkpoints, interrupts
 from minilm_np.train.chart import draw_loss
 from minilm_np.train.dropout import Dropout

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, models, trainers
 
 from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.errors import InputValueError
-from minilm_np.random_model import random_weights
-from minilm_np.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.model_files.random_weights import random_weights
+from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -14,7 +14,7 @@ import numpy as np
 from minilm_np import reference
 from minilm_np.errors import InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.tokenizer import check_texts
+from minilm_np.text.tokenizer import check_texts
 from minilm_np.verify.implementations import Implementation, open_implementation
 from minilm_np.verify.interface import Array
 from minilm_np.verify.texts import built_in_texts

@@ -15,10 +15,10 @@ import numpy as np
 
 import minilm_np
 from minilm_np import reference
-from minilm_np.config import ModelConfig
 from minilm_np.errors import ConfigError, InputValueError, NonFiniteError
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.tokenizer import check_texts
+from minilm_np.text.tokenizer import check_texts
 from minilm_np.trace import Array, dimensions, intermediates, read_tensors, write_tensors
 from minilm_np.verify.texts import built_in_texts
 
@@ -240,7 +240,7 @@ def _contract(encoder: SentenceEncoder) -> int | None:
     """The version of the numerical contract that the encoder's vectors keep; None for the NumPy backend."""
     if encoder.backend != "numba":
         return None
-    from minilm_np.encoder import CONTRACT_VERSION
+    from minilm_np.engine.float32.engine import CONTRACT_VERSION
 
     return CONTRACT_VERSION
 
@@ -254,7 +254,7 @@ def _implementations(encoder: SentenceEncoder, weights: Weights) -> Iterator[tup
     for dtype in ("float64", "float32"):
         yield f"reference {dtype}", dtype, *_reference(encoder.config, reference.nest(weights, dtype))
     if encoder.backend == "numba":
-        from minilm_np.encoder import Encoder
+        from minilm_np.engine.float32.engine import Encoder
 
         engine = encoder._engine
         assert isinstance(engine, Encoder)  # what the backend means

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm_np.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
 from minilm_np.verify.variations import LONGEST, Variation
 

@@ -15,7 +15,7 @@ import numpy as np
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.tokenizer import check_texts
+from minilm_np.text.tokenizer import check_texts
 from minilm_np.verify.deviations import Deviation, deviations
 from minilm_np.verify.diagnosis import Diagnosis, Finding, Verdict
 from minilm_np.verify.low_precision import LEAST_ALIKE, is_like, low_precisions

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm_np.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
 from minilm_np.verify.deviations import Deviation, deviations, rounded_to_bfloat16
 from minilm_np.verify.variations import Variation

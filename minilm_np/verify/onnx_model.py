@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from minilm_np import reference
-from minilm_np.checkpoint import parameter_shapes
 from minilm_np.errors import ImplementationError
+from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.interface import Array, load_extra
 from minilm_np.verify.onnx_values import expose

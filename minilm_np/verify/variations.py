@@ -10,10 +10,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from minilm_np import reference
-from minilm_np.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array, Nested, nest
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer import TextTokenizer
 
 LONGEST = -1  # as `pad_to`: to the longest of the texts, all of which are taken for one batch
 

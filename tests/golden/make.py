@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minilm_np.hub import fetch
+from minilm_np.model_files.hub import fetch
 
 PATH = Path(__file__).with_name("vectors.json")
 

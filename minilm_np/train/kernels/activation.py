@@ -9,8 +9,9 @@ import math
 
 import numpy as np
 
-from minilm_np.kernels import mathf, simd
-from minilm_np.kernels.simd import fma, kernel, load, splat, store
+from minilm_np.engine.float32.kernels import mathf
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import fma, kernel, load, splat, store
 
 _HALF, _MINUS_HALF = np.float32(0.5), np.float32(-0.5)
 _SQRT_HALF = np.float32(math.sqrt(0.5))

@@ -15,10 +15,16 @@ The probabilities are made again from query and key instead of kept: T x T of th
 
 import numpy as np
 
-from minilm_np.kernels import simd
-from minilm_np.kernels.attention import TILE_ROWS, _matrix_product, _pack_keys, _pack_values, _softmax_row
-from minilm_np.kernels.layout import ATTENTION_PANEL as PANEL
-from minilm_np.kernels.simd import inlined, kernel, lane_sum, load, load_part, splat, store, store_part
+from minilm_np.engine.float32.kernels.attention import (
+    TILE_ROWS,
+    _matrix_product,
+    _pack_keys,
+    _pack_values,
+    _softmax_row,
+)
+from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL as PANEL
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import inlined, kernel, lane_sum, load, load_part, splat, store, store_part
 from minilm_np.train.kernels.dropout import dropout_row
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)

@@ -6,8 +6,8 @@ Random Numbers: As Easy as 1, 2, 3 (2011).
 
 import numpy as np
 
-from minilm_np.kernels import simd
-from minilm_np.kernels.simd import inlined, kernel, load_part, store_part
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import inlined, kernel, load_part, store_part
 
 _MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL_0, _WEYL_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)

@@ -8,11 +8,11 @@ import ctypes
 
 from numba import types
 
-from minilm_np.kernels import layer_norm as forward_norm
-from minilm_np.kernels import linear
-from minilm_np.kernels.entry import compile_function, symbol_and_object
-from minilm_np.kernels.layout import PANEL
-from minilm_np.kernels.simd import floats_at, ints_at, kernel
+from minilm_np.engine.float32.kernels import layer_norm as forward_norm
+from minilm_np.engine.float32.kernels import linear
+from minilm_np.engine.float32.kernels.entry import compile_function, symbol_and_object
+from minilm_np.engine.float32.kernels.layout import PANEL
+from minilm_np.engine.runtime.simd import floats_at, ints_at, kernel
 from minilm_np.train.kernels import activation, products
 from minilm_np.train.kernels import attention as heads
 from minilm_np.train.kernels import dropout as masks

@@ -12,8 +12,8 @@ Sums    mean and variance as in `kernels/layer_norm.py`; mean(g) and mean(g * x_
 
 import numpy as np
 
-from minilm_np.kernels import simd
-from minilm_np.kernels.simd import kernel, lane_sum, load_part, splat, sqrt, store_part
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import kernel, lane_sum, load_part, splat, sqrt, store_part
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 

@@ -3,7 +3,7 @@
 import ctypes
 from typing import Any
 
-from minilm_np.kernels.layout import ATTENTION_PANEL, MOST_TILE_ROWS, PANEL
+from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL, MOST_TILE_ROWS, PANEL
 
 SPAN = 512  # tokens whose part of d_y and x a task of `weight_gradient` copies at a time
 LANES = 16

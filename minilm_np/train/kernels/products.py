@@ -16,10 +16,10 @@ Sums    d_weight: each element by itself: tokens in spans of 512, in a span bloc
 
 import numpy as np
 
-from minilm_np.kernels import simd
-from minilm_np.kernels.layout import PANEL
-from minilm_np.kernels.linear import BLOCK, TILE_COLUMNS, TILE_ROWS
-from minilm_np.kernels.simd import fma, inlined, kernel, load, load_part, splat, store, store_part
+from minilm_np.engine.float32.kernels.layout import PANEL
+from minilm_np.engine.float32.kernels.linear import BLOCK, TILE_COLUMNS, TILE_ROWS
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import fma, inlined, kernel, load, load_part, splat, store, store_part
 from minilm_np.train.kernels.layout import SPAN
 
 _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)

@@ -1,0 +1,123 @@
+"""Self-attention of a ragged batch: context = softmax(query @ key.T * scale) @ value, for each text and head.
+
+Twin: `reference.attention(...)`, between its query, key and value layers and its output layer.
+
+Letters: T tokens of one text, E elements of a head; the first token of a text is row `first` of the batch, and `last`
+is the row after its last one.
+
+Reads   qkv (N, 3 D): the queries of all heads, then the keys, then the values, as one dense layer writes them;
+        scale, float32(1 / sqrt(E)).
+Writes  context (N, D), the rows and heads of the ranges given; `scratch`, `layout.scratch_size(longest T, E)` floats.
+Sums    score: one chain of fma over E in blocks of 128, as in `linear.py`; then times scale.
+        softmax: the maximum and the sum in 16 lanes, lane i taking scores i, i + 16, ... ascending, missing ones being
+        -inf for the maximum and +0 for the sum; then the lane pairs. exp(score - maximum) is not divided yet.
+        context: the same chain over the T tokens in blocks of 128; then divided by the sum.
+Fused   all of it, a few query rows at a time: what is kept is one head's packed keys and values and those rows' scores.
+
+Keys are packed as linear.py packs weights, in panels of 32 tokens stored element by element; values in panels of 32
+elements stored token by token. Both are packed again for each call, head and text.
+"""
+
+import numpy as np
+
+from minilm_np.engine.float32.kernels import mathf
+from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL as PANEL
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import inlined, kernel, load, load_part, maximum, splat, store, store_part
+
+BLOCK = 128
+# Rows and columns of the register tile, for both products.
+TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 32), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
+
+_fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
+_local_totals = simd.local_floats(TILE_ROWS * simd.LANES)
+
+_ZERO, _MINUS_INFINITY = np.float32(0.0), np.float32(-np.inf)
+
+
+@kernel
+def attention(qkv, offsets, text_start, text_stop, head_start, head_stop, n_heads, scale, context, scratch):
+    # (N, 3 D), (B + 1,) -> (N, D): all rows of texts text_start..text_stop
+    for b in range(text_start, text_stop):
+        first, last = offsets[b], offsets[b + 1]
+        attention_rows(qkv, first, last, first, last, head_start, head_stop, n_heads, scale, context, scratch)
+
+
+@kernel
+def attention_rows(qkv, first, last, row_start, row_stop, head_start, head_stop, n_heads, scale, context, scratch):
+    # (N, 3 D) -> (N, D): rows row_start..row_stop, all of the text that is rows first..last
+    D = context.shape[1]
+    E, T = D // n_heads, last - first
+    padded_length, padded_size = (T + PANEL - 1) // PANEL * PANEL, (E + PANEL - 1) // PANEL * PANEL
+    panel_size = padded_size * PANEL
+    keys = simd.address(scratch)
+    values = keys + padded_length * padded_size
+    scores = values + T * padded_size
+    sums = scores + TILE_ROWS * padded_length
+    totals = _local_totals()
+    rows_total = row_stop - row_start
+    row_blocks = (rows_total + TILE_ROWS - 1) // TILE_ROWS
+    for h in range(head_start, head_stop):
+        _pack_keys(simd.address(qkv) + (first * 3 * D + D + h * E), 3 * D, T, E, panel_size, keys)
+        _pack_values(simd.address(qkv) + (first * 3 * D + 2 * D + h * E), 3 * D, T, E, values)
+        for block in range(row_blocks):
+            row = row_start + rows_total * block // row_blocks
+            rows = row_start + rows_total * (block + 1) // row_blocks - row
+            query = simd.address(qkv) + (row * 3 * D + h * E)
+            # (rows, E), (T, E) -> (rows, T)
+            _matrix_product(query, 3 * D, rows, E, keys, panel_size, padded_length, scores, padded_length)
+            for r in range(rows):
+                total = _softmax_row(scores + r * padded_length, T, scale)
+                store(totals + r * simd.LANES, splat(total))
+            # (rows, T), (T, E) -> (rows, E)
+            _matrix_product(scores, padded_length, rows, T, values, T * PANEL, padded_size, sums, padded_size)
+            for r in range(rows):
+                total = load(totals + r * simd.LANES)
+                out = simd.address(context) + ((row + r) * D + h * E)
+                for e in range(0, E, simd.LANES):
+                    store_part(out + e, E - e, load(sums + (r * padded_size + e)) / total)
+
+
+@inlined
+def _pack_keys(key, stride, T, E, panel_size, keys):
+    # (T, E) -> (T / 32, E, 32); a panel's tokens past the last one repeat it, and are never used
+    for t in range(0, (T + PANEL - 1) // PANEL * PANEL, simd.LANES):
+        panel = keys + (t // PANEL * panel_size + t % PANEL)
+        start = min(t, T - 1)
+        for e in range(0, E, simd.LANES):
+            simd.transpose(key + (start * stride + e), stride, T - start, E - e, panel + e * PANEL, PANEL)
+
+
+@inlined
+def _pack_values(value, stride, T, E, values):
+    # (T, E) -> (E / 32, T, 32), zeros where there is no element
+    for e in range(0, (E + PANEL - 1) // PANEL * PANEL, simd.LANES):
+        panel = values + (e // PANEL * PANEL * T + e % PANEL)
+        for t in range(T):
+            store(panel + t * PANEL, load_part(value + (t * stride + e), E - e, _ZERO))
+
+
+@kernel
+def _matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_stride):
+    for panel in range(0, columns, PANEL):
+        for k in range(0, K, BLOCK):
+            for c in range(panel, panel + PANEL, TILE_COLUMNS):
+                start = panels + (panel // PANEL * panel_size + k * PANEL + (c - panel))
+                _fma_block(rows, x + k, x_stride, start, min(BLOCK, K - k), out + c, out_stride, k > 0, 0)
+
+
+@inlined
+def _softmax_row(scores, T, scale):
+    """Turn one row of dot products into exp(score - maximum); return their sum."""
+    highest = splat(_MINUS_INFINITY)
+    for t in range(0, T, simd.LANES):
+        score = load_part(scores + t, T - t, _MINUS_INFINITY) * splat(scale)
+        store(scores + t, score)
+        highest = maximum(score, highest)
+    offset = splat(simd.lane_max(highest))
+    total = splat(_ZERO)
+    for t in range(0, T, simd.LANES):
+        exponential = mathf.exp(load(scores + t) - offset)  # 0 for the missing ones, which are -inf
+        store(scores + t, exponential)
+        total = total + exponential
+    return simd.lane_sum(total)

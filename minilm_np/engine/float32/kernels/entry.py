@@ -1,0 +1,110 @@
+"""The functions that the outside calls, and how they become object code.
+
+`run_pass` is `forward` for callers without Numba: one record of addresses and sizes (`layout.Pass`) instead of arrays.
+"""
+
+import numba
+import numpy as np
+from numba import types
+from numba.core import compiler
+from numba.core.registry import cpu_target
+
+from minilm_np.engine.float32.kernels import forward as passes
+from minilm_np.engine.float32.kernels.forward import Batch, Buffers, Embeddings, Layers, Settings
+from minilm_np.engine.float32.kernels.layout import COUNTER, PANEL, Pass, n_stages
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import floats_at, ints_at, kernel
+
+_RECORD = numba.from_dtype(np.dtype(Pass))
+_stages = kernel(n_stages)
+
+
+@kernel
+def run_pass(p):
+    B, N, L, H = p.n_texts, p.n_tokens, p.n_layers, p.n_heads
+    D, F = p.hidden_size, p.intermediate_size
+    hidden_panels, wide_panels = (D + PANEL - 1) // PANEL, (F + PANEL - 1) // PANEL
+    batch = Batch(
+        ints_at(p.token_ids, (N,)),
+        ints_at(p.position_ids, (N,)),
+        ints_at(p.offsets, (B + 1,)),
+    )
+    table = Embeddings(
+        floats_at(p.word, (p.vocab_size, D)),
+        floats_at(p.position, (p.positions, D)),
+        floats_at(p.token_type, (p.token_types, D)),
+        floats_at(p.norm_weight, (D,)),
+        floats_at(p.norm_bias, (D,)),
+    )
+    layers = Layers(
+        floats_at(p.query_key_value_packed, (L, (3 * D + PANEL - 1) // PANEL, D, PANEL)),
+        floats_at(p.query_key_value_bias, (L, 3 * D)),
+        floats_at(p.attention_output_packed, (L, hidden_panels, D, PANEL)),
+        floats_at(p.attention_output_bias, (L, D)),
+        floats_at(p.attention_norm_weight, (L, D)),
+        floats_at(p.attention_norm_bias, (L, D)),
+        floats_at(p.intermediate_packed, (L, wide_panels, D, PANEL)),
+        floats_at(p.intermediate_bias, (L, F)),
+        floats_at(p.output_packed, (L, hidden_panels, F, PANEL)),
+        floats_at(p.output_bias, (L, D)),
+        floats_at(p.output_norm_weight, (L, D)),
+        floats_at(p.output_norm_bias, (L, D)),
+    )
+    buffers = Buffers(
+        floats_at(p.x, (N, D)),
+        floats_at(p.query_key_value, (N, 3 * D)),
+        floats_at(p.context, (N, D)),
+        floats_at(p.attended, (N, D)),
+        floats_at(p.intermediate, (N, F)),
+        floats_at(p.scratch, (p.members, p.scratch_size)),
+    )
+    settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
+    out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
+    passes.forward(
+        batch, table, layers, buffers, settings, out, counters, p.tasks, p.member, p.stage_start, p.stage_stop
+    )
+
+
+@kernel
+def exchange_float_mode(mode):
+    """Set the calling thread's float mode (MXCSR, FPCR) and return the one before.
+
+    A host may have set it to flush subnormals to zero, which would change bits; threads inherit it. A function of its
+    own, since LLVM may move arithmetic across the change within one.
+    """
+    before = simd.get_float_mode()
+    simd.set_float_mode(mode)
+    return before
+
+
+_SIGNATURES = {
+    "run_pass": (run_pass, (_RECORD,), types.void),
+    "exchange_float_mode": (exchange_float_mode, (types.int64,), types.int64),
+}
+
+
+def compile_entry(name):
+    """Numba's CompileResult of an entry."""
+    dispatcher, arguments, result = _SIGNATURES[name]
+    return compile_function(dispatcher, arguments, result)
+
+
+def compile_function(dispatcher, arguments, result):
+    """Numba's CompileResult of a kernel: the function and all that it calls, with no wrapper for Python."""
+    flags = compiler.Flags()
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.release_gil = True
+    flags.error_model = "numpy"
+    context = cpu_target.typing_context, cpu_target.target_context
+    return compiler.compile_extra(*context, dispatcher.py_func, arguments, result, flags, {})
+
+
+def object_code(name):
+    """The entry's symbol, a zero byte, and the object file that defines it."""
+    return symbol_and_object(compile_entry(name))
+
+
+def symbol_and_object(compiled):
+    """What `compiled.py` keeps of a CompileResult."""
+    _, kind, (binary, _) = compiled.library.serialize_using_object_code()
+    assert kind == "object"
+    return compiled.fndesc.llvm_func_name.encode() + b"\0" + binary

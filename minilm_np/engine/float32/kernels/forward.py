@@ -1,0 +1,189 @@
+"""The order of the kernels: a ragged batch of token ids in, one vector a text out, on any number of threads.
+
+Twin: `reference.encoder`, `reference.layer`, `reference.pooling`, `reference.normalize`; a step here is a line there.
+
+A pass is a row of stages, a stage is a few tasks that may run at the same time, and every stage waits for the one
+before it. Each thread that calls `forward` with the same arguments takes tasks from common counters until the pass is
+over, so a thread that comes late, or not at all, or that lost its processor, delays nobody: the others take its tasks.
+
+A task is a range of a product's outputs (or of heads), of all tokens; where there are fewer outputs to share out than
+tasks are wanted, it is a range of tokens as well. So each weight is read by one thread, if that is possible at all,
+which is what counts for few tokens; for many it makes no difference. Who computes what never changes a bit, since no
+kernel's sums depend on the rows or columns that it is given.
+"""
+
+from typing import Any, NamedTuple
+
+from minilm_np.engine.float32.kernels.attention import attention_rows
+from minilm_np.engine.float32.kernels.embeddings import embeddings
+from minilm_np.engine.float32.kernels.layer_norm import layer_norm
+from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES
+from minilm_np.engine.float32.kernels.linear import linear, linear_gelu, linear_residual
+from minilm_np.engine.float32.kernels.pooling import normalize, pooling
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import kernel
+
+SPINS = 4000  # pauses before a waiting thread offers its processor to others: some 50 microseconds
+
+
+class Batch(NamedTuple):
+    """N tokens of B texts, end to end."""
+
+    token_ids: Any  # (N,) int64
+    position_ids: Any  # (N,) int64
+    offsets: Any  # (B + 1,) int64: text b is tokens offsets[b] to offsets[b + 1]
+
+
+class Embeddings(NamedTuple):
+    """The weights of `embeddings`, as in the checkpoint."""
+
+    word: Any  # (V, D)
+    position: Any  # (P, D)
+    token_type: Any  # (types, D)
+    norm_weight: Any  # (D,)
+    norm_bias: Any  # (D,)
+
+
+class Layers(NamedTuple):
+    """The weights of all layers, one behind the other; matrices packed by `layout.pack`, in panels of 48 outputs."""
+
+    query_key_value_packed: Any  # (L, 3 D / 48, D, 48)
+    query_key_value_bias: Any  # (L, 3 D)
+    attention_output_packed: Any  # (L, D / 48, D, 48)
+    attention_output_bias: Any  # (L, D)
+    attention_norm_weight: Any  # (L, D)
+    attention_norm_bias: Any  # (L, D)
+    intermediate_packed: Any  # (L, F / 48, D, 48)
+    intermediate_bias: Any  # (L, F)
+    output_packed: Any  # (L, D / 48, F, 48)
+    output_bias: Any  # (L, D)
+    output_norm_weight: Any  # (L, D)
+    output_norm_bias: Any  # (L, D)
+
+
+class Buffers(NamedTuple):
+    """Where a pass keeps its intermediates; at least N rows each."""
+
+    x: Any  # (N, D): what enters a layer, and what leaves it
+    query_key_value: Any  # (N, 3 D)
+    context: Any  # (N, D)
+    attended: Any  # (N, D): after the attention's LayerNorm
+    intermediate: Any  # (N, F)
+    scratch: Any  # (threads, S): a row for each thread's attention
+
+
+class Settings(NamedTuple):
+    """The model's numbers that no array's shape tells."""
+
+    n_heads: int
+    eps: Any  # float32
+    scale: Any  # float32(1 / sqrt(E))
+    pooling_mode: int
+    normalizes: int  # 0 or 1
+
+
+@kernel
+def forward(batch, table, layers, buffers, settings, out, counters, tasks, member, stage_start, stage_stop):
+    # (N,) ids -> (B, D): stages stage_start to stage_stop of a pass, each in about so many tasks, as one of its members
+    last_stage = len(layers.output_bias) * LAYER_STAGES + 1
+    for stage in range(stage_start, stage_stop):
+        layer, step = (stage - 1) // LAYER_STAGES, (stage - 1) % LAYER_STAGES
+        rows, columns = len(batch.token_ids), 1
+        if stage == last_stage:
+            rows = len(batch.offsets) - 1
+        elif stage > 0:
+            columns = _columns(step, layers, settings)
+        column_parts = min(columns, tasks)
+        row_parts = min(rows, max(1, tasks // column_parts))
+        taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
+        while True:
+            task = simd.atomic_add(counters, taken, 1)
+            if task >= row_parts * column_parts:
+                break
+            start, stop = _part(rows, task // column_parts, row_parts)
+            first, last = _part(columns, task % column_parts, column_parts)
+            if stage == 0:
+                _embed(batch, table, settings.eps, buffers.x, start, stop)
+            elif stage == last_stage:
+                _pool(batch, buffers.x, settings, out, start, stop)
+            else:
+                _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last)
+            simd.atomic_add(counters, done, 1)
+        _wait(counters, done, row_parts * column_parts)
+
+
+@kernel
+def _wait(counters, index, count):
+    spins = 0
+    while simd.atomic_load(counters, index) < count:
+        spins += 1
+        if spins < SPINS:
+            simd.pause()
+        else:
+            simd.yield_processor()
+
+
+@kernel
+def _part(total, task, tasks):
+    """Range number `task` of `tasks` nearly equal ranges of 0 .. total."""
+    return total * task // tasks, total * (task + 1) // tasks
+
+
+@kernel
+def _embed(batch, table, eps, x, start, stop):
+    embeddings(
+        batch.token_ids, batch.position_ids, table.word, table.position, table.token_type,
+        table.norm_weight, table.norm_bias, eps, x, start, stop,
+    )  # fmt: skip
+
+
+@kernel
+def _pool(batch, x, settings, out, start, stop):
+    pooling(x, batch.offsets, settings.pooling_mode, out, start, stop)
+    if settings.normalizes:
+        normalize(out, out, start, stop)
+
+
+@kernel
+def _columns(step, layers, settings):
+    """What a step can be shared out by, besides tokens: panels of outputs, or heads."""
+    if step == 0:
+        return layers.query_key_value_packed.shape[1]
+    if step == 1:
+        return settings.n_heads
+    if step == 4:
+        return layers.intermediate_packed.shape[1]
+    return layers.output_packed.shape[1] if step == 2 or step == 5 else 1
+
+
+@kernel
+def _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last):
+    """Tokens start to stop, and panels or heads first to last, of one step of a layer."""
+    x, query_key_value, context, attended, intermediate, scratch = buffers
+    if step == 0:
+        packed, bias = layers.query_key_value_packed[layer], layers.query_key_value_bias[layer]
+        linear(x, packed, bias, query_key_value, start, stop, first, last)
+    elif step == 1:
+        for b in range(len(batch.offsets) - 1):
+            text, end = batch.offsets[b], batch.offsets[b + 1]
+            row_start, row_stop = max(start, text), min(stop, end)
+            if row_start < row_stop:
+                attention_rows(
+                    query_key_value, text, end, row_start, row_stop, first, last, settings.n_heads, settings.scale,
+                    context, scratch[member],
+                )  # fmt: skip
+    elif step == 2:
+        packed, bias = layers.attention_output_packed[layer], layers.attention_output_bias[layer]
+        linear_residual(context, packed, bias, x, attended, start, stop, first, last)
+    elif step == 3:
+        weight, bias = layers.attention_norm_weight[layer], layers.attention_norm_bias[layer]
+        layer_norm(attended, weight, bias, settings.eps, attended, start, stop)
+    elif step == 4:
+        packed, bias = layers.intermediate_packed[layer], layers.intermediate_bias[layer]
+        linear_gelu(attended, packed, bias, intermediate, start, stop, first, last)
+    elif step == 5:
+        packed, bias = layers.output_packed[layer], layers.output_bias[layer]
+        linear_residual(intermediate, packed, bias, attended, x, start, stop, first, last)
+    else:
+        weight, bias = layers.output_norm_weight[layer], layers.output_norm_bias[layer]
+        layer_norm(x, weight, bias, settings.eps, x, start, stop)

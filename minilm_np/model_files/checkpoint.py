@@ -1,0 +1,447 @@
+"""A model's weights: safetensors bytes -> named float32 arrays, strictly validated. No arithmetic happens here.
+
+Safetensors (https://huggingface.co/docs/safetensors): 8 bytes, the little-endian length n of the header; n bytes of
+JSON that give each tensor's dtype, shape and place; the tensors' bytes, end to end, to the end of the file.
+
+Weights are files from strangers, so this module reads the format itself and refuses what the safetensors library (0.8)
+lets pass: a name given twice (the last one wins), NaN and infinity, `__metadata__: null`, empty tensors. The library
+also maps the file into memory, where a file that someone cuts short or rewrites kills the process (SIGBUS), and it
+cannot read BF16 into NumPy. Here plain reads fill arrays of our own. The library writes our files
+(`write_checkpoint`), and it is the tests' oracle. Data that lies unaligned in the file is accepted: some writers do
+not pad the header, and the arrays that come out are aligned whatever went in.
+"""
+
+import io
+import json
+import math
+import os
+import re
+import reprlib
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from minilm_np.errors import CheckpointError
+from minilm_np.model_files.config import ModelConfig
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# Where the encoder's names may begin: as BertModel saves it, as a BERT with a head does, and as a sentence-transformers
+# model's state_dict does (before version 6, and since).
+_PREFIXES = ("", "bert.", "0.auto_model.", "0.model.")
+_ANCHOR = "embeddings.word_embeddings.weight"
+
+# Present in many checkpoints, used by no sentence vector: (under any prefix, outside the prefix `bert.`).
+_UNUSED = ("pooler.", "embeddings.position_ids")
+_UNUSED_HEADS = ("cls.", "classifier.", "qa_outputs.")
+
+# The format's dtypes by their bytes (F4 and F6, packed across bytes, are taken for unknown); the four that are read, as
+# they lie in the file (BF16 as its bits).
+_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+_READ_AS: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+
+_MAX_JSON = 100_000_000  # bytes of a header: the format's own limit, taken for the index too
+_CHUNK = 1 << 17  # values read, widened and checked while they are in the processor's cache
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every parameter that inference uses, by Hugging Face's names, in the model's order."""
+    return dict(_parameters(config))
+
+
+def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the weights of the model in `folder`: all of `iter_checkpoint`, in the order of `parameter_shapes`."""
+    arrays = dict(iter_checkpoint(folder, config))
+    return {name: arrays[name] for name in parameter_shapes(config)}
+
+
+def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """Read the weights of the model in `folder` (the one that `load_config` was given), one by one, as asked for.
+
+    Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
+    memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened
+    (exact), F64 is rounded to nearest. Reads `model.safetensors`, and where there is none the shards of
+    `model.safetensors.index.json`. Names, shapes and dtypes are checked before the first array, values with each.
+
+    Raises CheckpointError: anything missing, unexpected, malformed, of another shape, not finite or not readable.
+    """
+    with ExitStack() as files:
+        tensors = _match(_stored_tensors(_locate(folder / config.transformer_path), files), config)
+        # in the order of the files, which is not the model's: a disk reads ahead
+        for name in sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start)):
+            yield name, _read_tensor(tensors[name])
+
+
+def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write named arrays as a safetensors file, under another name first: what is at `path` is whole, old or new.
+
+    Raises CheckpointError: the file cannot be written, or a dtype has no counterpart in the format.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # the library writes the memory as it lies, whatever the strides are
+    arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            save_file(arrays, temporary, {"format": "pt"})
+            temporary.chmod(mode)  # the library leaves 0600, whatever the umask is
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def checkpoint_files(folder: Path, config: ModelConfig) -> list[Path]:
+    """The files that `load_checkpoint` would read: [model.safetensors], or [the index, shard, shard, ...]."""
+    path = _locate(folder / config.transformer_path)
+    if path.name == _SINGLE:
+        return [path]
+    return [path, *(path.with_name(shard) for shard in sorted(set(_read_index(path).values())))]
+
+
+# ---------------------------------------------------------------------------------------------- which tensors
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor as its file's header describes it, verified; `name` is the file's name for it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  # first byte, from the beginning of the file
+    stop: int
+    file: io.FileIO
+
+    def __str__(self) -> str:
+        return f"{self.file.name}: tensor {_show(self.name)}"
+
+
+def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of each parameter, in the model's order."""
+    D, F = config.hidden_size, config.intermediate_size
+
+    def dense(name: str, n_out: int, n_in: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield f"{name}.weight", (n_out, n_in)
+        yield f"{name}.bias", (n_out,)
+
+    def layer_norm(name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield f"{name}.LayerNorm.weight", (D,)
+        yield f"{name}.LayerNorm.bias", (D,)
+
+    yield "embeddings.word_embeddings.weight", (config.vocab_size, D)
+    yield "embeddings.position_embeddings.weight", (config.max_position_embeddings, D)
+    yield "embeddings.token_type_embeddings.weight", (config.type_vocab_size, D)
+    yield from layer_norm("embeddings")
+    for layer in range(config.num_hidden_layers):
+        at = f"encoder.layer.{layer}"
+        yield from dense(f"{at}.attention.self.query", D, D)
+        yield from dense(f"{at}.attention.self.key", D, D)
+        yield from dense(f"{at}.attention.self.value", D, D)
+        yield from dense(f"{at}.attention.output.dense", D, D)
+        yield from layer_norm(f"{at}.attention.output")
+        yield from dense(f"{at}.intermediate.dense", F, D)
+        yield from dense(f"{at}.output.dense", D, F)
+        yield from layer_norm(f"{at}.output")
+
+
+def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
+    """The stored tensors by the model's names, in the model's order; every name, shape and dtype as the config says."""
+    where = next(iter(stored.values())).file.name
+    prefixes = [prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored]
+    if len(prefixes) != 1:
+        known = ", ".join(map(repr, _PREFIXES))
+        raise CheckpointError(
+            f"{where}: {_ANCHOR!r}: expected it under exactly one of the prefixes {known}, found it under "
+            f"{' and '.join(map(repr, prefixes)) or 'none'}: the file has {_show_some(stored)}"
+        )
+    prefix = prefixes[0]
+    unused = tuple(prefix + name for name in _UNUSED) + (_UNUSED_HEADS if prefix == "bert." else ())
+    left: dict[str, _Tensor] = {}  # by the model's names
+    unexpected = []
+    for name, tensor in stored.items():
+        if name.startswith(unused):
+            continue
+        if not name.startswith(prefix):
+            unexpected.append(name)
+            continue
+        # converted from TensorFlow before 2020, a LayerNorm has gamma and beta
+        ours = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
+        ours = ours.replace("LayerNorm.beta", "LayerNorm.bias")
+        if ours in left:
+            raise CheckpointError(f"{tensor}: {_show(left[ours].name)} is there too: expected only one of them")
+        left[ours] = tensor
+
+    found: dict[str, _Tensor] = {}
+    for name, shape in _parameters(config):  # the config may promise 2**31 layers: the first missing tensor ends it
+        if name not in left:
+            module = prefix + name.rpartition(".")[0]
+            near = _show_some(other for other in stored if other.startswith(module))
+            raise CheckpointError(
+                f"{where}: tensor {prefix + name!r} is missing: expected shape {shape}, as config.json says; "
+                f"found {len(stored)} tensors, of this module {near}"
+            )
+        tensor = found[name] = left.pop(name)
+        if tensor.shape != shape:
+            raise CheckpointError(f"{tensor}: expected shape {shape}, as config.json says, found {_show(tensor.shape)}")
+        if tensor.dtype not in _READ_AS:
+            raise CheckpointError(f"{tensor}: expected one of the dtypes {', '.join(_READ_AS)}, found {tensor.dtype}")
+    unexpected += [tensor.name for tensor in left.values()]
+    if unexpected:
+        raise CheckpointError(
+            f"{where}: {len(unexpected)} unexpected: {_show_some(unexpected)}: the model of config.json "
+            f"({config.num_hidden_layers} layers) has no such tensors: config and weights are not of the same model"
+        )
+    return found
+
+
+# ----------------------------------------------------------------------------------------------- which files
+
+
+def _locate(folder: Path) -> Path:
+    """The file to begin with: the single one where it exists, else the index of the shards."""
+    for name in (_SINGLE, _INDEX):
+        if os.path.lexists(folder / name):
+            return folder / name
+    found = "neither" if folder.is_dir() else "no such folder"
+    if os.path.lexists(folder / "pytorch_model.bin"):
+        found = (
+            "pytorch_model.bin, which is not read, because it is a pickle, and loading a pickle runs the code in it: "
+            "convert it where you trust it (transformers: model.save_pretrained(folder, safe_serialization=True))"
+        )
+    raise CheckpointError(f"{folder}: expected {_SINGLE} or {_INDEX}, found {found}")
+
+
+def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
+    """Every tensor of the checkpoint that begins at `path`, by its stored name; its files stay open in `files`."""
+    if path.name == _SINGLE:
+        stored = _read_header(files.enter_context(_open(path)))
+    else:
+        weight_map = _read_index(path)
+        stored = {}
+        for shard in sorted(set(weight_map.values())):
+            _check_link(path.with_name(shard))
+            tensors = _read_header(files.enter_context(_open(path.with_name(shard))))
+            for name, tensor in tensors.items():
+                if weight_map.get(name) != shard:
+                    place = _show(weight_map[name]) if name in weight_map else "nowhere"
+                    raise CheckpointError(f"{tensor} stands there, where {path} expects it: {place}")
+            stored.update(tensors)
+        for name, shard in weight_map.items():
+            if name not in stored:
+                raise CheckpointError(f"{path}: tensor {_show(name)}: expected in {shard}, where it is missing")
+    if not stored:
+        raise CheckpointError(f"{path}: expected the model's tensors, found none")
+    return stored
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """model.safetensors.index.json -> {tensor: shard}, each shard a plain file name."""
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _check(size <= _MAX_JSON, f"{path}: its size", f"at most {_MAX_JSON} bytes", size)
+        index = _parse_json(path, _read_bytes(file, size))
+    weight_map: Any = index.get("weight_map") if isinstance(index, dict) else None
+    _check(isinstance(weight_map, dict), str(path), "an object with an object 'weight_map'", index)
+    for name, shard in weight_map.items():
+        _check(
+            isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard),
+            f"{path}: tensor {_show(name)}",
+            "the name of a .safetensors file beside the index (letters, digits, '.', '-', '_'; no folders)",
+            shard,
+        )
+    return dict(weight_map)
+
+
+def _check_link(shard: Path) -> None:
+    """A shard may be a link inside its folder, or into the blobs of the Hugging Face cache that the folder is part of.
+
+    Such a cache is links throughout, `snapshots/<revision>/x -> ../../blobs/<hash>`. A lone model.safetensors is
+    followed wherever it leads: the folder's owner put it there, and no file of the model names it.
+    """
+    folder, target = Path(os.path.realpath(shard.parent)), Path(os.path.realpath(shard))
+    allowed = [folder] + [above.parent / "blobs" for above in folder.parents if above.name == "snapshots"]
+    if target.parent not in allowed:
+        raise CheckpointError(f"{shard} is a link that leads out of the model folder, to {target}: copy the file there")
+
+
+# ------------------------------------------------------------------------------------------------- one file
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[io.FileIO]:
+    """A regular file, unbuffered. Opened without blocking: a FIFO that nobody writes to would hang us."""
+    try:
+        file = io.FileIO(path, "rb", opener=lambda *at: os.open(at[0], at[1] | getattr(os, "O_NONBLOCK", 0)))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    with file:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise CheckpointError(f"{path} is not a regular file: expected a file of weights")
+        yield file
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise CheckpointError(f"{path} changed while it was being read: load the model again")
+
+
+def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
+    """The tensors of one safetensors file, in the order of their data, which they cover without gap or overlap."""
+    path, size = file.name, os.fstat(file.fileno()).st_size
+    if size < 8:
+        found = f"{size} bytes: it was cut short" if size else "an empty file"
+        raise CheckpointError(f"{path}: expected at least the 8 bytes of the header's length, found {found}")
+    length = int.from_bytes(_read_bytes(file, 8), "little")
+    most = min(_MAX_JSON, size - 8)
+    hint = "it was cut short, or is not a safetensors file"
+    _check(length <= most, f"{path}: the header's length", f"at most {most} in a file of {size} bytes", length, hint)
+    raw = _read_bytes(file, length)
+    _check(raw.startswith(b"{"), f"{path}: the header's first byte", "'{'", raw[:1])
+    header = _parse_json(path, raw)
+    metadata = header.pop("__metadata__", {})
+    strings = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    _check(strings, f"{path}: __metadata__", "an object of strings", metadata)
+
+    data = 8 + length  # where the tensors' bytes begin
+    tensors = [_parse_tensor(file, data, name, entry) for name, entry in header.items()]
+    end, before = data, "the header"
+    for tensor in sorted(tensors, key=lambda tensor: tensor.start):
+        hint = f"it {'overlaps' if tensor.start < end else 'leaves a hole after'} {before}"
+        _check(tensor.start == end, f"{tensor}: data_offsets", f"a start at {end - data}", tensor.start - data, hint)
+        end, before = tensor.stop, _show(tensor.name)
+    hint = "it was cut short: fetch it again" if size < end else "something follows the last tensor"
+    _check(end == size, f"{path}: its size", f"{end} bytes, as the header says", size, hint)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _parse_tensor(file: io.FileIO, data: int, name: str, entry: Any) -> _Tensor:
+    """One entry of a header, checked by itself: the types, the dtype, the shape, the size."""
+    where = f"{file.name}: tensor {_show(name)}"
+    fields = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
+    _check(fields, where, "an object of dtype, shape and data_offsets", entry)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    _check(isinstance(dtype, str) and dtype in _BYTES, f"{where}: dtype", f"one of {', '.join(_BYTES)}", dtype)
+    # 64 dimensions are NumPy's limit; with sizes below 2**63 the product stays a number of bounded length
+    sizes = isinstance(shape, list) and len(shape) <= 64 and all(type(n) is int and 0 < n < 2**63 for n in shape)
+    _check(sizes, f"{where}: shape", "a list of at most 64 integers from 1 to 2**63 - 1", shape)
+    pair = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
+    _check(pair and 0 <= offsets[0] <= offsets[1] < 2**63, f"{where}: data_offsets", "integers 0 <= a <= b", offsets)
+    start, stop = offsets
+    n_bytes = math.prod(shape) * _BYTES[dtype]
+    of = f"{_show(n_bytes)} bytes, for {dtype} of shape {_show(tuple(shape))}"
+    _check(stop - start == n_bytes, f"{where}: data_offsets", of, stop - start)
+    return _Tensor(name, dtype, tuple(shape), data + start, data + stop, file)
+
+
+def _parse_json(path: str | Path, raw: bytes) -> Any:
+    """JSON in UTF-8 in which no object has a name twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            key.encode()  # an escaped half of a surrogate pair is JSON, but no text
+            if key in values:
+                raise CheckpointError(f"{path}: the name {_show(key)} stands there twice")
+            values[key] = value
+        return values
+
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too deep, a number of 5,000 digits
+        raise CheckpointError(f"{path}: expected JSON in UTF-8: {error}") from None
+
+
+# ------------------------------------------------------------------------------------------------- the bytes
+
+
+def _read_tensor(tensor: _Tensor) -> npt.NDArray[np.float32]:
+    """A tensor's bytes as an owned, read-only float32 array, finite in every element."""
+    array = np.empty(tensor.shape, np.float32)
+    flat: npt.NDArray[np.float32] = array.reshape(-1)
+    stored: np.dtype[Any] = _READ_AS[tensor.dtype]
+    tensor.file.seek(tensor.start)
+    n_bad, first_bad = 0, ""
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        raw = part if stored == part.dtype else np.empty(part.size, stored)
+        _read_into(tensor.file, raw.data.cast("B"))
+        if tensor.dtype == "BF16":  # the upper half of a float32
+            np.left_shift(raw, np.uint32(16), out=part.view(np.uint32))
+        elif raw is not part:
+            with np.errstate(all="ignore"):
+                part[:] = raw
+        bad = ~np.isfinite(part)
+        if bad.any():
+            if not n_bad:
+                i = int(bad.argmax())
+                value = part[i] if tensor.dtype == "BF16" else raw[i]
+                kind = "too large for float32" if np.isfinite(value) else "NaN or infinite"
+                index = tuple(int(n) for n in np.unravel_index(start + i, tensor.shape))
+                first_bad = f"{kind}, the first at index {index}: {value}"
+            n_bad += int(np.count_nonzero(bad))
+    if n_bad:
+        raise CheckpointError(f"{tensor}: expected finite values, found {n_bad} of {flat.size} {first_bad}")
+    array.flags.writeable = False
+    return array
+
+
+def _read_bytes(file: io.FileIO, size: int) -> bytes:
+    """The next `size` bytes of a file."""
+    buffer = bytearray(size)
+    _read_into(file, memoryview(buffer))
+    return bytes(buffer)
+
+
+def _read_into(file: io.FileIO, view: memoryview) -> None:
+    """Fill `view` with the next bytes of a file."""
+    while view.nbytes:
+        try:
+            n_read = file.readinto(view)
+        except OSError as error:
+            raise CheckpointError(f"{file.name} cannot be read: {error.strerror or error}") from None
+        if not n_read:
+            raise CheckpointError(f"{file.name} was cut short while it was being read: {view.nbytes} bytes are missing")
+        view = view[n_read:]
+
+
+def _check(holds: object, where: str, expected: str, found: object, hint: str = "") -> None:
+    """Raise CheckpointError unless `holds`."""
+    if not holds:
+        raise CheckpointError(f"{where}: expected {expected}, found {_show(found)}" + (f": {hint}" if hint else ""))
+
+
+def _show(value: object) -> str:
+    """A value from a file as a message shows it: escaped, and cut where it is long or deep."""
+    return _short.repr(value)
+
+
+def _show_some(names: Iterable[str]) -> str:
+    """The first three of some names."""
+    listed = sorted(names)
+    return ", ".join(map(_show, listed[:3])) + (f" and {len(listed) - 3} more" if listed[3:] else "") or "none"
+
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxlong, _short.maxother = 200, 60, 60

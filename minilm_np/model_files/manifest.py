@@ -1,0 +1,158 @@
+"""What a model's files must be: the manifests under weights/, and a folder held against one.
+
+A manifest, weights/<short name>.json, holds the published size and SHA-256 of each file. The bytes are what is trusted,
+not who served them.
+"""
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from minilm_np._files import PACKAGE
+from minilm_np.errors import HubError
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+MANIFEST_FOLDERS = (PACKAGE / "weights", PACKAGE.parent / "weights")  # in an installed wheel, in a checkout
+
+# What is fetched of a model without manifest. Weights only as safetensors: a pickled .bin can run code.
+PATTERNS = [
+    "config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "vocab.txt",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "[0-9]_*/config.json",
+    "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors",
+]  # fmt: skip
+# Files that encoding does without: a Hugging Face cache filled by sentence-transformers has not got all of them.
+OPTIONAL = {"data_config.json", "vocab.txt", "special_tokens_map.json", "config_sentence_transformers.json"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The published files of one model: {name: (bytes, sha256)}, and the wheel that carries the same bytes, if any."""
+
+    name: str
+    files: dict[str, tuple[int, str]]
+    wheel: str | None = None  # a requirement for pip
+    wheel_folder: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(size for size, _ in self.files.values())
+
+
+def full_name(name: str) -> str:
+    """`all-MiniLM-L6-v2` -> `sentence-transformers/all-MiniLM-L6-v2`; a name with an organisation is kept.
+
+    Raises HubError for anything that cannot be a model's name.
+    """
+    full = name if "/" in name else f"sentence-transformers/{name}"
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", full, re.ASCII) or ".." in full or "--" in full:
+        raise HubError(
+            f"{name!r} is neither a folder that exists nor a model's name: expected a folder, `organisation/name`, or "
+            f"a short name such as {DEFAULT_MODEL.split('/')[1]!r}; check the spelling and the working directory"
+        )
+    return full
+
+
+def short_name(name: str) -> str:
+    return name.removeprefix("sentence-transformers/")
+
+
+def manifest_for(name: str) -> Manifest | None:
+    """The manifest of a model, or None where there is none. Raises HubError if its file is broken."""
+    for folder in MANIFEST_FOLDERS:
+        path = folder / f"{full_name(name).split('/')[1]}.json"
+        if os.path.isfile(path) and (manifest := _read_manifest(path)).name == full_name(name):
+            return manifest
+    return None
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        files = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in raw["files"].items()}
+        wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
+        return Manifest(raw["name"], files, wheel["requirement"], wheel["folder"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}); reinstall minilm-np") from error
+
+
+@dataclass(frozen=True)
+class Check:
+    """A folder against a manifest: names of the right files, of the missing ones, and {name: (expected, found)}."""
+
+    right: list[str]
+    missing: list[str]
+    wrong: dict[str, tuple[str, str]]
+
+    @property
+    def needed(self) -> list[str]:
+        """The missing files that encoding does not do without."""
+        return [file for file in self.missing if file not in OPTIONAL]
+
+
+def check(folder: Path, manifest: Manifest) -> Check:
+    """Compare a folder with a manifest: sizes first, then SHA-256.
+
+    Measured: 0.06 s for the 90 MB of all-MiniLM-L6-v2 (1.6 GB/s, SHA instructions), about 0.25 s on a processor without
+    them. Threads do not help: one file holds 99 % of the bytes, and SHA-256 is one chain.
+    """
+    right, missing, wrong = [], [], {}
+    for file, (size, sha256) in manifest.files.items():
+        try:
+            if (found_size := (folder / file).stat().st_size) != size:
+                wrong[file] = (f"{size} bytes", f"{found_size} bytes")
+                continue
+            with open(folder / file, "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            missing.append(file)
+        except OSError as error:
+            raise HubError(f"{folder / file}: cannot be read ({error.strerror}); check its permissions") from error
+        else:
+            if digest == sha256:
+                right.append(file)
+            else:
+                wrong[file] = (f"sha256 {sha256}", f"sha256 {digest}")
+    return Check(right, missing, wrong)
+
+
+def verify(folder: str | os.PathLike[str], manifest: Manifest, *, advice: str = "fetch the model again") -> None:
+    """Return if the folder holds every file that encoding needs, all files with the published bytes; else HubError."""
+    found = check(Path(folder), manifest)
+    if found.wrong:
+        file, (expected, actual) = next(iter(found.wrong.items()))
+        raise HubError(
+            f"{Path(folder) / file}: not the published file of {manifest.name}: expected {expected}, found {actual}"
+            f"{f' (and {len(found.wrong) - 1} more wrong files)' if len(found.wrong) > 1 else ''}; {advice}"
+        )
+    if found.needed:
+        raise HubError(f"{folder}: {', '.join(found.needed)} of {manifest.name} missing; {advice}")
+
+
+def matches_manifest(folder: str | os.PathLike[str]) -> str | None:
+    """The name of the model whose published bytes this folder holds, or None. Costs what `check` costs."""
+    for manifest in map(_read_manifest, sorted({path for at in MANIFEST_FOLDERS for path in at.glob("*.json")})):
+        with suppress(HubError):
+            verify(folder, manifest)
+            return manifest.name
+    return None
+
+
+def missing_files(folder: Path, manifest: Manifest | None) -> list[str]:
+    """The names of the files that a folder would still need to be a whole model; reads no weights."""
+    if manifest is not None:
+        return [file for file in manifest.files if file not in OPTIONAL and not os.path.isfile(folder / file)]
+    wanted, shards = {"config.json", "tokenizer.json"}, {"model.safetensors"}
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        shards = {str(file) for file in index["weight_map"].values()} or shards
+    wanted |= shards
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # huggingface_hub's listing of a snapshot
+        tree = json.loads((folder.parents[1] / "trees" / f"{folder.name}.json").read_text("utf-8"))["files"]
+        wanted |= {file for file in tree if any(fnmatch(file, pattern) for pattern in PATTERNS)}
+    return sorted(file for file in wanted if not os.path.isfile(folder / file))

@@ -1,0 +1,188 @@
+"""A model's folder, as sentence-transformers (2 and later) and this package load it."""
+
+import glob
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minilm_np
+from minilm_np.errors import CheckpointError, SaveError
+from minilm_np.model_files.checkpoint import write_checkpoint
+from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
+from minilm_np.model_files.hub import STAGING_STALE_S
+from minilm_np.model_files.settings import FILE as USE_FILE
+from minilm_np.model_files.settings import ModelUse
+from minilm_np.text.tokenizer import TextTokenizer
+
+WRITTEN = frozenset(
+    """
+    1_Pooling 2_Normalize config.json config_sentence_transformers.json model.safetensors modules.json
+    sentence_bert_config.json tokenizer.json tokenizer_config.json
+    """.split()
+)
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    use: ModelUse,
+    tokenizer: TextTokenizer,
+    weights: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Write a model's folder, which appears when it is whole.
+
+    A model of the same files that is there is replaced, at once, its folder's rights and owner kept; whatever else is
+    there is left alone. Raises SaveError: `path` holds anything else, is in use as the current directory or a mount
+    point, or cannot be written.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link
+    try:
+        there = set(os.listdir(target)) if target.is_dir() else set()
+        foreign = there if "modules.json" not in there else there - WRITTEN
+        if (target.exists() and not target.is_dir()) or foreign:
+            found = ", ".join(sorted(foreign)[:3]) or "a file"
+            raise SaveError(f"{target}: expected a new or empty folder, or a model that this saved, found {found}")
+        _check_replaceable(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{target.name}.saving-"
+        _remove_stale(target.parent, prefix)
+        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+        try:
+            (staging / "new").mkdir()  # with the rights that the umask gives, which mkdtemp's own folder has not
+            _write(staging / "new", config, use, tokenizer, weights)
+            _take_its_place(staging, target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except (OSError, CheckpointError) as error:
+        if isinstance(error, SaveError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise SaveError(f"{target}: the model cannot be saved: {reason or error}") from error
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse the folders that a rename would pull away from under this process, or cannot move."""
+    found = "a mount point" if os.path.ismount(target) else ""
+    with suppress(FileNotFoundError):  # the current directory was removed
+        if Path.cwd().is_relative_to(target):
+            found = "the current directory"
+    if found:
+        raise SaveError(
+            f"{target}: expected a folder that can be replaced, found {found}: save to another one, such as "
+            f"{target / 'model'}"
+        )
+
+
+def _remove_stale(folder: Path, prefix: str) -> None:
+    """Remove what killed saves left a day ago or earlier, but no old model: it may be the only copy."""
+    for left in folder.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > STAGING_STALE_S and not (left / "old").exists():
+                shutil.rmtree(left)
+
+
+def _take_its_place(staging: Path, target: Path) -> None:
+    """Rename the new folder to the target, and the old one away before it; back again if that fails.
+
+    A kill between the two renames leaves both models whole, in the hidden folder beside the target.
+    """
+    new, old = staging / "new", staging / "old"
+    try:
+        with suppress(FileNotFoundError):
+            target.rename(old)
+            there = old.stat()
+            # root can, and would else shut the owner out by rights such as 0700; Windows has no chown
+            with suppress(PermissionError, AttributeError):
+                os.chown(new, there.st_uid, there.st_gid)
+            new.chmod(stat.S_IMODE(there.st_mode))
+        new.rename(target)
+    except BaseException:  # Ctrl-C too: the staging folder is removed next
+        with suppress(OSError):
+            old.rename(target)
+        raise
+
+
+def _write(
+    folder: Path,
+    config: ModelConfig,
+    use: ModelUse,
+    tokenizer: TextTokenizer,
+    weights: Mapping[str, NDArray[np.float32]],
+) -> None:
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")] + [("2_Normalize", "Normalize")] * config.normalize
+    for name, _ in modules:
+        (folder / name).mkdir(exist_ok=True)
+    described = {
+        "modules.json": [
+            {"idx": number, "name": str(number), "path": name, "type": f"sentence_transformers.models.{kind}"}
+            for number, (name, kind) in enumerate(modules)
+        ],
+        "config.json": _bert_config(config, tokenizer),
+        "sentence_bert_config.json": {
+            "max_seq_length": config.max_seq_length,
+            "do_lower_case": config.do_lower_case,
+        },
+        "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
+        | {flag: mode == config.pooling_mode for flag, mode in POOLING_FLAGS.items()},
+        "tokenizer_config.json": _tokenizer_config(config, tokenizer),
+        USE_FILE: _use(use),
+    }
+    for name, values in described.items():
+        (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+    write_checkpoint(folder / "model.safetensors", weights)
+
+
+def _bert_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
+    return {
+        "architectures": ["BertModel"],
+        "attention_probs_dropout_prob": 0.1,  # for those who go on training
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "model_type": "bert",
+        "pad_token_id": tokenizer.pad_id,
+        "position_embedding_type": "absolute",
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_position_embeddings,
+        "type_vocab_size": config.type_vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "layer_norm_eps": config.layer_norm_eps,
+    }
+
+
+def _tokenizer_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
+    """With the class that takes tokenizer.json as it is; transformers' BertTokenizer makes one of its own from it."""
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names["mask_token"] = "[MASK]"
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_seq_length,
+        "padding_side": "right",
+        "truncation_side": "right",
+        **{key: token for key, token in names.items() if tokenizer.has_token(token)},
+    }
+
+
+def _use(use: ModelUse) -> dict[str, Any]:
+    return {
+        "__version__": {"minilm_np": minilm_np.__version__},
+        "model_type": "SentenceTransformer",
+        "prompts": use.prompts,
+        "default_prompt_name": use.default_prompt_name,
+        "similarity_fn_name": use.similarity_fn_name,
+        **({} if use.truncate_dim is None else {"truncate_dim": use.truncate_dim}),
+    }

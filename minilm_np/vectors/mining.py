@@ -1,0 +1,278 @@
+"""Who is near whom: search a corpus, find paraphrases, find communities. A part of all the scores is held at a time.
+
+Equal scores are ordered by index, the lower one first. Names and arguments are those of sentence_transformers.util.
+
+Upstream: sentence_transformers/util/retrieval.py.
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.similarity import (
+    Array,
+    ScoreFunction,
+    as_array,
+    as_matrix,
+    check_dimensions,
+    cos_sim,
+    unit_vectors,
+)
+
+
+def semantic_search(
+    query_embeddings: Any,
+    corpus_embeddings: Any,
+    query_chunk_size: int = 100,
+    corpus_chunk_size: int = 500000,
+    top_k: int = 10,
+    score_function: ScoreFunction = cos_sim,
+) -> list[list[dict[str, int | float]]]:
+    """For each query the entries of a corpus that are most like it.
+
+    query_embeddings, corpus_embeddings: (n, D) and (m, D), or (D,) for one.
+    query_chunk_size, corpus_chunk_size: how many of each are compared at a time. The scores of so many are held at
+        once, and for cos_sim a copy of so many vectors.
+    top_k: how many entries a query gets; all of them if there are fewer.
+    score_function: vectors (q, D) and (c, D) to scores (q, c), higher for more alike.
+
+    Returns a list a query of {"corpus_id": int, "score": float}, the best first.
+    Raises InputTypeError and InputValueError: what is no array of vectors, two dimensions, a size below 1, a score
+    that is NaN.
+    """
+    queries = as_matrix(query_embeddings, "query_embeddings")
+    corpus = as_matrix(corpus_embeddings, "corpus_embeddings")
+    if not len(corpus) or corpus.shape == (1, 0):  # [] has no dimension, and need have none
+        corpus = corpus.reshape(0, queries.shape[1])
+    check_dimensions(queries, corpus, "query_embeddings", "corpus_embeddings")
+    query_chunk_size = _whole("query_chunk_size", query_chunk_size, 1)
+    corpus_chunk_size = _whole("corpus_chunk_size", corpus_chunk_size, 1)
+    scores, ids = _nearest(
+        queries, corpus, query_chunk_size, corpus_chunk_size, _whole("top_k", top_k, 0), score_function
+    )
+    return [
+        [{"corpus_id": entry, "score": score} for entry, score in zip(*row, strict=True)]
+        for row in zip(ids.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def paraphrase_mining(
+    model: Any,
+    sentences: Sequence[str],
+    show_progress_bar: bool = False,
+    batch_size: int = 32,
+    query_chunk_size: int = 5000,
+    corpus_chunk_size: int = 100000,
+    max_pairs: int = 500000,
+    top_k: int = 100,
+    score_function: ScoreFunction = cos_sim,
+    truncate_dim: int | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> list[list[float | int]]:
+    """The pairs of sentences that are most alike, of all pairs.
+
+    model: what encodes the sentences, a SentenceEncoder; show_progress_bar, batch_size, truncate_dim, prompt_name and
+    prompt are for its `encode`. All else, and what comes back: as `paraphrase_mining_embeddings`.
+    """
+    asked = {"truncate_dim": truncate_dim, "prompt_name": prompt_name, "prompt": prompt}
+    embeddings = model.encode(
+        sentences,
+        batch_size=batch_size,
+        show_progress_bar=show_progress_bar,
+        **{name: value for name, value in asked.items() if value is not None},
+    )
+    return paraphrase_mining_embeddings(
+        embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
+    )
+
+
+def paraphrase_mining_embeddings(
+    embeddings: Any,
+    query_chunk_size: int = 5000,
+    corpus_chunk_size: int = 100000,
+    max_pairs: int = 500000,
+    top_k: int = 100,
+    score_function: ScoreFunction = cos_sim,
+) -> list[list[float | int]]:
+    """The pairs of vectors that are most alike, of all pairs.
+
+    embeddings: (n, D).
+    query_chunk_size, corpus_chunk_size, score_function: as for `semantic_search`; the scores are taken as symmetric.
+    top_k: a pair counts if one of its two is among the top_k nearest of the other.
+    max_pairs: how many pairs are returned at most; about twice as many are held.
+
+    Returns [score, i, j] for each pair, with i < j; the best first, then by i and j.
+    Raises InputTypeError and InputValueError as `semantic_search`.
+    """
+    embeddings = as_matrix(embeddings)
+    query_chunk_size = _whole("query_chunk_size", query_chunk_size, 1)
+    corpus_chunk_size = _whole("corpus_chunk_size", corpus_chunk_size, 1)
+    max_pairs, top_k = _whole("max_pairs", max_pairs, 0), _whole("top_k", top_k, 0)
+    n = len(embeddings)
+    found: list[tuple[Array, Array]] = []  # pairs as i * n + j, and their scores
+    for start in range(0, n, query_chunk_size):
+        queries = embeddings[start : start + query_chunk_size]
+        # one more than was asked for: most find themselves
+        sizes = (len(queries), corpus_chunk_size, top_k + 1)
+        scores, ids = _nearest(queries, embeddings, *sizes, score_function, first_query=start)
+        own = np.arange(start, start + len(queries))[:, None]
+        counts = ids != own
+        counts &= np.cumsum(counts, axis=1) <= top_k
+        found.append(((np.minimum(ids, own) * n + np.maximum(ids, own))[counts], scores[counts]))
+        if sum(len(pairs) for pairs, _ in found) > 2 * max_pairs:
+            found = [_best_pairs(found, max_pairs)]
+    if not found:
+        return []
+    pairs, scores = _best_pairs(found, max_pairs)
+    i, j = np.divmod(pairs, n)
+    return [list(triplet) for triplet in zip(scores.tolist(), i.tolist(), j.tolist(), strict=True)]
+
+
+def _best_pairs(found: list[tuple[Array, Array]], max_pairs: int) -> tuple[Array, Array]:
+    """The best of what was found, each pair once (most are found from both sides), with the score it was found with."""
+    pairs, first = np.unique(np.concatenate([pairs for pairs, _ in found]), return_index=True)
+    scores = np.concatenate([scores for _, scores in found])[first]
+    best = top_indices(scores, max_pairs)
+    return pairs[best], scores[best]
+
+
+def community_detection(
+    embeddings: Any,
+    threshold: float = 0.75,
+    min_community_size: int = 10,
+    batch_size: int = 1024,
+    show_progress_bar: bool = False,
+) -> list[list[int]]:
+    """Groups of vectors whose cosine to a central one is at least a threshold; no vector is in two of them.
+
+    The vector with the most neighbours claims them first, and so on; a group that is left with too few is dropped.
+
+    embeddings: (n, D).
+    threshold: a cosine, compared in float32.
+    min_community_size: how many a community has at least, at least 1.
+    batch_size: the cosines of so many vectors with all others are held at a time.
+    show_progress_bar: draw a bar on stderr.
+
+    Returns lists of indices, the largest first: the centre, then the others by their cosine to it.
+    Raises InputTypeError and InputValueError.
+    """
+    embeddings = as_array(embeddings)
+    batch_size = _whole("batch_size", batch_size, 1)
+    min_community_size = _whole("min_community_size", min_community_size, 1)
+    try:
+        least = np.float32(float(threshold))
+    except (TypeError, ValueError):
+        raise InputTypeError(f"threshold: expected a number, found {threshold!r}") from None
+    if not embeddings.size:
+        return []
+    vectors = unit_vectors(as_matrix(embeddings), "community_detection")
+    neighbours = np.empty(len(vectors), np.int64)
+    for start in _progress(range(0, len(vectors), batch_size), show_progress_bar):
+        rows = slice(start, start + batch_size)
+        neighbours[rows] = np.count_nonzero(vectors[rows] @ vectors.T >= least, axis=1)
+    centers = np.argsort(-neighbours, kind="stable")
+    centers = centers[neighbours[centers] >= min_community_size]
+
+    # The cosines are computed once more, for those who still may be a centre: all groups together would be n * n.
+    communities: list[list[int]] = []
+    claimed = np.zeros(len(vectors), bool)
+    while len(centers := centers[~claimed[centers]]):
+        batch, centers = centers[:batch_size], centers[batch_size:]
+        for center, cosines in zip(batch.tolist(), vectors[batch] @ vectors.T, strict=True):
+            if claimed[center]:
+                continue
+            members = np.flatnonzero((cosines >= least) & ~claimed)
+            if len(members) >= min_community_size:
+                members = members[top_indices(cosines[members], len(members))]
+                community = [center, *members[members != center].tolist()]
+                claimed[community] = True
+                communities.append(community)
+    return sorted(communities, key=len, reverse=True)
+
+
+def top_indices(scores: Array, k: int) -> Array:  # (n,) -> (at most k,)
+    """Where the k highest scores are, the highest first; of equal ones the lower index first, and kept first."""
+    n = len(scores)
+    found = np.arange(n)
+    if 0 < k < n:
+        lowest = np.partition(scores, n - k)[n - k]
+        above = np.flatnonzero(scores > lowest)
+        level = np.flatnonzero(scores == lowest)
+        found = np.concatenate([above, level[: k - len(above)]])
+    # a stable sort of what is reversed, and that reversed again, goes down with equal ones in their order
+    return found[::-1][np.argsort(scores[found[::-1]], kind="stable")][::-1][:k]
+
+
+def _nearest(
+    queries: Array,
+    corpus: Array,
+    query_chunk: int,
+    corpus_chunk: int,
+    k: int,
+    score_function: ScoreFunction,
+    first_query: int = 0,
+) -> tuple[Array, Array]:  # (n, D), (m, D) -> (n, K), (n, K), K = min(k, m)
+    """The k best of the corpus for each query, the best first: their scores, and their indices.
+
+    first_query: the number of the first query, for what is refused.
+    """
+    starts = range(0, len(queries), query_chunk)
+    # of the narrowest dtype, so that those of the scores win when they are joined
+    best = [np.empty((len(queries[start : start + query_chunk]), 0), np.int8) for start in starts]
+    best_ids = [np.empty(scores.shape, np.int64) for scores in best]
+    cosine = score_function is cos_sim  # then each chunk of the corpus is normalised once, not once a chunk of queries
+    for offset in range(0, len(corpus), corpus_chunk):
+        entries = corpus[offset : offset + corpus_chunk]
+        if cosine:
+            entries = unit_vectors(entries, "cos_sim")
+        for chunk, start in enumerate(starts):
+            asking = queries[start : start + query_chunk]
+            result = unit_vectors(asking, "cos_sim") @ entries.T if cosine else score_function(asking, entries)
+            scores = _checked(result, (len(asking), len(entries)), first_query + start, offset)
+            ids = _top_rows(scores, k)
+            scores = np.concatenate([best[chunk], np.take_along_axis(scores, ids, axis=1)], axis=1)
+            ids = np.concatenate([best_ids[chunk], ids + offset], axis=1)
+            kept = _top_rows(scores, k)
+            best[chunk], best_ids[chunk] = (np.take_along_axis(array, kept, axis=1) for array in (scores, ids))
+    if not starts:
+        return np.empty((0, 0)), np.empty((0, 0), np.int64)
+    return np.concatenate(best), np.concatenate(best_ids)
+
+
+def _top_rows(scores: Array, k: int) -> Array:  # (n, m) -> (n, min(k, m))
+    return np.stack([top_indices(row, k) for row in scores])
+
+
+def _checked(scores: Any, shape: tuple[int, int], first_query: int, first_entry: int) -> Array:
+    scores = as_array(scores, "the result of score_function")
+    if scores.shape != shape:
+        raise InputValueError(f"score_function: expected scores of the shape {shape}, found {scores.shape}")
+    if np.isnan(scores.max()):
+        query, entry = np.argwhere(np.isnan(scores))[0]
+        raise InputValueError(
+            f"the score of query {first_query + query} and corpus entry {first_entry + entry} is NaN: look for NaN or "
+            "infinity in their vectors"
+        )
+    return scores
+
+
+def _whole(name: str, value: int, at_least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputTypeError(f"{name}: expected an int, found {type(value).__name__}") from None
+    if number < at_least:
+        raise InputValueError(f"{name}: expected an int of at least {at_least}, found {number}")
+    return number
+
+
+def _progress(batches: Iterable[int], shown: bool) -> Iterable[int]:
+    if not shown:
+        return batches
+    from tqdm import tqdm  # a tenth of a second that most processes do without
+
+    return tqdm(batches, desc="Finding clusters")

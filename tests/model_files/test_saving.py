@@ -1,0 +1,238 @@
+"""Saved folders load in sentence-transformers and in this package, with the same vectors; none is half-written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_np import InputValueError, ModelConfig, SaveError, SentenceEncoder
+from minilm_np.model_files.config import POOLING_MODES
+from minilm_np.model_files.manifest import matches_manifest
+from minilm_np.model_files.saving import WRITTEN
+from minilm_np.sentence_encoder import BACKENDS
+from tests.conftest import load_sentence_transformer
+from tests.support.compare import assert_close, assert_same_bits
+from tests.test_family import E5, Shape, write_folder
+
+TEXTS = ["a text", "", "Ünïcödé, RÉSUMÉ: 東京 [SEP]", "one that goes on beyond 24 tokens"]
+BOUND = 5e-7
+
+
+def assert_saved_alike(encoder: SentenceEncoder, folder: Path) -> Any:
+    """Save a model, load it in both libraries, compare; returns sentence-transformers' model."""
+    encoder.save_pretrained(folder)
+    loaded, model = SentenceEncoder(folder, backend=encoder.backend), load_sentence_transformer(folder)
+    assert loaded.config == encoder.config
+    expected = encoder.encode(TEXTS, on_truncation="ignore")
+    assert_same_bits(loaded.encode(TEXTS, on_truncation="ignore"), expected)
+    assert_close(model.encode(TEXTS), expected, rel=2e-6)
+    for name in ("prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "max_seq_length"):
+        assert getattr(loaded, name) == getattr(model, name) == getattr(encoder, name), name
+    return model
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_random_model_is_saved(backend: str, tmp_path: Path) -> None:
+    encoder = SentenceEncoder.random(backend=backend)
+    encoder.max_seq_length = 24
+    assert_saved_alike(encoder, tmp_path / "not" / "there" / "yet")
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling_mode", POOLING_MODES)
+def test_every_kind_of_model_is_saved(pooling_mode: str, normalize: bool, tmp_path: Path) -> None:
+    config = ModelConfig(
+        vocab_size=200, max_position_embeddings=40, type_vocab_size=1, hidden_size=48, num_hidden_layers=2,
+        num_attention_heads=3, intermediate_size=100, layer_norm_eps=1e-5, max_seq_length=24,
+        pooling_mode=pooling_mode, normalize=normalize, do_lower_case=True,
+    )  # fmt: skip
+    encoder = SentenceEncoder.random(config, backend="numpy")
+    encoder.prompts["query"] = "query: "
+    encoder.default_prompt_name, encoder.similarity_fn_name, encoder.truncate_dim = "query", "manhattan", 7
+    assert_saved_alike(encoder, tmp_path / "model")
+
+
+@pytest.mark.weights
+def test_the_published_model_is_saved(model_folder: Path, tmp_path: Path) -> None:
+    encoder = SentenceEncoder(model_folder)
+    model = assert_saved_alike(encoder, tmp_path / "model")
+    saved = SentenceEncoder(tmp_path / "model")
+    assert saved.fingerprint() == encoder.fingerprint()
+    assert matches_manifest(tmp_path / "model") is None  # the same model, in other files
+    texts = ["a", "İstanbul ǅ", "word " * 300]
+    assert [ids[ids != 0].tolist() for ids in model.tokenize(texts)["input_ids"]] == saved.tokenizer(texts).ids
+
+
+def test_a_folder_of_sentence_transformers_goes_there_and_back(tmp_path: Path) -> None:
+    write_folder(tmp_path, Shape(prompts=E5, default_prompt_name="passage", similarity="dot"))
+    assert_saved_alike(SentenceEncoder(tmp_path / "model"), tmp_path / "again")
+
+
+def test_a_cased_tokenizer_stays_as_it_is(tmp_path: Path) -> None:
+    write_folder(tmp_path, Shape())
+    options = tmp_path / "model" / "tokenizer_config.json"
+    changed = json.loads(options.read_text()) | {"do_lower_case": False, "strip_accents": True}
+    options.write_text(json.dumps(changed))
+    encoder = SentenceEncoder(tmp_path / "model")
+    assert encoder.tokenizer(["É"]).ids != encoder.tokenizer(["é"]).ids == encoder.tokenizer(["e"]).ids
+    assert_saved_alike(encoder, tmp_path / "again")
+
+
+def test_the_rights_are_the_umasks(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "model", *(tmp_path / "model").iterdir()]}
+    assert set(modes) == {"model", *WRITTEN}
+    assert {name: mode for name, mode in modes.items() if mode != (0o640 if "." in name else 0o750)} == {}
+
+
+# ---- what is there already -------------------------------------------------------------------------------------------
+
+
+def test_a_saved_model_is_replaced_whole(tmp_path: Path) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    (tmp_path / "model").mkdir()
+    for encoder in (first, second):
+        encoder.save(str(tmp_path / "model"))
+    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), second.encode("a"))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_what_is_no_saved_model_is_left_alone(tmp_path: Path) -> None:
+    encoder = SentenceEncoder.random(backend="numpy")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(
+        SaveError, match=r"expected a new or empty folder, or a model that this saved, found notes\.txt"
+    ):
+        encoder.save_pretrained(tmp_path)
+    with pytest.raises(SaveError, match=r"notes\.txt: .* found a file"):
+        encoder.save_pretrained(tmp_path / "notes.txt")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    with pytest.raises(SaveError, match=r"mine: .* found config\.json"):
+        encoder.save_pretrained(tmp_path / "mine")
+    assert (tmp_path / "mine" / "config.json").read_text() == "{}"
+    assert sorted(os.listdir(tmp_path)) == ["mine", "notes.txt"]
+
+
+def test_pickled_weights_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputValueError, match="safe_serialization: expected True"):
+        SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path, safe_serialization=False)
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised", "message"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            SaveError,
+            "model: the model cannot be saved: No space left on device",
+        ),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
+    ],
+    ids=["a full disk", "Ctrl-C"],
+)
+def test_a_failure_leaves_what_was_there(
+    failure: BaseException, raised: type, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    first.save_pretrained(tmp_path / "model")
+    whole = Path.rename
+
+    def fails(source: Path, target: Path) -> Path:
+        if source.name == "new":
+            raise failure
+        return whole(source, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(raised, match=message):
+        second.save_pretrained(tmp_path / "model")
+    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    (tmp_path / "empty").mkdir()
+    first.save_pretrained(tmp_path / "model")
+    (tmp_path / "link").symlink_to("model")
+    places = [("empty", "."), ("model", "."), ("model", tmp_path / "link"), ("model/1_Pooling", "..")]
+    for folder, path in places:
+        monkeypatch.chdir(tmp_path / folder)
+        with pytest.raises(SaveError, match="a folder that can be replaced, found the current directory: save"):
+            second.save_pretrained(path)
+        assert os.getcwd() == str(tmp_path / folder)
+    assert sorted(os.listdir(tmp_path)) == ["empty", "link", "model"] and os.listdir(tmp_path / "empty") == []
+    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
+    monkeypatch.chdir(tmp_path / "empty")
+    second.save_pretrained("model")  # as the message says
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    second.save_pretrained(tmp_path / "empty" / "model")  # which needs no current directory
+
+
+def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "model")
+    with pytest.raises(SaveError, match=r"found a mount point: save to another one, such as .*/model/model$"):
+        SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+
+
+@pytest.mark.parametrize("there", ["empty", "model", "nothing"])
+def test_a_link_stays_a_link(there: str, tmp_path: Path) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    (tmp_path / "link").symlink_to("elsewhere/real")
+    if there == "empty":
+        (tmp_path / "elsewhere" / "real").mkdir(parents=True)
+    if there == "model":
+        first.save_pretrained(tmp_path / "elsewhere" / "real")
+    second.save_pretrained(tmp_path / "link")
+    assert os.readlink(tmp_path / "link") == "elsewhere/real"
+    found = SentenceEncoder(tmp_path / "elsewhere" / "real", backend="numpy")
+    assert_same_bits(found.encode("a"), second.encode("a"))
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "link"] and os.listdir(tmp_path / "elsewhere") == ["real"]
+
+
+def test_a_folder_keeps_its_rights_and_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    folder.chmod(0o700)
+    owner = (1234, 2345) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(folder, *owner)
+    for _ in range(2):  # an empty one, and a model's
+        SentenceEncoder.random(backend="numpy").save_pretrained(folder)
+        found = folder.stat()
+        assert (found.st_mode & 0o7777, (found.st_uid, found.st_gid)) == (0o700, owner)
+
+
+def test_what_killed_saves_left_is_removed_if_it_is_old_and_of_this_folder(tmp_path: Path) -> None:
+    for name in ("model.saving-of_a_day", "model.saving-running0", "model.saving-with_old", "other.saving-of_a_day"):
+        (tmp_path / f".{name}" / ("old" if "old" in name else "new")).mkdir(parents=True)
+        if "running" not in name:
+            os.utime(tmp_path / f".{name}", (0, 0))
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    left = [".model.saving-running0", ".model.saving-with_old", ".other.saving-of_a_day", "model"]
+    assert sorted(os.listdir(tmp_path)) == left
+
+
+def test_a_process_that_is_killed_leaves_no_model(tmp_path: Path) -> None:
+    code = f"""
+import os
+from minilm_np import SentenceEncoder
+from minilm_np.model_files import saving
+encoder = SentenceEncoder.random(backend="numpy")
+saving.write_checkpoint = lambda path, weights: os._exit(9)
+encoder.save_pretrained({str(tmp_path / "model")!r})
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert not (tmp_path / "model").exists()
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    SentenceEncoder(tmp_path / "model", backend="numpy")
