@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import CHECKOUT, installed_version, say
+from minilm_np._files import package_cache
 from minilm_np.cli.files import check_output
 from minilm_np.errors import MiniLMError
-from minilm_np.model_files.hub import fetch, package_cache
+from minilm_np.model_files.hub import fetch
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 
 # what is made: its file, and the distributions that decide its content
