@@ -165,8 +165,9 @@ class Ours:
         encoder = SentenceEncoder(fetch().path, backend="numpy")
         self.tokenizer, self.dropout = encoder.tokenizer, options.dropout
         self.parameters = {name: np.array(array) for name, array in encoder.weights.items()}
-        del encoder._engine
-        self.engine = TrainingEngine(encoder.config, self.parameters, options.threads)
+        config = encoder.config
+        del encoder  # and its engine with it
+        self.engine = TrainingEngine(config, self.parameters, options.threads)
         self.optimizer = AdamW(self.parameters, "torch")
 
     def step(self, columns: list[list[str]], step: int) -> float:

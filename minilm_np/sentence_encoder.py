@@ -1,26 +1,47 @@
-"""The public class: texts in, sentence vectors out. Its methods and arguments are those of SentenceTransformer."""
+"""The public class: texts in, sentence vectors out. Its methods and arguments are those of SentenceTransformer.
 
-import hashlib
+The class holds one `LoadedModel` and adds nothing to it but the methods that users call. What a call does is in
+`encoding/pipeline.py`; arguments that exist only for sentence-transformers are in `encoding/sentence_transformers.py`.
+"""
+
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from minilm_np import _arguments
-from minilm_np._model import BACKENDS as BACKENDS
-from minilm_np._model import Model
-from minilm_np._model import check_backend as check_backend
-from minilm_np._pipeline import Pipeline, as_tensors, padded
+from minilm_np._checks import check_int, check_optional_int
+from minilm_np.encoding import sentence_transformers
+from minilm_np.encoding.call_types import Matrix, Vector, typed_as_encode
+from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
+from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded
+from minilm_np.engine import registry
 from minilm_np.engine.protocol import Vectors as Vectors
+from minilm_np.engine.protocol import Weights
+from minilm_np.engine.registry import BACKENDS as BACKENDS
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, resolve_prompt
-from minilm_np.text.tokenizer import check_texts
-from minilm_np.text.truncation import TextReport, Truncation, report_on
+from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.hub import ModelFolder
+from minilm_np.model_files.manifest import DEFAULT_MODEL
+from minilm_np.model_files.settings import (
+    DOCUMENT_PROMPTS,
+    QUERY_PROMPTS,
+    ModelUse,
+    check_similarity,
+    resolve_prompt,
+)
+from minilm_np.text.tokenizer import TextTokenizer, check_texts
+from minilm_np.text.truncation import TextReport, report_on
 
-# Texts that between them exercise every part of an engine; `fingerprint` takes them where none are given.
+if TYPE_CHECKING:
+    from minilm_np.encoding.long_texts import Window
+    from minilm_np.trace import Trace
+
+# Texts that together exercise every part of an engine: the default of `fingerprint`.
 FINGERPRINT_TEXTS = (
     "This is an example sentence",
     "",
@@ -29,26 +50,96 @@ FINGERPRINT_TEXTS = (
 )
 
 
-class SentenceEncoder(Model):
+class SentenceEncoder:
     """A sentence-transformers model of the BERT family, loaded to encode texts.
 
-    model_name_or_path: a model's name, which is fetched on first use, or a folder that holds one.
+    model_name_or_path: the name of a model, which is downloaded on first use, or a folder that contains one.
     device: "cpu" or None.
-    prompts, default_prompt_name, similarity_fn_name, truncate_dim: overrule the model's own.
+    prompts, default_prompt_name, similarity_fn_name, truncate_dim: override the model's own settings.
     local_files_only: never use the network; a model that is not on this machine is an error.
     backend: "numba", the compiled kernels with the same bits everywhere; or "numpy", the readable reference.
-    threads: how many threads the Numba backend may use for a call, the caller's included; None for as many as this
-        process may use processors, or OMP_NUM_THREADS if that is fewer. NumPy's threads are its BLAS's own affair.
-    others: SentenceTransformer's other arguments, where they ask for nothing.
+    threads: the number of threads per call of the Numba backend, the calling thread included. None: one thread per CPU
+        available to the process, or OMP_NUM_THREADS if that is less. The NumPy backend's threads are those of its BLAS.
+    others: other arguments of SentenceTransformer, accepted if their values change nothing.
 
-    Raises HubError (the model cannot be found, fetched or verified), ConfigError, CheckpointError or TokenizerError
-    (its files are broken, or ask for something that is not implemented), InputTypeError, InputValueError (an argument).
+    Raises HubError (the model cannot be found, downloaded or verified); ConfigError, CheckpointError, TokenizerError
+    (its files are broken, or need something that is not implemented); InputTypeError, InputValueError (an argument).
 
-    Encoding changes nothing in the object, so many threads may share one. It pickles, weights included.
+    Encoding does not change the object, so several threads may share it. It can be pickled, weights included.
     """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        device: str | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: str | None = None,
+        truncate_dim: int | None = None,
+        local_files_only: bool = False,
+        backend: str = "numba",
+        threads: int | None = None,
+        **others: Any,
+    ) -> None:
+        sentence_transformers.check_others(others)
+        sentence_transformers.check_device(device)
+        check_optional_int("truncate_dim", truncate_dim, 1)
+        self._model = load_model(
+            model_name_or_path,
+            registry.find(backend),
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            similarity_fn_name=similarity_fn_name,
+            truncate_dim=truncate_dim,
+            local_files_only=local_files_only,
+            threads=threads,
+        )
+
+    @classmethod
+    def random(
+        cls, config: ModelConfig | None = None, seed: int = 0, *, backend: str = "numba", threads: int | None = None
+    ) -> Self:
+        """Return a randomly initialised model over single characters; the same seed gives the same model.
+
+        Nothing is downloaded. config: sizes, pooling and limit; None: a small model that encodes a text in a
+        millisecond.
+        Raises ConfigError: the config's vocabulary is too small; InputValueError: the backend is unknown.
+        """
+        from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL, check_characters, random_weights
+        from minilm_np.text.tokenizer import bert_tokenizer
+
+        registry.find(backend)
+        config = config or SMALL
+        check_characters(config)
+        tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
+        return cls.from_weights(config, tokenizer, random_weights(config, seed), backend=backend, threads=threads)
+
+    @classmethod
+    def from_weights(
+        cls,
+        config: ModelConfig,
+        tokenizer: TextTokenizer,
+        weights: Mapping[str, Vectors],
+        *,
+        backend: str = "numba",
+        threads: int | None = None,
+    ) -> Self:
+        """Return a model with these weights: float32, with the names and shapes of `checkpoint.parameter_shapes`.
+
+        Raises InputValueError: the backend is unknown.
+        """
+        return cls._of(make_model(config, tokenizer, weights.items(), registry.find(backend), threads))
+
+    @classmethod
+    def _of(cls, model: LoadedModel) -> Self:
+        encoder = cls.__new__(cls)
+        encoder._model = model
+        return encoder
 
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 
+    @typed_as_encode
     def encode(
         self,
         inputs: str | Sequence[str] | None = None,
@@ -60,7 +151,7 @@ class SentenceEncoder(Model):
         precision: str | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: Any = None,
+        device: str | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         pool: None = None,
@@ -69,39 +160,38 @@ class SentenceEncoder(Model):
         on_truncation: str = "warn",
         **others: Any,
     ) -> Any:
-        """Encode one text or many.
+        """Encode one text or several.
 
         inputs: a str, or a sequence of str in any order; "" is a text like any other. `sentences` is its old name.
-        prompt_name, prompt: of what is put before each text; see `prompts`.
-        batch_size: accepted, and not used. Both backends bound their memory by tokens.
-        show_progress_bar: draw a bar on stderr; None to do so if the logger "minilm_np" shows INFO or DEBUG.
+        prompt_name, prompt: which prompt is put before each text; see `prompts`.
+        batch_size: accepted and unused; both backends bound their memory by tokens.
+        show_progress_bar: show a progress bar on stderr; None: if the logger "minilm_np" shows INFO or DEBUG.
         output_value: "sentence_embedding"; "token_embeddings", the hidden states of each text's T tokens, [CLS] and
-            [SEP] included; or None for a dict of both, with the tokens.
-        precision: "float32", or what `util.quantize_embeddings` makes of all vectors of this call: "int8", "uint8"
-            (two texts at least), "binary", "ubinary".
-        convert_to_numpy: False for a list of arrays.
-        convert_to_tensor: torch tensors, on the CPU, where there would be arrays. Needs torch.
+            [SEP] included; or None, a dict with both and the tokens.
+        precision: "float32", or what `util.quantize_embeddings` makes of the vectors of this call: "int8", "uint8"
+            (at least two texts), "binary", "ubinary".
+        convert_to_numpy: False: a list of arrays instead of one array.
+        convert_to_tensor: torch tensors on the CPU instead of arrays. Needs torch.
         device: "cpu" or None. pool, chunk_size: None.
-        normalize_embeddings: scale the vectors to unit length. The published model does so anyway, before truncating.
-        truncate_dim: d, to keep only the first d numbers of each vector.
-        on_truncation: "warn" (once a call), "ignore" or "error" for texts beyond `max_seq_length` tokens.
+        normalize_embeddings: scale the vectors to unit length. The published model does that anyway, before truncation.
+        truncate_dim: d, to keep only the first d dimensions of each vector.
+        on_truncation: "warn" (once per call), "ignore" or "error" for texts longer than `max_seq_length` tokens.
 
-        Returns float32 (D,) for a str; (n, D) for n texts, in their order; (0, D) for none. Where output_value is not
-        "sentence_embedding": one array (T, D) or dict for a str, a list of them for texts.
-        Raises InputTypeError, InputValueError, NonFiniteError (all name the text, or the argument), MissingExtraError.
+        Returns float32 (D,) for a str; (n, D) for n texts, in their order; (0, D) for none. If output_value is not
+        "sentence_embedding": one array (T, D) or dict for a str, a list of them for several texts.
+        Raises InputTypeError, InputValueError, NonFiniteError (all name the text or the argument), MissingExtraError.
         """
-        inputs = _arguments.take_inputs(inputs, others)
-        _arguments.check_batch_size(batch_size)
-        _arguments.check_encode(output_value, precision, device, pool, chunk_size)
+        inputs = sentence_transformers.take_inputs(inputs, others)
+        check_int("batch_size", batch_size, 1)
+        sentence_transformers.check_encode(output_value, precision, device, pool, chunk_size)
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
-        one = isinstance(inputs, str)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
         found: Any
         with _progress(len(texts), show_progress_bar) as report:
             if output_value == "sentence_embedding":
                 found = pipeline.vectors(texts, report)
             elif output_value == "token_embeddings":
-                found = [x for _, x in pipeline.hidden_states(texts, report)]
+                found = pipeline.hidden_states(texts, report)
             else:
                 found = pipeline.features(texts, report)
         pipeline.truncation.warn()
@@ -111,28 +201,68 @@ class SentenceEncoder(Model):
             found = quantize_embeddings(found, precision)
         if convert_to_tensor:
             found = as_tensors(found)
-        if one:
+        if isinstance(inputs, str):
             return found[0]
         return found if convert_to_numpy or convert_to_tensor else list(found)
 
+    @typed_as_encode
     def encode_query(
-        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *rest: Any, **options: Any
+        self,
+        inputs: str | Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        on_truncation: str = "warn",
+        **others: Any,
     ) -> Any:
-        """`encode` for what is searched with: unless a prompt is given, with the one that is named "query"."""
-        if prompt_name is None and prompt is None:
-            prompt_name = next((name for name in QUERY_PROMPTS if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, *rest, **options)
+        """Encode search queries: `encode`, by default with the prompt named "query"."""
+        return self.encode(
+            inputs, self._prompt_name(QUERY_PROMPTS, prompt_name, prompt), prompt, batch_size, show_progress_bar,
+            output_value, precision, convert_to_numpy, convert_to_tensor, device, normalize_embeddings, truncate_dim,
+            pool, chunk_size, on_truncation=on_truncation, **others,
+        )  # fmt: skip
 
+    @typed_as_encode
     def encode_document(
-        self, inputs: Any = None, prompt_name: str | None = None, prompt: str | None = None, *rest: Any, **options: Any
+        self,
+        inputs: str | Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        on_truncation: str = "warn",
+        **others: Any,
     ) -> Any:
-        """`encode` for what is searched in: unless a prompt is given, with "document", else "passage", else "corpus".
+        """Encode the texts to search in: `encode`, by default with the prompt "document", "passage" or "corpus".
 
-        As in sentence-transformers 6 every model has a prompt "document", which is empty unless it says otherwise.
+        As in sentence-transformers 6, every model has a prompt "document"; it is empty unless the model defines it.
         """
-        if prompt_name is None and prompt is None:
-            prompt_name = next((name for name in DOCUMENT_PROMPTS if name in self.prompts), None)
-        return self.encode(inputs, prompt_name, prompt, *rest, **options)
+        return self.encode(
+            inputs, self._prompt_name(DOCUMENT_PROMPTS, prompt_name, prompt), prompt, batch_size, show_progress_bar,
+            output_value, precision, convert_to_numpy, convert_to_tensor, device, normalize_embeddings, truncate_dim,
+            pool, chunk_size, on_truncation=on_truncation, **others,
+        )  # fmt: skip
 
     def encode_iter(
         self,
@@ -143,21 +273,21 @@ class SentenceEncoder(Model):
         prompt: str | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
-        on_truncation: str = "warn",
-    ) -> Iterator[Vectors]:
-        """Encode a stream of texts, of any length, endless ones too: an iterator over their vectors, in their order.
+        on_truncation: Literal["warn", "ignore", "error"] = "warn",
+    ) -> Iterator[Vector]:
+        """Encode a stream of texts of any length, even an endless one: an iterator over the vectors, in order.
 
-        batch_size: how many texts are read ahead, at most, and how many vectors are held. The others as for `encode`;
-            "warn" warns once, at the first batch with a text that is cut.
+        batch_size: the number of texts that are read ahead, and of vectors in memory. The other arguments are those of
+            `encode`; "warn" warns once, at the first batch with a truncated text.
 
-        Yields (D,) float32. Raises as `encode`: for arguments here, for texts when the stream comes to their batch.
+        Yields float32 (D,). Raises as `encode`: for arguments at once, for texts when their batch is read.
         """
-        _arguments.check_batch_size(batch_size)
+        check_int("batch_size", batch_size, 1)
         if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
             raise InputTypeError(f"texts: expected an iterable of str, found {type(texts).__name__}")
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
 
-        def vectors() -> Iterator[Vectors]:
+        def vectors() -> Iterator[Vector]:
             unread, first = iter(texts), 0
             while batch := check_texts(list(itertools.islice(unread, batch_size)), first):
                 found = pipeline.vectors(batch, lambda done: None, first)
@@ -167,67 +297,107 @@ class SentenceEncoder(Model):
 
         return vectors()
 
+    @overload
+    def encode_long(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, texts: str, window: int | None = ..., stride: int | None = ..., pooling: Literal["mean", "max"] = ..., *,
+        prompt_name: str | None = ..., prompt: str | None = ...,
+    ) -> Vector: ...  # fmt: skip
+    @overload
+    def encode_long(
+        self, texts: Sequence[str], window: int | None = ..., stride: int | None = ...,
+        pooling: Literal["mean", "max"] = ..., *, prompt_name: str | None = ..., prompt: str | None = ...,
+    ) -> Matrix: ...  # fmt: skip
+    @overload
+    def encode_long(  # type: ignore[overload-overlap]
+        self, texts: str, window: int | None = ..., stride: int | None = ..., *, pooling: None,
+        prompt_name: str | None = ..., prompt: str | None = ...,
+    ) -> "list[Window]": ...  # fmt: skip
+    @overload
+    def encode_long(
+        self, texts: Sequence[str], window: int | None = ..., stride: int | None = ..., *, pooling: None,
+        prompt_name: str | None = ..., prompt: str | None = ...,
+    ) -> "list[list[Window]]": ...  # fmt: skip
     def encode_long(
         self,
         texts: str | Sequence[str],
         window: int | None = None,
         stride: int | None = None,
-        pooling: Any = "mean",
+        pooling: Literal["mean", "max"] | None = "mean",
         *,
         prompt_name: str | None = None,
         prompt: str | None = None,
     ) -> Any:
-        """Encode texts of any length by overlapping windows: see `windows.encode_long`."""
-        from minilm_np.text import windows
+        """Encode texts of any length by overlapping windows: see `minilm_np.encoding.long_texts.encode_long`."""
+        from minilm_np.encoding.long_texts import encode_long
 
-        return windows.encode_long(self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt)
+        return encode_long(self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt)
 
-    def trace(self, texts: str | Sequence[str], *, dtype: str = "float32", backend: str = "numpy") -> Any:
-        """Every named step from tokens to vector, to look at and to compare: see `trace.trace`.
+    @overload
+    def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self, texts: str, *, dtype: Literal["float32", "float64"] = ..., backend: Literal["numpy", "numba"] = ...
+    ) -> "Trace": ...
+    @overload
+    def trace(
+        self, texts: Sequence[str], *, dtype: Literal["float32", "float64"] = ...,
+        backend: Literal["numpy", "numba"] = ...,
+    ) -> "list[Trace]": ...  # fmt: skip
+    def trace(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dtype: Literal["float32", "float64"] = "float32",
+        backend: Literal["numpy", "numba"] = "numpy",
+    ) -> "Trace | list[Trace]":
+        """Return every named step from tokens to vector, to look at and to compare: see `minilm_np.trace.trace`.
 
-        Of the bare model and of each text as it is given: no prompt, nothing normalised or truncated afterwards.
+        The steps are those of the model alone: no prompt; no normalization or truncation beyond the model's own.
         """
         from minilm_np import trace
 
         return trace.trace(self, texts, dtype=dtype, backend=backend)
 
     def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
-        """A SHA-256 that two machines share if they give these texts the same vectors, bit for bit.
+        """Return a SHA-256 that is equal on two machines if they give these texts the same vectors, bit for bit.
 
-        It covers the version of the numerical contract, the weights and the vectors, whole and without a prompt (see
-        CONTRACT.md); those who store vectors can store it beside them. Costs an encoding of the texts, and once a look
-        at every weight.
+        It covers the version of the numerical contract, the weights, and the vectors, whole and without a prompt (see
+        CONTRACT.md of the engine); store it beside stored vectors. It costs one encoding of the texts, and the first
+        time a pass over all weights.
 
-        Raises InputValueError for the NumPy backend, which is outside the contract; and as `encode`.
+        Raises InputValueError for the NumPy backend, which has no contract; and as `encode`.
         """
-        if self.backend != "numba":
-            raise InputValueError(f"backend {self.backend!r} promises no bits: a fingerprint needs backend 'numba'")
-        from minilm_np.engine.float32.engine import CONTRACT_VERSION
-
-        digest = hashlib.sha256(f"minilm_np contract {CONTRACT_VERSION}\n{self.weights_digest}\n".encode())
-        vectors = self.encode(texts, prompt="", truncate_dim=self.config.hidden_size, on_truncation="ignore")
-        digest.update(vectors.astype("<f4", copy=False).tobytes())
-        return digest.hexdigest()
+        return self._model.fingerprint(check_texts(texts))
 
     def _pipeline(
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
         prefix = self._prefix(prompt_name, prompt)
-        truncation = Truncation(on_truncation, self.config)
         dimension = self._dimension(truncate_dim)
-        return Pipeline(self.config, self.tokenizer, self._engine, prefix, truncation, bool(normalize), dimension)
+        return Pipeline(self._model, prefix, on_truncation, bool(normalize), dimension)
+
+    def _dimension(self, truncate_dim: int | None) -> int:
+        """Return d, the length of a vector: `truncate_dim` or the model's own setting, but at most D."""
+        D = self._model.config.hidden_size
+        wanted = self._model.settings.truncate_dim if truncate_dim is None else truncate_dim
+        return D if wanted is None else min(D, check_int("truncate_dim", wanted, 1))
 
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
-        return resolve_prompt(self.prompts, self.default_prompt_name, prompt_name, prompt)
+        settings = self._model.settings
+        return resolve_prompt(settings.prompts, settings.default_prompt_name, prompt_name, prompt)
+
+    def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
+        """Return the name that is given, else the first candidate that the model has; None if `prompt` is given."""
+        if prompt_name is not None or prompt is not None:
+            return prompt_name
+        return next((name for name in candidates if name in self.prompts), None)
 
     # ---- texts to tokens ---------------------------------------------------------------------------------------------
 
     def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> dict[str, Any]:
-        """What the model sees of each of B texts, padded to the longest of them (T tokens), as torch's would be.
+        """Return the tokens of B texts, padded to the longest of them (T tokens), as torch's model would get them.
 
-        prompt: a str to put before each text; the model's own prompts are not asked.
-        Returns input_ids, token_type_ids and attention_mask, (B, T) int64; and what padding and cutting hide: n_tokens,
-        a list of int ([CLS] and [SEP] included), and truncated, a list of bool.
+        prompt: a str to put before each text; the model's own prompts are not used.
+        Returns input_ids, token_type_ids and attention_mask, each (B, T) int64; n_tokens, a list of int ([CLS] and
+        [SEP] included, padding excluded); truncated, a list of bool.
         Raises InputTypeError, InputValueError (both name the text).
         """
         texts = check_texts(texts)
@@ -239,13 +409,13 @@ class SentenceEncoder(Model):
         }
 
     def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> dict[str, Any]:
-        """`tokenize`, by its name in sentence-transformers 6."""
+        """Return `tokenize(inputs, prompt=prompt)`; its name in sentence-transformers 6."""
         return self.tokenize(inputs, prompt=prompt)
 
     def tokenize_report(
         self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
     ) -> list[TextReport]:
-        """How much of each text `encode` reads, with the same prompt; a text is tokenized whole, however long it is.
+        """Return, for each text, how much of it `encode` uses with the same prompt. The whole text is tokenized.
 
         Raises InputTypeError, InputValueError (both name the text).
         """
@@ -254,31 +424,208 @@ class SentenceEncoder(Model):
 
     # ---- vectors to similarities -------------------------------------------------------------------------------------
 
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
-        """How similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
+    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
+        """Return how similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
         from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
-        """How similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
+    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
+        """Return how similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
         from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
+    # ---- the model ---------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> LoadedModel:
+        """The loaded model, a frozen value: config, tokenizer, engine, settings, origin."""
+        return self._model
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's sizes, pooling and limits."""
+        return self._model.config
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer, with the model's limit."""
+        return self._model.tokenizer
+
+    @property
+    def folder(self) -> ModelFolder | None:
+        """The folder that the model was loaded from; None for random weights."""
+        return self._model.origin
+
+    @property
+    def model_path(self) -> str | None:
+        """The path of `folder`; None for random weights."""
+        return str(self.folder.path) if self.folder else None
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend: "numba" or "numpy"."""
+        return self._model.kind.backend
+
+    @property
+    def contract(self) -> str | None:
+        """The version of the numerical contract that fixes the vectors' bits; None if the backend has none."""
+        return self._model.kind.contract
+
+    @property
+    def device(self) -> str:
+        """The device that the model runs on: "cpu"."""
+        return "cpu"
+
+    @property
+    def threads(self) -> int | None:
+        """The number of threads per call; None for the NumPy backend, whose BLAS decides."""
+        return self._model.engine.threads
+
+    @property
+    def weights(self) -> Weights:
+        """The weights by Hugging Face's names, float32, read-only. The Numba backend unpacks them on each access."""
+        return self._model.engine.weights()
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 over all weights in the model's order: a line with name and shape, then the float32 bytes of each."""
+        return self._model.weights_digest
+
+    @property
+    def max_seq_length(self) -> int:
+        """The maximum number of tokens used per text, [CLS] and [SEP] included; can be set, up to the positions."""
+        return self.config.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, limit: int) -> None:
+        most = self.config.max_position_embeddings
+        limit = check_int("max_seq_length", limit, 2, most, hint=f"the model has {most} positions")
+        self._model = self._model.with_limit(limit)
+
+    def get_max_seq_length(self) -> int:
+        """Return `max_seq_length`; its older name."""
+        return self.max_seq_length
+
+    def get_embedding_dimension(self) -> int:
+        """Return d, the length of a vector: D, or `truncate_dim` if that is less."""
+        return self._dimension(None)
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """Return `get_embedding_dimension()`; its older name."""
+        return self.get_embedding_dimension()
+
+    # ---- settings ----------------------------------------------------------------------------------------------------
+
+    @property
+    def use(self) -> ModelUse:
+        """The settings that `save_pretrained` writes to config_sentence_transformers.json."""
+        return self._model.settings
+
+    def _set(self, **settings: Any) -> None:
+        self._model = self._model.with_settings(replace(self._model.settings, **settings))
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prompts by name; can be set and changed."""
+        return self._model.settings.prompts
+
+    @prompts.setter
+    def prompts(self, prompts: dict[str, str]) -> None:
+        self._set(prompts=prompts)
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The name of the prompt for calls that name none; can be set."""
+        return self._model.settings.default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, name: str | None) -> None:
+        self._set(default_prompt_name=name)
+
+    @property
+    def similarity_fn_name(self) -> str:
+        """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan" (negative distances); can be set."""
+        return self._model.settings.similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, name: str | None) -> None:
+        self._set(similarity_fn_name="cosine" if name is None else check_similarity(name))
+
+    @property
+    def truncate_dim(self) -> int | None:
+        """The number of dimensions to keep in calls that do not say; None: all; can be set."""
+        return self._model.settings.truncate_dim
+
+    @truncate_dim.setter
+    def truncate_dim(self, truncate_dim: int | None) -> None:
+        self._set(truncate_dim=truncate_dim)
+
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Use another `truncate_dim` in a `with` block, in all threads. Raises InputTypeError, InputValueError."""
+        check_optional_int("truncate_dim", truncate_dim, 1)
+        before, self.truncate_dim = self.truncate_dim, truncate_dim
+        try:
+            yield
+        finally:
+            self.truncate_dim = before
+
+    # ---- to files, to other processes --------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write a folder that sentence-transformers and this package load, with the same vectors.
+
+        path: a new or empty folder, or one that this method wrote before. It is written atomically.
+        model_name, create_model_card, train_datasets: accepted and unused; no model card is written.
+        safe_serialization: True: safetensors.
+        Raises SaveError; InputValueError: weights in another format.
+        """
+        from minilm_np.model_files.saving import save_model
+
+        if not safe_serialization:
+            raise InputValueError(
+                "safe_serialization: expected True: pickled weights can run code, and are not written"
+            )
+        save_model(path, self.config, self.use, self.tokenizer, self.weights)
+
+    save = save_pretrained
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": replace(self._model, engine=None), "weights": self.weights}  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        model, weights = state["model"], state["weights"]
+        for array in weights.values():
+            array.flags.writeable = False  # pickle does not keep this flag
+        engine = model.kind.make(model.config, weights.items(), model.requested_threads)
+        self._model = replace(model, engine=engine)
+
+    def __repr__(self) -> str:
+        origin = repr(self.model_path) if self.folder else "random weights"
+        return f"{type(self).__name__}({origin}, backend={self.backend!r})"
+
 
 @contextmanager
 def _progress(total: int, shown: bool | None) -> Iterator[Callable[[int], object]]:
-    """What to call with the number of texts that were done since: a bar on stderr moves, or nothing happens.
+    """Give a function to call with the number of texts finished since the last call: it moves a bar, or does nothing.
 
-    Not told whether it is shown, as sentence-transformers does it: by what the logger shows.
+    shown: None: as sentence-transformers decides, by the level of the logger.
     """
     if shown is None:
         shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
     if not shown:
         yield lambda done: None
         return
-    from tqdm import tqdm  # takes a tenth of the start, which most processes do without
+    from tqdm import tqdm  # its import is a tenth of the start-up time
 
     with tqdm(total=total, desc="encode", unit="text") as bar:
         yield bar.update

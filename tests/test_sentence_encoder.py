@@ -198,7 +198,7 @@ def test_what_is_no_text_is_named(encoder: SentenceEncoder, texts: Any, error: t
     [
         (0, InputValueError),
         (-1, InputValueError),
-        (True, InputValueError),
+        (True, InputTypeError),
         (1.5, InputTypeError),
         ("8", InputTypeError),
     ],
@@ -298,7 +298,7 @@ def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -
     assert [warning.filename for warning in caught] == [__file__]
     assert str(caught[0].message) == (
         "3 of 5 texts are longer than the limit of 128 tokens, and the rest was left out; the longest, text 3, has 340 "
-        "characters. Use encode_long for texts of any length, tokenize_report to see what is left out, or say "
+        "characters. Use encode_long for texts of any length, tokenize_report to see what is left out, or pass "
         "on_truncation='ignore'"
     )
     assert_same_bits(warned, encoder.encode(texts, on_truncation="ignore"))
@@ -313,7 +313,7 @@ def test_a_limit_that_can_be_raised_is_named(encoder: SentenceEncoder) -> None:
 
 
 def test_more_texts_than_a_slice_are_one_warning(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minilm_np._pipeline.SLICE", 2)
+    monkeypatch.setattr("minilm_np.encoding.pipeline.SLICE", 2)
     texts = [LONG, "a", LONG, "b", LONG + "x"]
     with pytest.warns(TruncationWarning, match="3 of 5 texts .* text 4, has 241") as caught:
         vectors = encoder.encode(texts)
@@ -355,7 +355,7 @@ def test_what_is_read_has_the_vector_of_the_whole(text: str, limit: int, prompt:
 @pytest.mark.parametrize(
     ("limit", "error", "message"),
     [
-        (1, InputValueError, r"max_seq_length: expected an int from 2 to 128 \(the model's positions\), found 1"),
+        (1, InputValueError, "max_seq_length: expected an int from 2 to 128, found 1; the model has 128 positions"),
         (129, InputValueError, "from 2 to 128"),
         (None, InputTypeError, "max_seq_length: expected an int, found NoneType"),
     ],

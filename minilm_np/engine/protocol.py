@@ -1,85 +1,42 @@
-"""What turns token ids into vectors: the protocol, and `reference.py` as an engine (the other is `encoder.Encoder`)."""
+"""What every engine does: token ids in, vectors out. The engines themselves are listed in `registry.py`."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import reference
-from minilm_np.errors import NonFiniteError
-from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
-
 Vectors = NDArray[np.float32]
 Weights = dict[str, Vectors]
+Report = Callable[[int], object]  # called with the number of texts finished since the last call
 
 
 class Engine(Protocol):
-    """What turns token ids into vectors: `encoder.Encoder`, or `ReferenceEngine` below."""
+    """A model's weights in the layout of one backend, and the arithmetic on them. B texts, T tokens each, D numbers.
+
+    Encoding does not change an engine, so several threads may use one at the same time.
+    """
 
     @property
-    def threads(self) -> int | None: ...
+    def threads(self) -> int | None:
+        """The number of threads per call, the calling thread included; None if the engine does not decide."""
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
-        """Ragged token ids of B texts -> (B, D), scaled to unit length where the model does or `normalize` asks for it.
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
+        """Return the vectors of ragged token ids, (B, D).
 
-        report: called with the number of texts that were done since.
+        normalize: scale the vectors to unit length even if the model does not.
         """
 
-    def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
-        """Arrays of one text by the names of `reference.py`, among them the output of the last layer."""
+    def encode_with_hidden_states(
+        self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Return what `encode` returns, and for each text the hidden states after the last layer, (T, D)."""
+
+    def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Return the named arrays of one text in the model's order, without a batch axis.
+
+        The names are those of `reference.py`. An engine leaves out the steps that it fuses.
+        """
 
     def weights(self) -> Weights:
-        """The weights by Hugging Face's names, in the model's order; read-only."""
-
-
-class ReferenceEngine:
-    """`reference.py` as an engine: texts of similar length together, a bounded number of tokens at a time."""
-
-    BATCH_TOKENS = 4096
-    threads = None
-
-    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]]) -> None:
-        unordered = dict(weights)
-        self._config = config
-        self._weights = {name: unordered[name] for name in parameter_shapes(config)}
-        self._nested = reference.nest(self._weights)
-
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Callable[[int], object]) -> Vectors:
-        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
-        rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        with np.errstate(all="ignore"):  # check_finite names the text, which a warning cannot
-            while rows:
-                size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
-                batch, rows = rows[:size], rows[size:]
-                vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
-                report(len(batch))
-            return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
-
-    def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
-        with np.errstate(all="ignore"):
-            x = reference.encoder(np.array(text), None, None, self._nested, self._config)
-        return {_last_layer(self._config): x}
-
-    def weights(self) -> Weights:
-        return self._weights
-
-
-def token_vectors(engine: Engine, config: ModelConfig, text: Sequence[int]) -> Vectors:
-    """The hidden states of one text's T tokens after the last layer, (T, D): what pooling makes a vector of."""
-    return engine.intermediates(text)[_last_layer(config)]
-
-
-def _last_layer(config: ModelConfig) -> str:
-    return f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm"
-
-
-def check_finite(vectors: Vectors, first: int) -> None:
-    """Raise NonFiniteError, naming the text whose vector is NaN or infinite; `first` is the number of the first one."""
-    if not np.isfinite(vectors).all():
-        row = first + int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise NonFiniteError(
-            f"text {row}: its vector is not finite. The weights overflow float32 on this text: check the model that "
-            "was loaded"
-        )
+        """Return the float32 weights by Hugging Face's names, in the model's order; read-only."""

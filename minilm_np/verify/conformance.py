@@ -17,9 +17,10 @@ import minilm_np
 from minilm_np import reference
 from minilm_np.errors import ConfigError, InputValueError, NonFiniteError
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.tensors import read_tensors, write_tensors
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.text.tokenizer import check_texts
-from minilm_np.trace import Array, dimensions, intermediates, read_tensors, write_tensors
+from minilm_np.trace import Array, dimensions, intermediates
 from minilm_np.verify.texts import built_in_texts
 
 FORMAT = "minilm_np conformance 1"  # the number changes with the layout
@@ -97,7 +98,7 @@ def write(
     ids = [np.array(text, np.int64) for text in tokenized.ids]
     weights = encoder.weights
     arrays: dict[str, Array] = {f"texts.{i}.ids": text for i, text in enumerate(ids)}
-    arrays["vectors.float32"] = encoder._engine.encode(tokenized.ids, normalize=False, report=lambda done: None)
+    arrays["vectors.float32"] = encoder.model.engine.encode(tokenized.ids, normalize=False, report=lambda done: None)
     names: list[str] = []
     for dtype in ("float64", "float32"):
         nested = reference.nest(weights, dtype)
@@ -256,7 +257,7 @@ def _implementations(encoder: SentenceEncoder, weights: Weights) -> Iterator[tup
     if encoder.backend == "numba":
         from minilm_np.engine.float32.engine import Encoder
 
-        engine = encoder._engine
+        engine = encoder.model.engine
         assert isinstance(engine, Encoder)  # what the backend means
         yield ENGINE, "float32", engine.intermediates, engine.encode
 

@@ -181,7 +181,7 @@ def interrupt(folder):
                 os.kill(os.getpid(), signal.SIGINT)
 
         try:
-            model._engine.encode(texts, normalize=False, report=report)
+            model.model.engine.encode(texts, normalize=False, report=report)
         except KeyboardInterrupt:
             answered = time.monotonic() - sent[0]
         first = sum(done)

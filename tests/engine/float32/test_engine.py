@@ -336,7 +336,7 @@ def test_this_process_has_the_same_vectors_too(targets):
 
 
 def float_mode():
-    exchange = random_model(1)._engine.kernels.exchange_float_mode
+    exchange = random_model(1).model.engine.kernels.exchange_float_mode
     mode = exchange(STANDARD_FLOAT_MODE)
     exchange(mode)
     return mode & ~0x3F if STANDARD_FLOAT_MODE else mode  # MXCSR's lowest bits say which exceptions there were
@@ -408,7 +408,7 @@ def test_flushing_would_change_these_vectors(subnormal_vectors, subnormal_weight
 
 
 def test_the_hosts_mode_is_back_after_a_failure(flushing):
-    engine = random_model(1)._engine
+    engine = random_model(1).model.engine
 
     class Failing:
         exchange_float_mode = staticmethod(engine.kernels.exchange_float_mode)
@@ -625,14 +625,14 @@ WANTED = f"expected token ids from 0 to {SMALL.vocab_size - 1}"
     ],
 )
 def test_ids_and_lengths_out_of_range_are_refused(threads, text, message):
-    engine = random_model(threads)._engine
+    engine = random_model(threads).model.engine
     with pytest.raises(InputValueError, match=f"^{message}$"):
         engine.encode([[1, 2], text])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_texts_make_no_rows(threads):
-    vectors = random_model(threads)._engine.encode([])
+    vectors = random_model(threads).model.engine.encode([])
     assert vectors.shape == (0, SMALL.hidden_size) and vectors.dtype == np.float32
 
 
@@ -662,7 +662,7 @@ def test_a_pickled_model_agrees():
     copy = pickle.loads(pickle.dumps(model))
     assert digest(copy) == digest(model)
     assert copy.fingerprint() == model.fingerprint()
-    assert copy._engine.threads == model._engine.threads == 2
+    assert copy.model.engine.threads == model.model.engine.threads == 2
 
 
 def test_a_fingerprint_is_of_the_weights_and_the_vectors_whatever_the_threads(targets):

@@ -1,0 +1,135 @@
+"""A model as one frozen value: config, tokenizer, engine, settings and origin. `SentenceEncoder` holds one.
+
+Code that needs a model (traces, windows, verification, training) takes a `LoadedModel`, or whatever has one as its
+attribute `model`; nothing needs the public class for that.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from minilm_np.engine.protocol import Engine, Vectors
+from minilm_np.engine.registry import EngineKind
+from minilm_np.errors import InputValueError
+from minilm_np.model_files.checkpoint import iter_checkpoint
+from minilm_np.model_files.config import ModelConfig, load_config
+from minilm_np.model_files.hub import ModelFolder, resolve
+from minilm_np.model_files.settings import ModelUse, load_use, overruled
+from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model that is ready to encode.
+
+    config: sizes, pooling, limits. tokenizer: text to token ids. engine: token ids to vectors, of this `kind`.
+    settings: prompts, similarity, the number of dimensions to keep. origin: the folder that it was loaded from, None
+    for random weights. requested_threads: the argument `threads` that the engine was made with.
+    """
+
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    engine: Engine
+    kind: EngineKind
+    settings: ModelUse
+    origin: ModelFolder | None
+    requested_threads: int | None
+
+    @property
+    def name(self) -> str:
+        """The model's name, or else its folder; "random weights" for a model without a folder."""
+        if self.origin is None:
+            return "random weights"
+        return self.origin.name or str(self.origin.path)
+
+    def with_limit(self, limit: int) -> "LoadedModel":
+        """Return the same model with another max_seq_length."""
+        config = dataclasses.replace(self.config, max_seq_length=limit)
+        return dataclasses.replace(self, config=config, tokenizer=self.tokenizer.with_limit(config))
+
+    def with_settings(self, settings: ModelUse) -> "LoadedModel":
+        """Return the same model with other settings."""
+        return dataclasses.replace(self, settings=settings)
+
+    def dimension(self, truncate_dim: int | None) -> int:
+        """Return the length of a vector: `truncate_dim`, else that of the settings, but at most D."""
+        D = self.config.hidden_size
+        truncate_dim = self.settings.truncate_dim if truncate_dim is None else truncate_dim
+        return D if truncate_dim is None else min(D, truncate_dim)
+
+    @functools.cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all weights in the model's order: a line with name and shape, then the float32 bytes of each."""
+        digest = hashlib.sha256()
+        for name, array in self.engine.weights().items():
+            digest.update(f"{name} {array.shape}\n".encode())
+            digest.update(array.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
+    def fingerprint(self, texts: Sequence[str]) -> str:
+        """Return a SHA-256 over the contract's version, the weights and the vectors of these texts.
+
+        The vectors are whole and have no prompt. Raises InputValueError: the engine has no contract.
+        """
+        if self.kind.contract is None:
+            raise InputValueError(
+                f"backend {self.kind.backend!r} has no numerical contract: a fingerprint needs backend 'numba'"
+            )
+        digest = hashlib.sha256(f"minilm_np contract {self.kind.contract}\n{self.weights_digest}\n".encode())
+        vectors = self.engine.encode(self.tokenizer(texts).ids, normalize=False, report=lambda done: None)
+        digest.update(vectors.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
+
+class HasModel(Protocol):
+    """Anything with a loaded model, such as a `SentenceEncoder`."""
+
+    @property
+    def model(self) -> LoadedModel: ...
+
+
+def model_of(encoder: LoadedModel | HasModel) -> LoadedModel:
+    """Return the loaded model of an encoder, or the model itself."""
+    return encoder if isinstance(encoder, LoadedModel) else encoder.model
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    kind: EngineKind,
+    *,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    similarity_fn_name: str | None = None,
+    truncate_dim: int | None = None,
+    local_files_only: bool = False,
+    threads: int | None = None,
+) -> LoadedModel:
+    """Return the model of a name or a folder; the arguments are those of `SentenceEncoder`.
+
+    Raises HubError, ConfigError, CheckpointError, TokenizerError, InputTypeError, InputValueError.
+    """
+    kind.check_threads(threads)
+    folder = resolve(name_or_path, local_files_only=local_files_only)
+    settings = overruled(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+    config = load_config(folder.path)
+    tokenizer = load_tokenizer(folder.path, config)
+    engine = kind.make(config, iter_checkpoint(folder.path, config), threads)
+    return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads)
+
+
+def make_model(
+    config: ModelConfig,
+    tokenizer: TextTokenizer,
+    weights: Iterable[tuple[str, Vectors]],
+    kind: EngineKind,
+    threads: int | None,
+    settings: ModelUse | None = None,
+    origin: ModelFolder | None = None,
+) -> LoadedModel:
+    """Return a model with these weights: (name, float32 array) for every parameter of `checkpoint.parameter_shapes`."""
+    engine = kind.make(config, weights, threads)
+    return LoadedModel(config, tokenizer, engine, kind, settings or ModelUse(), origin, threads)

@@ -1,0 +1,202 @@
+"""One call, from checked texts to its result: a bounded number of texts at a time, through tokenizer and engine."""
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.engine.protocol import Report, Vectors
+from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
+from minilm_np.model_files.config import ModelConfig
+
+SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to share out evenly
+
+ON_TRUNCATION = ("ignore", "warn", "error")
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """For each text of a call: how many tokens were used, [CLS] and [SEP] included, and whether it was truncated."""
+
+    n_tokens: list[int] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
+
+
+class Pipeline:
+    """The model, the prompt and the options of one call.
+
+    prefix: the prompt, put before each text. normalize: scale the vectors to unit length even if the model does not.
+    dimension: d, the number of dimensions to keep.
+    """
+
+    def __init__(
+        self, model: LoadedModel, prefix: str, on_truncation: str, normalize: bool, dimension: int | None = None
+    ) -> None:
+        self._model = model
+        self._prefix = prefix
+        self._normalize = normalize
+        self._dimension = model.config.hidden_size if dimension is None else dimension
+        self.truncation = Truncation(on_truncation, model.config)
+        self.counts = TokenCounts()
+
+    def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
+        """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
+        D, d = self._model.config.hidden_size, self._dimension
+        vectors = np.empty((len(texts), d), np.float32)
+        for part, ids in self._slices(texts):
+            whole = self._model.engine.encode(ids, normalize=self._normalize and d == D, report=report)
+            _check_finite(whole, first + part.start)
+            vectors[part] = self._truncated(whole)
+        return vectors
+
+    def hidden_states(self, texts: Sequence[str], report: Report) -> list[Vectors]:
+        """Return, for each text, the hidden states of its T tokens after the last layer, (T, D)."""
+        return [x for _, x, _ in self._with_hidden_states(texts, report)]
+
+    def features(self, texts: Sequence[str], report: Report) -> list[dict[str, Any]]:
+        """Return, for each text, sentence-transformers' features: ids, masks, hidden states, vector; nothing is padded.
+
+        The vector is the model's own: not normalized beyond that.
+        """
+        d = self._dimension
+        prompt = {"prompt_length": len(self._model.tokenizer([self._prefix]).ids[0]) - 1} if self._prefix else {}
+        found = []
+        for ids, x, vector in self._with_hidden_states(texts, report):
+            tokens = {name: array[0] for name, array in padded([ids], 0).items()}  # (T,) each
+            found.append(
+                {**tokens, "token_embeddings": x, "sentence_embedding": vector[:d], "modality": "text", **prompt}
+            )
+        return found
+
+    def _with_hidden_states(
+        self, texts: Sequence[str], report: Report
+    ) -> Iterator[tuple[list[int], Vectors, Vectors]]:  # token ids, (T, D), (D,) for each text
+        for part, ids in self._slices(texts):
+            vectors, hidden = self._model.engine.encode_with_hidden_states(ids, normalize=False, report=report)
+            for number, x in enumerate(hidden, part.start):
+                _check_finite(x.reshape(1, -1), number)
+            yield from zip(ids, hidden, vectors, strict=True)
+
+    def _slices(self, texts: Sequence[str]) -> Iterator[tuple[slice, list[list[int]]]]:
+        for start in range(0, len(texts), SLICE):
+            part = slice(start, start + SLICE)
+            some = texts[part]
+            tokenized = self._model.tokenizer([self._prefix + text for text in some] if self._prefix else some)
+            self.truncation.note(some, tokenized.truncated)
+            self.counts.n_tokens.extend(tokenized.n_tokens)
+            self.counts.truncated.extend(tokenized.truncated)
+            yield part, tokenized.ids
+
+    def _truncated(self, vectors: Vectors) -> Vectors:  # (n, D) -> (n, d)
+        d = self._dimension
+        if d == self._model.config.hidden_size:
+            return vectors
+        return unit_length(vectors[:, :d]) if self._normalize else vectors[:, :d]
+
+
+class Truncation:
+    """Counts the truncated texts of one call, and warns once."""
+
+    def __init__(self, on_truncation: str, config: ModelConfig) -> None:
+        if on_truncation not in ON_TRUNCATION:
+            choices = ", ".join(map(repr, ON_TRUNCATION))
+            raise InputValueError(f"on_truncation: expected one of {choices}, found {on_truncation!r}")
+        self._action = on_truncation
+        self._config = config
+        self._n_texts = self._n_truncated = self._longest = self._where = 0
+
+    def note(self, texts: Sequence[str], truncated: Sequence[bool]) -> None:
+        """Count more texts, in order. Raises InputValueError if one is truncated and that is an error."""
+        numbers = [number for number, is_truncated in enumerate(truncated) if is_truncated]
+        if numbers and self._action == "error":
+            number = numbers[0]
+            raise InputValueError(
+                f"text {self._n_texts + number}: its {len(texts[number]):,} characters are more than the limit of "
+                f"{self._config.max_seq_length} tokens. {self._advice()}"
+            )
+        for number in numbers:
+            if len(texts[number]) > self._longest:
+                self._longest, self._where = len(texts[number]), self._n_texts + number
+        self._n_truncated += len(numbers)
+        self._n_texts += len(texts)
+
+    def warn(self, *, more_to_come: bool = False) -> None:
+        """Issue one TruncationWarning the first time that this is called after a truncated text."""
+        if not self._n_truncated or self._action == "ignore":
+            return
+        self._action = "ignore"
+        are = "is" if self._n_truncated == 1 else "are"
+        warnings.warn(
+            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self._n_texts:,} text{'s' * (self._n_texts != 1)} "
+            f"{are} longer than the limit of {self._config.max_seq_length} tokens, and the rest was left out; the "
+            f"longest, text {self._where}, has {self._longest:,} characters. {self._advice()}, or pass "
+            "on_truncation='ignore'",
+            TruncationWarning,
+            stacklevel=_callers_level(),
+        )
+
+    def _advice(self) -> str:
+        advice = "Use encode_long for texts of any length, tokenize_report to see what is left out"
+        if self._config.max_seq_length < self._config.max_position_embeddings:
+            advice += f", a max_seq_length of up to {self._config.max_position_embeddings}"
+        return advice
+
+
+def _callers_level() -> int:
+    """The `stacklevel` with which a warning from the calling function points at the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("minilm_np."):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def _check_finite(vectors: Vectors, first: int) -> None:
+    """Raise NonFiniteError that names the text whose row has a NaN or an infinity; row 0 belongs to text `first`."""
+    if not np.isfinite(vectors).all():
+        row = first + int(np.argmin(np.isfinite(vectors).all(axis=1)))
+        raise NonFiniteError(
+            f"text {row}: its vector is not finite. The weights overflow float32 on this text: check the model that "
+            "was loaded"
+        )
+
+
+def padded(texts: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[np.int64]]:
+    """Return token ids of B texts as torch's BertModel takes them: arrays (B, T), padded to the longest text."""
+    B, T = len(texts), max(map(len, texts), default=0)
+    input_ids = np.full((B, T), pad_id, np.int64)
+    attention_mask = np.zeros((B, T), np.int64)
+    for row, ids in enumerate(texts):
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+    return {
+        "input_ids": input_ids,
+        "token_type_ids": np.zeros((B, T), np.int64),
+        "attention_mask": attention_mask,
+    }
+
+
+def unit_length(vectors: Vectors) -> Vectors:  # (n, d) -> (n, d)
+    """Return vectors scaled to unit length, with the same bits everywhere: float64, added in order, rounded once."""
+    wide = vectors.astype(np.float64)
+    squares = np.cumsum(wide * wide, axis=1)[:, -1:]  # `sum` may add in any order
+    return cast(Vectors, (wide / np.maximum(np.sqrt(squares), 1e-12)).astype(np.float32))
+
+
+def as_tensors(found: Any) -> Any:
+    """Return arrays, in lists and dicts too, as torch tensors that share their memory. Raises MissingExtraError."""
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            "convert_to_tensor=True needs torch, which is not installed: run `pip install torch`, or use the arrays"
+        ) from None
+    if isinstance(found, list):
+        return [as_tensors(one) for one in found]
+    if isinstance(found, dict):
+        return {name: as_tensors(one) for name, one in found.items()}
+    return torch.from_numpy(found) if isinstance(found, np.ndarray) else found

@@ -1,0 +1,84 @@
+"""The readable engine: `reference.py` over batches of bounded size. Its last bits depend on BLAS and batch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np import reference
+from minilm_np.engine.protocol import Report, Vectors, Weights
+from minilm_np.model_files.checkpoint import parameter_shapes
+from minilm_np.model_files.config import ModelConfig
+
+
+class NumpyEngine:
+    """`reference.py` as an engine.
+
+    weights: (name, float32 array) for every parameter, in any order; kept, not copied.
+    dtype: float32 as published, or float64 for results to measure others against.
+    """
+
+    BATCH_TOKENS = 4096
+    threads = None  # the BLAS decides
+
+    def __init__(
+        self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], dtype: type[np.floating[Any]] = np.float32
+    ) -> None:
+        unordered = dict(weights)
+        self._config = config
+        self._weights = {name: unordered[name] for name in parameter_shapes(config)}
+        self._nested = reference.nest(self._weights, dtype)
+
+    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
+        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
+        rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        with np.errstate(all="ignore"):  # the caller checks for non-finite vectors and names the text
+            while rows:
+                size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
+                batch, rows = rows[:size], rows[size:]
+                vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
+                report(len(batch))
+            return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
+
+    def encode_with_hidden_states(
+        self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report
+    ) -> tuple[Vectors, list[Vectors]]:
+        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
+        hidden_states = []
+        normalize = normalize or self._config.normalize
+        with np.errstate(all="ignore"):
+            for row, text in enumerate(texts):
+                x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
+                vector = reference.pooling(x, None, self._config.pooling_mode)
+                vectors[row] = reference.normalize(vector) if normalize else vector
+                hidden_states.append(x)
+                report(1)
+        return vectors, hidden_states
+
+    def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
+        return intermediates(np.array(text, np.int64), self._nested, self._config)
+
+    def weights(self) -> Weights:
+        return self._weights
+
+
+def intermediates(
+    ids: NDArray[np.integer[Any]], weights: reference.Nested, config: ModelConfig, *,
+    mask: NDArray[np.bool_] | None = None, token_type_ids: NDArray[np.integer[Any]] | None = None,
+) -> dict[str, reference.Array]:  # fmt: skip
+    """Return a copy of every array that `reference.forward` records, by name, in the model's order.
+
+    The arguments are those of `reference.forward`; the arrays have the dtype of the weights. Infinities and NaNs stay
+    in the arrays without a warning, so that their origin can be found. `embeddings.position_embeddings` is (T, D) for
+    a batch, too.
+    """
+    copies: dict[str, reference.Array] = {}
+
+    def record(name: str, x: reference.Array) -> reference.Array:
+        copies[name] = x.copy()  # some are views of a table, or of an array that is recorded already
+        return x
+
+    with np.errstate(all="ignore"):
+        reference.forward(ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record)
+    return copies

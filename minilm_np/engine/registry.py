@@ -1,0 +1,99 @@
+"""The engines: which there are, what each promises, what it needs, and how it is made.
+
+Code outside `minilm_np/engine/` never asks for an engine by name; it asks the `EngineKind` that `find` returns. A new
+engine is one more entry in `KINDS`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from minilm_np._checks import check_choice
+from minilm_np.engine.protocol import Engine, Vectors
+from minilm_np.errors import InputValueError
+from minilm_np.model_files.config import ModelConfig
+
+# (config, weights, threads, dtype) -> engine; the imports are inside, because Numba and LLVM take time to load
+Factory = Callable[[ModelConfig, Iterable[tuple[str, Vectors]], int | None, str], Engine]
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One kind of engine."""
+
+    backend: str
+    compute_type: str  # of the dense layers
+    contract: str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
+    dtypes: tuple[str, ...]  # that it computes in; the first is the default
+    own_threads: bool  # whether the engine runs threads of its own; otherwise its BLAS decides
+    packages: tuple[str, ...]  # whose versions decide its results
+    factory: Factory
+
+    def make(
+        self,
+        config: ModelConfig,
+        weights: Iterable[tuple[str, Vectors]],
+        threads: int | None = None,
+        dtype: str = "float32",
+    ) -> Engine:
+        """Return an engine of this kind with these weights: (name, float32 array) for every parameter.
+
+        Raises InputTypeError, InputValueError: `threads` or `dtype` is not possible for this kind.
+        """
+        self.check_threads(threads)
+        self.check_dtype(dtype)
+        return self.factory(config, weights, threads, dtype)
+
+    def check_threads(self, threads: int | None) -> None:
+        """Raise InputValueError if a number of threads is given and the engine has no threads of its own."""
+        if threads is not None and not self.own_threads:
+            raise InputValueError(
+                f"threads: backend {self.backend!r} has no threads of its own; its BLAS reads OPENBLAS_NUM_THREADS or "
+                "OMP_NUM_THREADS"
+            )
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise InputValueError unless the engine computes in this dtype."""
+        if dtype in self.dtypes:
+            return
+        if other := next((kind.backend for kind in KINDS if dtype in kind.dtypes), None):
+            raise InputValueError(
+                f"dtype: backend {self.backend!r} computes in {' or '.join(self.dtypes)} only, found {dtype!r}: use "
+                f"backend {other!r}"
+            )
+        raise InputValueError(f"dtype: expected one of {', '.join(map(repr, DTYPES))}, found {dtype!r}")
+
+
+def _float32(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None, dtype: str) -> Engine:
+    from minilm_np.engine.float32.engine import Encoder as Float32Engine
+
+    return Float32Engine(config, weights, threads)
+
+
+def _numpy(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None, dtype: str) -> Engine:
+    import numpy as np
+
+    from minilm_np.engine.numpy import NumpyEngine
+
+    return NumpyEngine(config, weights, np.float64 if dtype == "float64" else np.float32)
+
+
+KINDS = (
+    EngineKind("numba", "float32", "1", ("float32",), True, ("numpy", "tokenizers", "numba"), _float32),
+    EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),
+)
+BACKENDS = tuple(dict.fromkeys(kind.backend for kind in KINDS))  # the first is the default
+COMPUTE_TYPES = tuple(dict.fromkeys(kind.compute_type for kind in KINDS))
+DTYPES = tuple(dict.fromkeys(dtype for kind in KINDS for dtype in kind.dtypes))
+
+
+def find(backend: str, compute_type: str = "float32") -> EngineKind:
+    """Return the kind of engine of this backend and compute type. Raises InputValueError: there is none."""
+    for kind in KINDS:
+        if (kind.backend, kind.compute_type) == (backend, compute_type):
+            return kind
+    check_choice("backend", backend, BACKENDS)
+    check_choice("compute_type", compute_type, COMPUTE_TYPES)
+    possible = [kind.compute_type for kind in KINDS if kind.backend == backend]
+    raise InputValueError(
+        f"compute_type: backend {backend!r} has {', '.join(map(repr, possible))}, found {compute_type!r}"
+    )
