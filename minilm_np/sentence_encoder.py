@@ -334,19 +334,19 @@ class SentenceEncoder:
 
     @overload
     def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, texts: str, *, dtype: Literal["float32", "float64"] = ..., backend: Literal["numpy", "numba"] = ...
+        self, texts: str, *, dtype: str = ..., backend: str = ...
     ) -> "Trace": ...
     @overload
     def trace(
-        self, texts: Sequence[str], *, dtype: Literal["float32", "float64"] = ...,
-        backend: Literal["numpy", "numba"] = ...,
+        self, texts: Sequence[str], *, dtype: str = ...,
+        backend: str = ...,
     ) -> "list[Trace]": ...  # fmt: skip
     def trace(
         self,
         texts: str | Sequence[str],
         *,
-        dtype: Literal["float32", "float64"] = "float32",
-        backend: Literal["numpy", "numba"] = "numpy",
+        dtype: str = "float32",
+        backend: str = "numpy",
     ) -> "Trace | list[Trace]":
         """Return every named step from tokens to vector, to look at and to compare: see `minilm_np.trace.trace`.
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.engine import registry
@@ -108,16 +108,16 @@ def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
     encoder: LoadedModel | HasModel,
     texts: str,
     *,
-    dtype: Literal["float32", "float64"] = ...,
-    backend: Literal["numpy", "numba"] = ...,
+    dtype: str = ...,
+    backend: str = ...,
 ) -> Trace: ...
 @overload
 def trace(
     encoder: LoadedModel | HasModel,
     texts: Sequence[str],
     *,
-    dtype: Literal["float32", "float64"] = ...,
-    backend: Literal["numpy", "numba"] = ...,
+    dtype: str = ...,
+    backend: str = ...,
 ) -> list[Trace]: ...
 def trace(
     encoder: LoadedModel | HasModel, texts: str | Sequence[str], *, dtype: str = "float32", backend: str = "numpy"

@@ -137,7 +137,7 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
             f"prompt: its tokens leave no room for a text in the {limit} that the model takes; with [CLS] and [SEP] "
             f"there are {n_special}"
         )
-    hint = f"of the tokens, {n_special} are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
+    hint = f"{n_special} of its tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
     window = check_optional_int("window", window, n_special + 1, limit, hint=hint) or limit
     room = window - n_special
     hint = f"a window of {window} tokens holds {room} of the text, and none may be left out between two windows"

@@ -88,7 +88,7 @@ def torch_intermediates(model: Any, ids: Any, mask: Any = None, token_type_ids: 
     ]
     tensors = [None if array is None else torch.from_numpy(np.asarray(array)) for array in (ids, mask, token_type_ids)]
     with torch.no_grad():
-        model(tensors[0], None if mask is None else tensors[1].long(), tensors[2])
+        model(tensors[0], None if tensors[1] is None else tensors[1].long(), tensors[2])
     for hook in hooks:
         hook.remove()
     kept = {}

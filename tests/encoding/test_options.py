@@ -1,0 +1,135 @@
+"""The other arguments of `encode`: what is refused, lists, tensors, truncated vectors, hidden states."""
+
+import pickle
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from minilm_np import (
+    InputTypeError,
+    InputValueError,
+    MissingExtraError,
+    NonFiniteError,
+    SentenceEncoder,
+)
+from minilm_np.sentence_encoder import BACKENDS
+from tests.support.compare import assert_close, assert_same_bits
+
+BOUND = 5e-7  # absolute, of a float32 vector of unit length
+
+SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def encoder(backend: str) -> SentenceEncoder:
+    return SentenceEncoder.random(backend=backend)
+
+
+# ---- what else a call may ask for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "cuda:0"}, InputValueError, "device: expected 'cpu' or None, found 'cuda:0'"),
+        ({"device": ["cpu", "cpu"]}, InputValueError, r"device: expected 'cpu' or None, found \['cpu', 'cpu'\]"),
+        ({"pool": {}}, InputValueError, "pool: expected None, found {}: one process uses all processors already"),
+        ({"chunk_size": 10}, InputValueError, "chunk_size: expected None, found 10"),
+        ({"output_value": "logits"}, InputValueError, "output_value: expected one of 'sentence_embedding', "),
+        ({"precision": "float16"}, InputValueError, "precision: expected one of 'float32', .* found 'float16'"),
+        (
+            {"precision": "int8", "output_value": None},
+            InputValueError,
+            "precision: expected 'float32' with output_value",
+        ),
+        ({"truncate_dim": 0}, InputValueError, "truncate_dim: expected an int of at least 1, found 0"),
+        ({"truncate_dim": "9"}, InputTypeError, "truncate_dim: expected an int, found str"),
+        ({"prompt": 1}, InputTypeError, "prompt: expected a str or None, found int"),
+        ({"prompt": "\ud800"}, InputValueError, "prompt: .*lone surrogate"),
+        ({"prompt_name": ["query"]}, InputValueError, "prompt_name: expected one of 'query', 'document'"),
+        ({"processing_kwargs": {"text": {}}}, InputValueError, "processing_kwargs: expected None; set max_seq_length"),
+        ({"temperature": 1}, InputValueError, "encode has no argument 'temperature'"),
+    ],
+)
+def test_what_is_not_done_is_refused(
+    encoder: SentenceEncoder, arguments: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        encoder.encode(["a text", "another"], **arguments)
+
+
+def test_no_texts_have_no_vectors_in_any_precision(encoder: SentenceEncoder) -> None:
+    for precision, width, dtype in (("int8", 96, np.int8), ("uint8", 96, np.uint8), ("ubinary", 12, np.uint8)):
+        assert_same_bits(encoder.encode([], precision=precision), np.empty((0, width), dtype))
+    assert encoder.encode([], output_value="token_embeddings") == encoder.encode([], output_value=None) == []
+
+
+def test_vectors_are_a_list_or_tensors_where_asked_for(encoder: SentenceEncoder) -> None:
+    import torch
+
+    expected = encoder.encode(["a", "b"])
+    listed = encoder.encode(["a", "b"], convert_to_numpy=False)
+    assert isinstance(listed, list)
+    assert_same_bits(np.array(listed), expected)
+    tensors = encoder.encode(["a", "b"], convert_to_tensor=True)
+    assert isinstance(tensors, torch.Tensor)
+    assert_same_bits(tensors.numpy(), expected)
+    features = encoder.encode("a", output_value=None, convert_to_tensor=True)
+    assert all(isinstance(value, torch.Tensor) for name, value in features.items() if name != "modality")
+
+
+def test_tensors_need_torch(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"convert_to_tensor=True needs torch, .*`pip install torch`"):
+        encoder.encode("a", convert_to_tensor=True)
+
+
+def test_truncated_vectors_are_the_first_numbers(encoder: SentenceEncoder) -> None:
+    whole = encoder.encode(["a", "b c", ""])
+    short = encoder.encode(["a", "b c", ""], truncate_dim=10)
+    assert_close(short, whole[:, :10], abs_=0.0)
+    scaled = encoder.encode(["a", "b c", ""], truncate_dim=10, normalize_embeddings=True)
+    assert_close(scaled, short / np.linalg.norm(short, axis=1, keepdims=True), abs_=BOUND)
+    if encoder.backend == "numba":
+        assert_same_bits(encoder.encode("b c", truncate_dim=10, normalize_embeddings=True), scaled[1])
+
+
+def test_token_vectors_pool_to_the_text_vector(encoder: SentenceEncoder) -> None:
+    texts = ["a text", "", "another, longer text"]
+    for x, vector in zip(encoder.encode(texts, output_value="token_embeddings"), encoder.encode(texts), strict=True):
+        mean = x.mean(axis=0)
+        assert_close(mean / np.linalg.norm(mean), vector, abs_=BOUND)
+
+
+def test_token_vectors_that_are_not_finite_are_an_error(backend: str) -> None:
+    state = SentenceEncoder.random(backend=backend).__getstate__()
+    name = "encoder.layer.0.intermediate.dense.weight"
+    state["weights"] = state["weights"] | {name: np.full_like(state["weights"][name], 3e38)}
+    broken = SentenceEncoder.__new__(SentenceEncoder)
+    broken.__setstate__(state)
+    with pytest.raises(NonFiniteError, match="text 0: its vector is not finite"):
+        broken.encode(["a text", "another"], output_value="token_embeddings")
+
+
+def test_what_is_set_is_pickled(encoder: SentenceEncoder) -> None:
+    copy = pickle.loads(pickle.dumps(encoder))
+    copy.prompts["query"], copy.truncate_dim, copy.similarity_fn_name, copy.max_seq_length = "q: ", 9, "dot", 7
+    again = pickle.loads(pickle.dumps(copy))
+    assert (again.prompts, again.truncate_dim) == ({"query": "q: ", "document": ""}, 9)
+    assert (again.similarity_fn_name, again.max_seq_length) == ("dot", 7)
+    assert encoder.prompts == {"query": "", "document": ""}
+
+
+def test_the_fingerprint_is_the_models_whatever_is_set() -> None:
+    encoder = SentenceEncoder.random(threads=1)
+    expected = encoder.fingerprint()
+    encoder.truncate_dim, encoder.default_prompt_name, encoder.prompts["query"] = 7, "query", "q: "
+    assert encoder.fingerprint() == expected
