@@ -1,13 +1,136 @@
-"""Files and folders of the package: where it is, and where it keeps its cache."""
+"""Files: where the package and its cache are, JSON read strictly, files and folders written atomically.
 
+Standard library only: nothing here slows down a start, and tests copy this file to run it alone.
+"""
+
+import errno
+import glob
+import json
 import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 PACKAGE = Path(__file__).resolve().parent
 
+MAX_JSON = 100_000_000  # bytes: the limit of a safetensors header, used for every JSON file
+STALE_S = 24 * 3600.0  # an unfinished folder of this age was left by a killed process
+
 
 def package_cache() -> Path:
-    """This package's own cache folder: MINILM_NP_CACHE, or minilm-np in XDG_CACHE_HOME or ~/.cache."""
+    """The cache folder of this package: MINILM_NP_CACHE, or minilm-np in XDG_CACHE_HOME or ~/.cache."""
     if folder := os.environ.get("MINILM_NP_CACHE"):
         return Path(os.path.expanduser(folder))
     return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "minilm-np"
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does or for more than MAX_JSON bytes."""
+    with open(path, "rb") as file:
+        raw = file.read(MAX_JSON + 1)
+    if len(raw) > MAX_JSON:
+        raise ValueError(f"expected JSON of at most {MAX_JSON} bytes, found more")
+    return parse_json(raw)
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError: not UTF-8, not JSON, too deep, or a key that an object has twice."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except _DuplicateKeyError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError also for an integer of 5,000 digits
+        raise ValueError(f"expected JSON in UTF-8: {error}") from None
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        key.encode()  # an escaped half of a surrogate pair is valid JSON, but not Unicode text
+        if key in values:
+            raise _DuplicateKeyError(f"the key {key[:200]!r} occurs twice in one object")
+        values[key] = value
+    return values
+
+
+# ---- files and folders that other processes see complete or not at all -----------------------------------------------
+# Nothing is flushed to the disk (fsync): a killed process leaves the old or the new file, a power failure may not.
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
+    """Yield a temporary file, open for writing bytes; after the block it replaces `path`. As `atomic_path` otherwise.
+
+    A device or a pipe, such as /dev/null, is written directly.
+    """
+    if not private and os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as device:
+            yield device
+        return
+    with atomic_path(path, private=private) as temporary, open(temporary, "wb") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+    """Yield the path of an empty temporary file in the same folder; after the block that file replaces `path`.
+
+    If the block fails, the temporary file is removed and `path` stays as it was. The block may replace the temporary
+    file. The permissions are those that `open(path, "w")` would leave: those of the existing file, else the umask's.
+    A link stays a link, and its target is replaced.
+
+    private: permissions 0600. A link is replaced and not followed: somebody else may have put it there.
+
+    Raises OSError in the name of `path`.
+    """
+    target = Path(path if private else os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        if target.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if target.exists() and not target.is_file():  # a rename would replace /dev/null itself
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        os.close(descriptor)
+        mode = (target if target.exists() and not private else temporary).stat().st_mode & 0o777
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(target)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextmanager
+def staging_folder(parent: Path, prefix: str, *, stale_s: float = STALE_S) -> Iterator[Path]:
+    """Yield an empty folder to fill, `new` in a hidden folder in `parent`; the block moves it to its place by a rename.
+
+    Its permissions are the umask's; the hidden folder is private. After the block the hidden folder is removed with
+    everything left in it. Before the block, folders with the same prefix that are older than `stale_s` are removed:
+    killed processes left them. One that holds `old` stays: it may be the only copy of a model (`saving.py`).
+    """
+    for left in parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime >= stale_s and not (left / "old").exists():
+                shutil.rmtree(left)
+    staging = parent / f"{prefix}{os.urandom(4).hex()}"
+    staging.mkdir(mode=0o700)
+    try:
+        new = staging / "new"
+        new.mkdir()
+        yield new
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

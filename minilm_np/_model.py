@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
-from minilm_np import _arguments
+from minilm_np import _sentence_transformers
+from minilm_np._checks import check_int, check_optional_int
 from minilm_np.engine.protocol import Engine, ReferenceEngine, Vectors, Weights
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint
@@ -47,9 +48,9 @@ class Model:
         threads: int | None = None,
         **others: Any,
     ) -> None:
-        _arguments.check_others(others)
-        _arguments.check_device(device)
-        _arguments.check_truncate_dim(truncate_dim)
+        _sentence_transformers.check_others(others)
+        _sentence_transformers.check_device(device)
+        check_optional_int("truncate_dim", truncate_dim, 1)
         check_backend(backend, threads)
         folder = resolve(model_name_or_path, local_files_only=local_files_only)
         use = overruled(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
@@ -129,7 +130,9 @@ class Model:
 
     @max_seq_length.setter
     def max_seq_length(self, limit: int) -> None:
-        limit = _arguments.check_limit(limit, self.config)
+        positions = self.config.max_position_embeddings
+        hint = f"the model has {positions} positions"
+        limit = check_int("max_seq_length", limit, 2, positions, hint=hint)
         config = dataclasses.replace(self.config, max_seq_length=limit)
         self.tokenizer, self.config = self.tokenizer.with_limit(config), config
 
@@ -148,7 +151,7 @@ class Model:
     @contextmanager
     def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
         """Another `truncate_dim` in a `with` block, for all threads. Raises InputTypeError, InputValueError."""
-        _arguments.check_truncate_dim(truncate_dim)
+        check_optional_int("truncate_dim", truncate_dim, 1)
         before, self.truncate_dim = self.truncate_dim, truncate_dim
         try:
             yield
@@ -197,7 +200,7 @@ class Model:
 
     def _dimension(self, truncate_dim: int | None) -> int:
         truncate_dim = self.truncate_dim if truncate_dim is None else truncate_dim
-        _arguments.check_truncate_dim(truncate_dim)
+        check_optional_int("truncate_dim", truncate_dim, 1)
         D = self.config.hidden_size
         return D if truncate_dim is None else min(D, truncate_dim)
 

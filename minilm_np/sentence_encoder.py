@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from minilm_np import _arguments
+from minilm_np import _sentence_transformers
+from minilm_np._checks import check_int
 from minilm_np._model import BACKENDS as BACKENDS
 from minilm_np._model import Model
 from minilm_np._model import check_backend as check_backend
@@ -90,9 +91,9 @@ class SentenceEncoder(Model):
         "sentence_embedding": one array (T, D) or dict for a str, a list of them for texts.
         Raises InputTypeError, InputValueError, NonFiniteError (all name the text, or the argument), MissingExtraError.
         """
-        inputs = _arguments.take_inputs(inputs, others)
-        _arguments.check_batch_size(batch_size)
-        _arguments.check_encode(output_value, precision, device, pool, chunk_size)
+        inputs = _sentence_transformers.take_inputs(inputs, others)
+        check_int("batch_size", batch_size, 1)
+        _sentence_transformers.check_encode(output_value, precision, device, pool, chunk_size)
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
         one = isinstance(inputs, str)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
@@ -152,7 +153,7 @@ class SentenceEncoder(Model):
 
         Yields (D,) float32. Raises as `encode`: for arguments here, for texts when the stream comes to their batch.
         """
-        _arguments.check_batch_size(batch_size)
+        check_int("batch_size", batch_size, 1)
         if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
             raise InputTypeError(f"texts: expected an iterable of str, found {type(texts).__name__}")
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
@@ -256,13 +257,13 @@ class SentenceEncoder(Model):
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """How similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
-        from minilm_np.vectors.similarity import SimilarityFunction
+        from minilm_np.vectors.names import SimilarityFunction
 
         return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> NDArray[Any]:
         """How similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
-        from minilm_np.vectors.similarity import SimilarityFunction
+        from minilm_np.vectors.names import SimilarityFunction
 
         return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 

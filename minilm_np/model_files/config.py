@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minilm_np._files import read_json
 from minilm_np.errors import ConfigError
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
@@ -304,30 +305,17 @@ def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
 
 
 def _read_json(path: Path, default: Any = None) -> Any:
-    """A JSON file, or the default where it is missing and there is one.
-
-    Raises ConfigError where it is missing, unreadable, not UTF-8, not JSON, or names a key twice.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ConfigError(f"{path} names the key {next(k for k in keys if keys.count(k) > 1)!r} twice")
-        return values
-
+    """The value in a JSON file; the default, if there is one, for a missing file. Raises ConfigError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        return read_json(path)
     except FileNotFoundError:
         if default is not None:
             return default
         raise ConfigError(f"{path} is missing: a model folder holds it beside its weights") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ConfigError:
-        raise
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, an integer of 5,000 digits
-        raise ConfigError(f"{path} is not JSON: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _shown(value: Any) -> str:

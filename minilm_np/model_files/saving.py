@@ -1,12 +1,8 @@
 """A model's folder, as sentence-transformers (2 and later) and this package load it."""
 
-import glob
 import json
 import os
-import shutil
 import stat
-import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minilm_np
+from minilm_np._files import staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
-from minilm_np.model_files.hub import STAGING_STALE_S
 from minilm_np.model_files.settings import FILE as USE_FILE
 from minilm_np.model_files.settings import ModelUse
 from minilm_np.text.tokenizer import TextTokenizer
@@ -54,15 +50,9 @@ def save_model(
             raise SaveError(f"{target}: expected a new or empty folder, or a model that this saved, found {found}")
         _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{target.name}.saving-"
-        _remove_stale(target.parent, prefix)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-        try:
-            (staging / "new").mkdir()  # with the rights that the umask gives, which mkdtemp's own folder has not
-            _write(staging / "new", config, use, tokenizer, weights)
-            _take_its_place(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with staging_folder(target.parent, f".{target.name}.saving-") as staged:
+            _write(staged, config, use, tokenizer, weights)
+            _replace(target, staged)
     except (OSError, CheckpointError) as error:
         if isinstance(error, SaveError):
             raise
@@ -83,20 +73,12 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _remove_stale(folder: Path, prefix: str) -> None:
-    """Remove what killed saves left a day ago or earlier, but no old model: it may be the only copy."""
-    for left in folder.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STAGING_STALE_S and not (left / "old").exists():
-                shutil.rmtree(left)
+def _replace(target: Path, new: Path) -> None:
+    """Rename the old folder away and the new one to `target`; if that fails, rename the old one back.
 
-
-def _take_its_place(staging: Path, target: Path) -> None:
-    """Rename the new folder to the target, and the old one away before it; back again if that fails.
-
-    A kill between the two renames leaves both models whole, in the hidden folder beside the target.
+    A kill between the two renames leaves both models complete, in the hidden folder beside the target.
     """
-    new, old = staging / "new", staging / "old"
+    old = new.with_name("old")
     try:
         with suppress(FileNotFoundError):
             target.rename(old)

@@ -4,15 +4,17 @@ A prompt is put before a text, as e5's "query: ". Which one, if any: `resolve_pr
 """
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minilm_np._checks import one_of
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
+from minilm_np.vectors.names import SimilarityFunction
 
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+SIMILARITIES = tuple(SimilarityFunction.possible_values())
 
 FILE = "config_sentence_transformers.json"
 
@@ -39,13 +41,13 @@ def load_use(folder: Path) -> ModelUse:
     prompts = _known({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
     name = values.get("default_prompt_name")
     if name is not None and not _has(prompts, name):
-        raise ConfigError(f"{path}: default_prompt_name: expected {_names(prompts)} or null, found {name!r}")
+        raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {name!r}")
     for key, expected in (
         ("model_type", ("SentenceTransformer",)),
         ("similarity_fn_name", SIMILARITIES),
     ):
         if values.get(key) not in (None, *expected):
-            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {_names(expected)}")
+            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {one_of(expected)}")
     dimension = values.get("truncate_dim")
     if dimension is not None and (type(dimension) is not int or dimension < 1):
         raise ConfigError(f"{path}: truncate_dim: expected a whole number of at least 1, or null, found {dimension!r}")
@@ -64,7 +66,7 @@ def overruled(
     if default_prompt_name is None:
         default_prompt_name = use.default_prompt_name
     elif not _has(prompts, default_prompt_name):
-        raise InputValueError(f"default_prompt_name: expected {_names(prompts)} or None, found {default_prompt_name!r}")
+        raise InputValueError(f"default_prompt_name: expected {one_of(prompts)} or None, found {default_prompt_name!r}")
     similarity = use.similarity_fn_name if similarity_fn_name is None else check_similarity(similarity_fn_name)
     return ModelUse(
         prompts, default_prompt_name, similarity, use.truncate_dim if truncate_dim is None else truncate_dim
@@ -75,7 +77,7 @@ def check_similarity(name: Any) -> str:
     """One of SIMILARITIES, or sentence-transformers' SimilarityFunction of that name. Raises InputValueError."""
     value = getattr(name, "value", name)
     if not _has(SIMILARITIES, value):
-        raise InputValueError(f"similarity_fn_name: expected {_names(SIMILARITIES)}, found {name!r}")
+        raise InputValueError(f"similarity_fn_name: expected {one_of(SIMILARITIES)}, found {name!r}")
     return str(value)
 
 
@@ -95,7 +97,7 @@ def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name:
     if prompt_name is None:
         return prompts.get(default, "") if default is not None else ""
     if not _has(prompts, prompt_name):
-        raise InputValueError(f"prompt_name: expected {_names(prompts)}, found {prompt_name!r}")
+        raise InputValueError(f"prompt_name: expected {one_of(prompts)}, found {prompt_name!r}")
     return prompts[prompt_name]
 
 
@@ -122,7 +124,3 @@ def _is_unicode(text: str) -> bool:
 
 def _has(names: Container[str], name: Any) -> bool:
     return isinstance(name, str) and name in names
-
-
-def _names(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(map(repr, names))

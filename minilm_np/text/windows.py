@@ -15,7 +15,6 @@ The time is in proportion to the text. Besides the results, memory holds a piece
 """
 
 import itertools
-import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -23,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np._checks import check_choice, check_optional_int
 from minilm_np._pipeline import unit_length
 from minilm_np.engine.protocol import Vectors
-from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
+from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.model_files.settings import resolve_prompt
 from minilm_np.text.tokenizer import TextTokenizer, check_texts
 
@@ -121,8 +121,7 @@ def encode_long(
     is that of `encode`, to the bit.
     Raises InputTypeError, InputValueError (both name the argument or the text), NonFiniteError.
     """
-    if pooling not in POOLINGS:
-        raise InputValueError(f"pooling: expected one of {', '.join(map(repr, POOLINGS))}, found {pooling!r}")
+    check_choice("pooling", pooling, POOLINGS)
     prefix = resolve_prompt(encoder.prompts, encoder.default_prompt_name, prompt_name, prompt)
     room, stride = _sizes(encoder, prefix, window, stride)
     many = check_texts([texts] if isinstance(texts, str) else texts)
@@ -149,23 +148,11 @@ def _sizes(encoder: "SentenceEncoder", prefix: str, window: int | None, stride: 
     limit, n_special = encoder.max_seq_length, len(_surrounded(encoder.tokenizer, prefix, []))
     if n_special >= limit:
         raise InputValueError(f"prompt: its tokens leave no room for a text in the {limit} that the model takes")
-    taken = f"{n_special} of them are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
-    window = _between("window", window, n_special + 1, limit, taken, limit)
+    taken = f"{n_special} of a window's tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
+    window = check_optional_int("window", window, n_special + 1, limit, hint=taken) or limit
     room = window - n_special
     reason = f"a window of {window} tokens holds {room} of the text, and none may fall between two windows"
-    return room, _between("stride", stride, 1, room, reason, room - room // 4)
-
-
-def _between(name: str, value: int | None, least: int, most: int, reason: str, default: int) -> int:
-    if value is None:
-        return default
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputTypeError(f"{name}: expected an int or None, found {type(value).__name__}") from None
-    if isinstance(value, bool) or not least <= number <= most:
-        raise InputValueError(f"{name}: expected {least} to {most} tokens, found {value!r}; {reason}")
-    return number
+    return room, check_optional_int("stride", stride, 1, room, hint=reason) or room - room // 4
 
 
 def _parts(tokenizer: TextTokenizer, prefix: str, number: int, text: str, room: int, stride: int) -> Iterator[_Part]:

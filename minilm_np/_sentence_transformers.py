@@ -1,0 +1,73 @@
+"""Arguments that exist only so that calls written for sentence-transformers go on working.
+
+Each is accepted where it changes nothing. Any other value is refused, with what to do instead.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from minilm_np._checks import check_choice
+from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import PRECISIONS
+
+OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
+
+# Arguments of SentenceTransformer() that may only be empty, and what to do instead.
+_INSTEAD = {
+    "cache_folder": "set HF_HUB_CACHE or MINILM_NP_CACHE",
+    "config_kwargs": "change config.json in a copy of the folder",
+    "model_card_data": "no model card is written",
+    "model_kwargs": "the weights are read as float32",
+    "modules": "save the modules, then pass the name of the folder",
+    "processor_kwargs": "change tokenizer_config.json in a copy of the folder",
+    "revision": "fetch that revision with `hf download`, then pass the name of its folder",
+    "token": "set HF_TOKEN",
+    "tokenizer_kwargs": "change tokenizer_config.json in a copy of the folder",
+    "use_auth_token": "set HF_TOKEN",
+}
+
+
+def check_others(others: Mapping[str, object]) -> None:
+    """Raise unless all further arguments of the constructor are sentence-transformers' and empty.
+
+    `trust_remote_code` may have any value: code in a model folder is never run. Raises InputTypeError, InputValueError.
+    """
+    for name, value in others.items():
+        if name not in _INSTEAD and name != "trust_remote_code":
+            raise InputTypeError(f"SentenceEncoder has no argument {name!r}")
+        if name in _INSTEAD and value not in (None, False, {}):
+            raise InputValueError(f"{name}: expected None, found {value!r:.80}: {_INSTEAD[name]}")
+
+
+def take_inputs(inputs: Any, others: Mapping[str, Any]) -> Any:
+    """The texts of `encode`: `inputs`, or `sentences`, as the argument was called before.
+
+    Raises InputValueError for an argument that `encode` does not have. `task` is ignored: it selects a module that no
+    supported model has.
+    """
+    others = dict(others)
+    sentences = others.pop("sentences", None)
+    others.pop("task", None)
+    if others.pop("processing_kwargs", None):
+        raise InputValueError("processing_kwargs: expected None; set max_seq_length to truncate texts elsewhere")
+    if others:
+        raise InputValueError(f"encode has no argument {next(iter(others))!r}")
+    return sentences if inputs is None else inputs
+
+
+def check_encode(output_value: object, precision: object, device: object, pool: object, chunk_size: object) -> None:
+    """Raise InputValueError for values that this package does not support."""
+    check_choice("output_value", output_value, OUTPUT_VALUES)
+    check_choice("precision", precision, (*PRECISIONS, None))
+    if output_value is None and precision not in ("float32", None):
+        raise InputValueError(f"precision: expected 'float32' with output_value=None, found {precision!r}")
+    check_device(device)
+    for name, value in (("pool", pool), ("chunk_size", chunk_size)):
+        if value is not None:
+            raise InputValueError(f"{name}: expected None, found {value!r:.80}: one process already uses all CPUs")
+
+
+def check_device(device: object) -> None:
+    """Raise InputValueError unless the device is None or the CPU, as a str or a torch.device."""
+    if device is not None and str(device) != "cpu":
+        raise InputValueError(f"device: expected 'cpu' or None, found {device!r:.80}: this package runs on CPUs")
