@@ -18,7 +18,7 @@ from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL, check_characters, random_weights
-from minilm_np.model_files.settings import ModelUse, check_similarity, load_use, overruled
+from minilm_np.model_files.settings import ModelUse, check_similarity, load_use, overridden
 from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer, load_tokenizer
 
 BACKENDS = ("numba", "numpy")
@@ -53,7 +53,7 @@ class Model:
         check_optional_int("truncate_dim", truncate_dim, 1)
         check_backend(backend, threads)
         folder = resolve(model_name_or_path, local_files_only=local_files_only)
-        use = overruled(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+        use = overridden(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
         config = load_config(folder.path)
         tokenizer = load_tokenizer(folder.path, config)
         self._assemble(config, use, iter_checkpoint(folder.path, config), tokenizer, backend, threads)

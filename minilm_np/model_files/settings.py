@@ -1,6 +1,6 @@
-"""What a model says of its use, in config_sentence_transformers.json: prompts, similarity, a size to truncate to.
+"""`ModelUse`: a model's prompts, similarity function and vector size, from config_sentence_transformers.json.
 
-A prompt is put before a text, as e5's "query: ". Which one, if any: `resolve_prompt`.
+A prompt is text that is put before each text, such as "query: " for e5. `resolve_prompt` selects it.
 """
 
 import logging
@@ -18,7 +18,8 @@ SIMILARITIES = tuple(SimilarityFunction.possible_values())
 
 FILE = "config_sentence_transformers.json"
 
-QUERY_PROMPTS = ("query",)  # the names that encode_query and encode_document look for, in this order
+# names of prompts for encode_query and encode_document, which use the first one that the model has
+QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 _logger = logging.getLogger("minilm_np")
@@ -26,7 +27,7 @@ _logger = logging.getLogger("minilm_np")
 
 @dataclass(frozen=True)
 class ModelUse:
-    """What config_sentence_transformers.json says, and what it leaves out."""
+    """The values of config_sentence_transformers.json. The defaults are those of sentence-transformers."""
 
     prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})
     default_prompt_name: str | None = None
@@ -35,10 +36,13 @@ class ModelUse:
 
 
 def load_use(folder: Path) -> ModelUse:
-    """Read the file, which a folder need not have. Raises ConfigError: broken, or not implemented."""
+    """Read config_sentence_transformers.json, or return the defaults if it is missing.
+
+    Raises ConfigError: it is broken, or requires something that is not implemented.
+    """
     path = folder / FILE
     values = read_object(path, optional=True)
-    prompts = _known({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
+    prompts = _updated({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
     name = values.get("default_prompt_name")
     if name is not None and not _has(prompts, name):
         raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {name!r}")
@@ -50,19 +54,22 @@ def load_use(folder: Path) -> ModelUse:
             raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {one_of(expected)}")
     dimension = values.get("truncate_dim")
     if dimension is not None and (type(dimension) is not int or dimension < 1):
-        raise ConfigError(f"{path}: truncate_dim: expected a whole number of at least 1, or null, found {dimension!r}")
+        raise ConfigError(f"{path}: truncate_dim: expected an integer of at least 1, or null, found {dimension!r}")
     return ModelUse(prompts, name, values.get("similarity_fn_name") or "cosine", dimension)
 
 
-def overruled(
+def overridden(
     use: ModelUse,
     prompts: Mapping[str, str] | None,
     default_prompt_name: str | None,
-    similarity_fn_name: Any,
+    similarity_fn_name: str | SimilarityFunction | None,
     truncate_dim: int | None,
 ) -> ModelUse:
-    """A model's own, where the caller has not said otherwise. Raises InputTypeError, InputValueError."""
-    prompts = _known(use.prompts, prompts, "prompts", InputTypeError)
+    """The model's values, overridden by those of the caller that are not None.
+
+    Raises InputTypeError, InputValueError.
+    """
+    prompts = _updated(use.prompts, prompts, "prompts", InputTypeError)
     if default_prompt_name is None:
         default_prompt_name = use.default_prompt_name
     elif not _has(prompts, default_prompt_name):
@@ -73,8 +80,11 @@ def overruled(
     )
 
 
-def check_similarity(name: Any) -> str:
-    """One of SIMILARITIES, or sentence-transformers' SimilarityFunction of that name. Raises InputValueError."""
+def check_similarity(name: object) -> str:
+    """The name of a similarity function, given by name or as a SimilarityFunction of this or the other library.
+
+    Raises InputValueError.
+    """
     value = getattr(name, "value", name)
     if not _has(SIMILARITIES, value):
         raise InputValueError(f"similarity_fn_name: expected {one_of(SIMILARITIES)}, found {name!r}")
@@ -82,9 +92,9 @@ def check_similarity(name: Any) -> str:
 
 
 def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name: str | None, prompt: str | None) -> str:
-    """The text to put before each text: the prompt that is given, else the one of that name, else the default, else "".
+    """The text to put before each text: `prompt`, else the prompt called `prompt_name`, else the default one, else "".
 
-    Raises InputTypeError: a prompt that is no str; InputValueError: a name that the model has no prompt for.
+    Raises InputTypeError (the prompt is not a str), InputValueError (the model has no prompt of that name).
     """
     if prompt is not None:
         if not isinstance(prompt, str):
@@ -92,7 +102,7 @@ def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name:
         if not _is_unicode(prompt):
             raise InputValueError(f"prompt: expected Unicode text, found a lone surrogate in {prompt!r:.80}")
         if prompt_name is not None:
-            _logger.warning("both prompt and prompt_name were given: prompt_name %r is not used", prompt_name)
+            _logger.warning("both prompt and prompt_name are given: prompt_name %r is ignored", prompt_name)
         return prompt
     if prompt_name is None:
         return prompts.get(default, "") if default is not None else ""
@@ -101,20 +111,23 @@ def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name:
     return prompts[prompt_name]
 
 
-def _known(known: Mapping[str, str], more: Any, what: str, error: type[Exception]) -> dict[str, str]:
-    """Prompts by name, with more of them; None stands for the one that is known, or for none."""
+def _updated(known: Mapping[str, str], more: Any, what: str, error: type[Exception]) -> dict[str, str]:
+    """The known prompts, updated by `more`. A text of None keeps the known prompt, or means "".
+
+    what: the beginning of an error's message. error: its class.
+    """
     if more is None:
         return dict(known)
     if not isinstance(more, Mapping):
-        raise error(f"{what}: expected an object of strings by name, found {more!r:.80}")
+        raise error(f"{what}: expected a mapping of names to strings, found {more!r:.80}")
     for name, text in more.items():
         if not isinstance(name, str) or not isinstance(text, str | None) or not _is_unicode(name + (text or "")):
-            raise error(f"{what}: expected Unicode strings by name, found {text!r:.80} under {name!r:.80}")
+            raise error(f"{what}: expected Unicode names and strings, found {name!r:.80}: {text!r:.80}")
     return {**known, **{name: known.get(name, "") if text is None else text for name, text in more.items()}}
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a str: lone surrogates it cannot."""
+    """Whether a str can be encoded in UTF-8, which it cannot if it contains a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
