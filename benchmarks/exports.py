@@ -8,20 +8,17 @@ this command when it misses one.
 """
 
 import argparse
-import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import CHECKOUT, installed_version, say
-from minilm_np._files import package_cache
+from minilm_np._files import package_cache, staging_folder
 from minilm_np.cli.files import check_output
 from minilm_np.errors import MiniLMError
 from minilm_np.model_files.hub import fetch
@@ -61,18 +58,18 @@ def _place(name: str) -> Path:
 
 
 def make(name: str) -> None:
-    """Make an export in a folder beside its place, and move it there when it is whole."""
+    """Make an export in a folder beside its place, then move it there."""
     place = _place(name)
     folder = place if FILES[name][0] == "." else place.parent
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     model = str(fetch(DEFAULT_MODEL, on_message=lambda message: None).path)
-    staged = Path(tempfile.mkdtemp(dir=folder.parent))
-    try:
+    with staging_folder(folder.parent, ".staging-") as staged:
         MAKERS[name](model, staged)
-        with contextlib.suppress(FileExistsError):  # somebody else was quicker
-            os.rename(staged, folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            staged.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise
 
 
 def _onnx(model: str, folder: Path) -> None:

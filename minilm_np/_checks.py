@@ -11,14 +11,14 @@ def check_int(name: str, value: object, least: int, most: int | None = None, *, 
 
     hint: ends the message of a value out of range. Raises InputTypeError, InputValueError.
     """
-    return _checked(name, value, least, most, "an int", hint)
+    return _checked(name, value, least, most, "", hint)
 
 
 def check_optional_int(
     name: str, value: object, least: int, most: int | None = None, *, hint: str = ""
 ) -> int | None:  # fmt: skip
     """As `check_int`; None is accepted too, and returned."""
-    return None if value is None else _checked(name, value, least, most, "an int or None", hint)
+    return None if value is None else _checked(name, value, least, most, " or None", hint)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str | None]) -> None:
@@ -32,14 +32,15 @@ def one_of(choices: Iterable[object]) -> str:
     return "one of " + ", ".join(map(repr, choices))
 
 
-def _checked(name: str, value: object, least: int, most: int | None, kind: str, hint: str) -> int:
+def _checked(name: str, value: object, least: int, most: int | None, or_none: str, hint: str) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]  # any object may have __index__
     except TypeError:
-        raise InputTypeError(f"{name}: expected {kind}, found {type(value).__name__}") from None
+        raise InputTypeError(f"{name}: expected an int{or_none}, found {type(value).__name__}") from None
     if number < least or (most is not None and number > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputValueError(f"{name}: expected {kind} {bounds}, found {number}" + (f"; {hint}" if hint else ""))
+        hint = f"; {hint}" if hint else ""
+        raise InputValueError(f"{name}: expected an int {bounds}{or_none}, found {number}{hint}")
     return number

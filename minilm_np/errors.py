@@ -1,11 +1,11 @@
-"""The package's own exceptions: each says what went wrong, where, what was expected, what was found and what to do.
+"""The exceptions of this package. Each message says where, what was expected, what was found, and what to do.
 
-They also derive from the built-in exception that a caller would expect, so `except ValueError` goes on working.
+Each class also derives from the built-in exception that fits, so `except ValueError` and the like catch it.
 """
 
 
 class MiniLMError(Exception):
-    """Base of every exception that this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class HubError(MiniLMError, OSError):
@@ -13,44 +13,44 @@ class HubError(MiniLMError, OSError):
 
 
 class ConfigError(MiniLMError, ValueError):
-    """A model folder's JSON files are broken, or ask for something that is not implemented."""
+    """A JSON file of a model folder is broken, or requires something that is not implemented."""
 
 
 class CheckpointError(MiniLMError, ValueError):
-    """A weights file is broken, or does not hold what its config promises."""
+    """A weights file is broken, or does not match the config."""
 
 
 class TokenizerError(MiniLMError, ValueError):
-    """A model folder's tokenizer files are broken, or ask for something that is not implemented."""
+    """A tokenizer file of a model folder is broken, or requires something that is not implemented."""
 
 
 class InputTypeError(MiniLMError, TypeError):
-    """An argument has a type that is not accepted."""
+    """An argument has an unsupported type."""
 
 
 class InputValueError(MiniLMError, ValueError):
-    """An argument has a value that is not accepted."""
+    """An argument has an unsupported value."""
 
 
 class NonFiniteError(MiniLMError, ArithmeticError):
-    """A result is NaN or infinite: the weights, or the arithmetic, are not what they should be."""
+    """A result is NaN or infinite, because of wrong weights or an overflow."""
 
 
 class MissingExtraError(MiniLMError, ImportError):
-    """A library that only this call needs is not installed; the message names what to install."""
+    """An optional library is not installed. The message says how to install it."""
 
 
 class SaveError(MiniLMError, OSError):
-    """A model cannot be saved where it was asked for."""
+    """A model or a training run could not be saved."""
 
 
 class DataError(MiniLMError, ValueError):
-    """A file of training or test data is broken or too small; the message names the file and the line."""
+    """A file of training or test data is broken or too small. The message names the file and the line."""
 
 
 class ImplementationError(MiniLMError, RuntimeError):
-    """Another implementation could not be loaded or asked, or its answer cannot be read."""
+    """Another implementation could not be loaded or called, or its answer is invalid."""
 
 
 class TruncationWarning(UserWarning):
-    """Texts were longer than the model's limit, and their ends were left out."""
+    """Texts were longer than the model's limit, and were truncated."""

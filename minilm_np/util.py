@@ -6,9 +6,9 @@ from minilm_np.vectors.mining import (
     paraphrase_mining_embeddings,
     semantic_search,
 )
+from minilm_np.vectors.names import SimilarityFunction
 from minilm_np.vectors.quantization import quantize_embeddings
 from minilm_np.vectors.similarity import (
-    SimilarityFunction,
     cos_sim,
     dot_score,
     euclidean_sim,

@@ -199,15 +199,17 @@ def test_arguments_that_ask_for_nothing_are_accepted(e5: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        pytest.param(b"{", "is not JSON", id="broken"),
+        pytest.param(b"{", "expected JSON in UTF-8", id="broken"),
         pytest.param({"default_prompt_name": "topic"}, "default_prompt_name: expected one of 'query', ", id="unknown"),
         pytest.param({"default_prompt_name": ["query"]}, "default_prompt_name: .* found ..query", id="a list"),
-        pytest.param({"prompts": ["query: "]}, "prompts: expected an object of strings by name", id="no object"),
-        pytest.param({"prompts": {"query": 1}}, "prompts: expected Unicode strings by name, found 1", id="a number"),
-        pytest.param({"prompts": {"query": "\ud800"}}, "prompts: expected Unicode strings", id="a lone surrogate"),
+        pytest.param({"prompts": ["query: "]}, "prompts: expected a mapping of names to strings", id="no object"),
+        pytest.param({"prompts": {"query": 1}}, "prompts: expected Unicode names .*, found .query.: 1", id="a number"),
+        pytest.param(
+            {"prompts": {"query": "\ud800"}}, "prompts: expected Unicode names and strings", id="a lone surrogate"
+        ),
         pytest.param({"similarity_fn_name": "maxsim"}, "similarity_fn_name 'maxsim' is not implemented", id="maxsim"),
         pytest.param({"model_type": "SparseEncoder"}, "model_type 'SparseEncoder' is not implemented", id="sparse"),
-        pytest.param({"truncate_dim": -1}, "truncate_dim: expected a whole number of at least 1, or null", id="dim"),
+        pytest.param({"truncate_dim": -1}, "truncate_dim: expected an integer of at least 1, or null", id="dim"),
     ],
 )
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, values: Any, message: str) -> None:

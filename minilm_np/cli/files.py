@@ -1,13 +1,11 @@
 """Texts in and results out: lines of UTF-8, and files that appear when they are whole."""
 
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
+from minilm_np._files import atomic_file
 from minilm_np.errors import InputValueError
 
 
@@ -61,30 +59,6 @@ def without_text(path: str) -> InputValueError:
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that is there when it is whole, and not before; a device such as /dev/null as it is."""
-    if path.exists() and not path.is_file():
-        with path.open("wb") as device:
-            device.writelines(parts)
-        return
-    with temporary_beside(path.resolve()) as file:  # a link stays a link
+    """Write the parts to a file, atomically; a device such as /dev/null directly. Raises OSError."""
+    with atomic_file(path) as file:
         file.writelines(parts)
-
-
-@contextlib.contextmanager
-def temporary_beside(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, which then takes the place of `path`. Raises OSError in the name of `path`."""
-    name = None
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)  # mkstemp's 0600 is for secrets
-            yield file
-        Path(name).replace(path)
-    except BaseException as error:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise

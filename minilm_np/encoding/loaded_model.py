@@ -18,7 +18,7 @@ from minilm_np.errors import InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
-from minilm_np.model_files.settings import ModelUse, load_use, overruled
+from minilm_np.model_files.settings import ModelUse, load_use, overridden
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
 
 
@@ -114,7 +114,7 @@ def load_model(
     """
     kind.check_threads(threads)
     folder = resolve(name_or_path, local_files_only=local_files_only)
-    settings = overruled(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+    settings = overridden(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
     config = load_config(folder.path)
     tokenizer = load_tokenizer(folder.path, config)
     engine = kind.make(config, iter_checkpoint(folder.path, config), threads)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np._checks import check_optional_int
+from minilm_np._checks import check_choice, check_optional_int
 from minilm_np.encoding.call_types import Matrix, Vector
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.encoding.pipeline import unit_length
@@ -105,8 +105,7 @@ def encode_long(
     Raises InputTypeError, InputValueError (both name the argument or the text), NonFiniteError.
     """
     model = model_of(encoder)
-    if pooling not in POOLINGS:
-        raise InputValueError(f"pooling: expected one of {', '.join(map(repr, POOLINGS))}, found {pooling!r}")
+    check_choice("pooling", pooling, POOLINGS)
     settings = model.settings
     prefix = resolve_prompt(settings.prompts, settings.default_prompt_name, prompt_name, prompt)
     room, stride = _sizes(model, prefix, window, stride)
@@ -137,7 +136,7 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
             f"prompt: its tokens leave no room for a text in the {limit} that the model takes; with [CLS] and [SEP] "
             f"there are {n_special}"
         )
-    hint = f"{n_special} of its tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
+    hint = f"{n_special} of a window's tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
     window = check_optional_int("window", window, n_special + 1, limit, hint=hint) or limit
     room = window - n_special
     hint = f"a window of {window} tokens holds {room} of the text, and none may be left out between two windows"

@@ -12,7 +12,6 @@ not pad the header, and the arrays that come out are aligned whatever went in.
 """
 
 import io
-import json
 import math
 import os
 import re
@@ -26,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
+from minilm_np._files import MAX_JSON, parse_json
 from minilm_np.errors import CheckpointError
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.tensors import save_arrays
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -58,7 +57,6 @@ _READ_AS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
 }
 
-_MAX_JSON = 100_000_000  # bytes of a header: the format's own limit, taken for the index too
 _CHUNK = 1 << 17  # values read, widened and checked while they are in the processor's cache
 
 
@@ -95,28 +93,10 @@ def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> Non
 
     Raises CheckpointError: the file cannot be written, or a dtype has no counterpart in the format.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # the library writes the memory as it lies, whatever the strides are
-    arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
     try:
-        try:
-            with open(temporary, "xb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            save_file(arrays, temporary, {"format": "pt"})
-            temporary.chmod(mode)  # the library leaves 0600, whatever the umask is
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
+        save_arrays(path, weights, {"format": "pt"})
+    except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
-
-
-def checkpoint_files(folder: Path, config: ModelConfig) -> list[Path]:
-    """The files that `load_checkpoint` would read: [model.safetensors], or [the index, shard, shard, ...]."""
-    path = _locate(folder / config.transformer_path)
-    if path.name == _SINGLE:
-        return [path]
-    return [path, *(path.with_name(shard) for shard in sorted(set(_read_index(path).values())))]
 
 
 # ---------------------------------------------------------------------------------------------- which tensors
@@ -259,7 +239,7 @@ def _read_index(path: Path) -> dict[str, str]:
     """model.safetensors.index.json -> {tensor: shard}, each shard a plain file name."""
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
-        _check(size <= _MAX_JSON, f"{path}: its size", f"at most {_MAX_JSON} bytes", size)
+        _check(size <= MAX_JSON, f"{path}: its size", f"at most {MAX_JSON} bytes", size)
         index = _parse_json(path, _read_bytes(file, size))
     weight_map: Any = index.get("weight_map") if isinstance(index, dict) else None
     _check(isinstance(weight_map, dict), str(path), "an object with an object 'weight_map'", index)
@@ -312,7 +292,7 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
         found = f"{size} bytes: it was cut short" if size else "an empty file"
         raise CheckpointError(f"{path}: expected at least the 8 bytes of the header's length, found {found}")
     length = int.from_bytes(_read_bytes(file, 8), "little")
-    most = min(_MAX_JSON, size - 8)
+    most = min(MAX_JSON, size - 8)
     hint = "it was cut short, or is not a safetensors file"
     _check(length <= most, f"{path}: the header's length", f"at most {most} in a file of {size} bytes", length, hint)
     raw = _read_bytes(file, length)
@@ -354,23 +334,10 @@ def _parse_tensor(file: io.FileIO, data: int, name: str, entry: Any) -> _Tensor:
 
 
 def _parse_json(path: str | Path, raw: bytes) -> Any:
-    """JSON in UTF-8 in which no object has a name twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in pairs:
-            key.encode()  # an escaped half of a surrogate pair is JSON, but no text
-            if key in values:
-                raise CheckpointError(f"{path}: the name {_show(key)} stands there twice")
-            values[key] = value
-        return values
-
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too deep, a number of 5,000 digits
-        raise CheckpointError(f"{path}: expected JSON in UTF-8: {error}") from None
+        return parse_json(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 # ------------------------------------------------------------------------------------------------- the bytes

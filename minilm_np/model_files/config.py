@@ -1,10 +1,16 @@
-"""A model folder's JSON files, read into one frozen dataclass.
+"""`ModelConfig`: the JSON files of a model folder, read into one frozen dataclass.
 
-Five files describe a sentence-transformers folder: what the encoder is (`config.json`), which modules follow it
-(`modules.json`), how token vectors become one (`1_Pooling/config.json`), and where a text is cut
-(`sentence_bert_config.json`, else `tokenizer_config.json`). A sixth, `config_sentence_transformers.json`, is read by
-`prompts.py`. Folders written by sentence-transformers 2, 5 and 6 say the same things under different keys; all are
-understood. What is not implemented is refused by name, never ignored.
+Up to six files are read here:
+
+    config.json                   the sizes of the encoder
+    modules.json                  the modules, in order: Transformer, Pooling, perhaps Normalize
+    1_Pooling/config.json         how the vectors of the tokens become one vector
+    2_Normalize/config.json       empty or absent in most folders
+    sentence_bert_config.json     the length at which a text is truncated, and whether it is lower-cased
+    tokenizer_config.json         the length, if the file above does not give one
+
+A seventh, config_sentence_transformers.json, is read by `settings.py`. Folders of sentence-transformers 2, 5 and 6 use
+different keys for the same facts; all are supported. Anything not implemented is an error that names it.
 """
 
 import json
@@ -14,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minilm_np._checks import one_of
+from minilm_np._files import read_json
 from minilm_np.errors import ConfigError
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
 
-# sentence-transformers before 6 writes one flag a mode
+# before version 6, sentence-transformers writes one flag per mode
 POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -28,7 +36,7 @@ POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-# Keys of config.json that change the computation, with the only values under which this package computes the model.
+# Keys of config.json that change the computation, with the only values that are implemented.
 _ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "model_type": ("bert",),
     "hidden_act": ("gelu",),
@@ -53,7 +61,7 @@ _NO_EFFECT = frozenset(
     """.split()
 )
 
-# Keys of sentence_bert_config.json: what may only be empty, and what else is known.
+# Keys of sentence_bert_config.json: those that must be empty, and the others that are supported.
 _ONLY_EMPTY = ("config_args", "model_args", "processing_kwargs", "query_expansion", "tokenizer_args")
 _SENTENCE_KEYS = frozenset(
     """
@@ -65,9 +73,9 @@ _SENTENCE_KEYS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that decides which vector a text gets, apart from the weights and the vocabulary.
+    """Everything that determines the vector of a text, except the weights and the vocabulary.
 
-    Letters are those of `reference.py`. The defaults are those of all-MiniLM-L6-v2.
+    The letters are those of `reference.py`. The defaults are those of all-MiniLM-L6-v2. Raises ConfigError.
     """
 
     # config.json: the encoder
@@ -81,14 +89,14 @@ class ModelConfig:
     layer_norm_eps: float = 1e-12
 
     # the other files: from token vectors to one vector
-    max_seq_length: int = 256  # tokens a text may have, [CLS] and [SEP] included
+    max_seq_length: int = 256  # tokens per text, including [CLS] and [SEP]; longer texts are truncated
     pooling_mode: str = "mean"
     normalize: bool = True  # the folder has a Normalize module
-    do_lower_case: bool = False  # lower-case before the tokenizer, whatever the tokenizer does by itself
-    transformer_path: str = ""  # the subfolder of config.json and the weights; "" in every recent folder
+    do_lower_case: bool = False  # lower-case each text before it is tokenized, whatever the tokenizer's own options
+    transformer_path: str = ""  # the subfolder with config.json and the weights; "" in every recent folder
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values that no model can have."""
+        """Raise ConfigError for values that are impossible."""
         for name in (
             "vocab_size",
             "max_position_embeddings",
@@ -103,33 +111,33 @@ class ModelConfig:
             if type(value) is not int or not 1 <= value < 2**31:
                 raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {_shown(value)}")
         eps = self.layer_norm_eps
-        if type(eps) not in (int, float) or not 0 < eps <= 1:  # neither NaN nor infinite is
-            raise ConfigError(f"layer_norm_eps: expected a number above 0 and up to 1, found {_shown(eps)}")
+        if type(eps) not in (int, float) or not 0 < eps <= 1:  # also refuses NaN
+            raise ConfigError(f"layer_norm_eps: expected a number above 0 and at most 1, found {_shown(eps)}")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}: "
-                "the heads share the hidden size out evenly"
+                "each head takes an equal share"
             )
         if self.pooling_mode not in POOLING_MODES:
-            raise ConfigError(f"pooling_mode: expected one of {', '.join(POOLING_MODES)}, found {self.pooling_mode!r}")
+            raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {self.pooling_mode!r}")
         if self.max_position_embeddings < 2:
             raise ConfigError("max_position_embeddings: expected at least 2 ([CLS] and [SEP]), found 1")
         if not 2 <= self.max_seq_length <= self.max_position_embeddings:
             raise ConfigError(
-                f"max_seq_length: expected 2 ([CLS] and [SEP]) to {self.max_position_embeddings} (the model's "
-                f"positions), found {self.max_seq_length}"
+                f"max_seq_length: expected an integer from 2 ([CLS] and [SEP]) to {self.max_position_embeddings} "
+                f"(max_position_embeddings), found {self.max_seq_length}"
             )
 
     @property
     def head_size(self) -> int:
-        """E, the size of one head's query, key and value vectors."""
+        """E, the size of the query, key and value vectors of one head."""
         return self.hidden_size // self.num_attention_heads
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Read a model folder's JSON files.
+    """Read the JSON files of a model folder.
 
-    Raises ConfigError: a file that is missing or broken, a value out of range, anything not implemented (by its name).
+    Raises ConfigError: a file is missing or broken, a value is out of range, or something is not implemented.
     """
     transformer_path, pooling_path, normalize = _read_modules(folder)
     transformer = folder / transformer_path
@@ -148,12 +156,12 @@ def load_config(folder: Path) -> ModelConfig:
 
 
 def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
-    """modules.json -> (path of the transformer, path of the pooling or None, whether Normalize follows)."""
+    """modules.json -> (path of the transformer, path of the pooling or None, whether there is a Normalize module)."""
     path = folder / "modules.json"
     modules = _read_json(path, default=())
-    if modules == ():  # which JSON cannot say: there is no such file
-        # a plain transformers folder: sentence-transformers pools its tokens by the mean and does not normalise
-        warnings.warn(f"{folder} has no modules.json: mean pooling without normalisation is assumed", stacklevel=4)
+    if modules == ():  # no such file: JSON has no tuples
+        # a plain transformers folder, for which sentence-transformers uses mean pooling and no normalisation
+        warnings.warn(f"{folder} has no modules.json: assuming mean pooling without normalisation", stacklevel=4)
         return "", None, False
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ConfigError(f"{path}: expected a list of objects, found {_shown(modules)}")
@@ -162,16 +170,16 @@ def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
     for number, module in enumerate(modules):
         kind, where = module.get("type"), module.get("path", "")
         if not isinstance(kind, str) or not isinstance(where, str):
-            raise ConfigError(f"{path}: module {number}: expected strings as type and path, found {_shown(module)}")
+            raise ConfigError(f"{path}: module {number}: expected type and path to be strings, found {_shown(module)}")
         if "\\" in where or PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
-            raise ConfigError(f"{path}: module {number}: the path {where!r} leads out of the model folder")
-        # class paths moved between releases (sentence_transformers.models.Pooling, ...modules.pooling.Pooling)
+            raise ConfigError(f"{path}: module {number}: the path {where!r} is outside the model folder")
+        # the class path changes between releases (sentence_transformers.models.Pooling, ...modules.pooling.Pooling)
         kinds.append(kind.rpartition(".")[2])
         paths.append(where)
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ConfigError(
-            f"{path}: the modules {', '.join(kinds) or '(none)'} are not implemented: expected Transformer, Pooling "
-            "and, as the last one, Normalize or nothing"
+            f"{path}: the modules {', '.join(kinds) or '(none)'} are not implemented: expected Transformer, Pooling, "
+            "and optionally Normalize"
         )
     if len(kinds) == 3:
         _check_normalize(folder / paths[2] / "config.json")
@@ -200,17 +208,17 @@ def _read_encoder(path: Path) -> dict[str, Any]:
         if key not in values:
             raise ConfigError(f"{path}: {key} is missing")
         fields[key] = values[key]
-    # left out by some writers, who mean BertConfig's defaults
+    # some writers omit these, meaning the defaults of BertConfig
     fields["type_vocab_size"] = values.get("type_vocab_size", 2)
     fields["layer_norm_eps"] = values.get("layer_norm_eps", 1e-12)
     if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
         raise ConfigError(
-            f"{path}: embedding_size {_shown(values['embedding_size'])} is not implemented: expected the hidden_size, "
+            f"{path}: embedding_size {_shown(values['embedding_size'])} is not implemented: expected hidden_size, "
             f"{_shown(fields['hidden_size'])}"
         )
     unknown = values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"embedding_size"}
     if unknown:
-        warnings.warn(f"{path}: keys that are not known, and are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
+        warnings.warn(f"{path}: unknown keys are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
     try:
         ModelConfig(**fields, max_seq_length=2)
     except ConfigError as error:
@@ -219,31 +227,31 @@ def _read_encoder(path: Path) -> dict[str, Any]:
 
 
 def _read_sentence_config(path: Path) -> dict[str, Any]:
-    """sentence_bert_config.json, or {} where there is none; what sentence-transformers 6 added is checked."""
+    """The values of sentence_bert_config.json, checked; {} for a missing file."""
     values = read_object(path, optional=True)
     for key, implemented in (("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")):
         if values.get(key, implemented) != implemented:
             raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected {_shown(implemented)}")
     for key in _ONLY_EMPTY:
         if values.get(key) not in (None, {}):
-            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected none")
+            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected null or {{}}")
     modalities = values.get("modality_config", {"text": {}})
     text = modalities.get("text") if isinstance(modalities, dict) else None
     if not isinstance(text, dict) or text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
         raise ConfigError(
-            f"{path}: modality_config {_shown(modalities)} is not implemented: expected text with method_output_name "
-            "'last_hidden_state'"
+            f'{path}: modality_config {_shown(modalities)} is not implemented: expected "text" with '
+            'method_output_name "last_hidden_state"'
         )
     if unknown := values.keys() - _SENTENCE_KEYS - set(_ONLY_EMPTY):
-        warnings.warn(f"{path}: keys that are not known, and are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
+        warnings.warn(f"{path}: unknown keys are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
     return values
 
 
 def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
-    """Where a text is cut: sentence_bert_config.json, else tokenizer_config.json, never above the positions.
+    """max_seq_length and do_lower_case. The length is at most the number of positions.
 
-    tokenizer.json is not asked: the published one bakes in a truncation at 128 that the model does not mean. Nor is
-    `max_length` of tokenizer_config.json, which sentence-transformers 6 copies from there.
+    tokenizer.json is not used: the published one contains a truncation at 128 tokens, which is not the model's limit.
+    Neither is `max_length` of tokenizer_config.json, which sentence-transformers 6 copies from there.
     """
     path, key = transformer / "sentence_bert_config.json", "max_seq_length"
     limit = sentence.get(key)
@@ -252,9 +260,9 @@ def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: i
         limit = read_object(path, optional=True).get(key)
     if limit is None:
         limit = positions
-    # "no limit" is written as 1e30, by some as an integer with 30 digits
+    # "no limit" is written as 1e30, or as an integer of 30 digits
     if not (type(limit) is int or (type(limit) is float and limit.is_integer())) or limit < 2:
-        raise ConfigError(f"{path}: {key}: expected a whole number of at least 2, found {_shown(limit)}")
+        raise ConfigError(f"{path}: {key}: expected an integer of at least 2, found {_shown(limit)}")
     lower = sentence.get("do_lower_case", False)
     if type(lower) is not bool:
         raise ConfigError(
@@ -268,7 +276,7 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
     values = read_object(path)
     size = values.get("word_embedding_dimension", values.get("embedding_dimension", hidden_size))
     if size != hidden_size:
-        raise ConfigError(f"{path}: the embedding dimension: expected the model's {hidden_size}, found {_shown(size)}")
+        raise ConfigError(f"{path}: embedding dimension: expected hidden_size, {hidden_size}, found {_shown(size)}")
     mode = values.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
@@ -277,9 +285,7 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
                 raise ConfigError(f"{path}: {flag}: expected true or false, found {_shown(values[flag])}")
         modes = [mode for flag, mode in POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
-        raise ConfigError(
-            f"{path}: the pooling {_shown(modes)} is not implemented: expected one of {', '.join(POOLING_MODES)}"
-        )
+        raise ConfigError(f"{path}: the pooling {_shown(modes)} is not implemented: expected {one_of(POOLING_MODES)}")
     if values.get("include_prompt", True) is not True:
         raise ConfigError(
             f"{path}: include_prompt {_shown(values['include_prompt'])} is not implemented: expected true"
@@ -288,7 +294,7 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
 
 
 def _check_normalize(path: Path) -> None:
-    """2_Normalize/config.json is absent or empty in most folders; sentence-transformers 6 names what is normalised."""
+    """Refuse a Normalize module that normalises anything but the sentence vector (sentence-transformers 6)."""
     values = read_object(path, optional=True)
     for key in ("module_input_name", "module_output_name"):
         if values.get(key) not in ("sentence_embedding", None):
@@ -296,7 +302,7 @@ def _check_normalize(path: Path) -> None:
 
 
 def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
-    """A JSON file that holds an object; {} where an optional one is missing. Raises ConfigError."""
+    """The object in a JSON file; {} for a missing optional file. Raises ConfigError."""
     values = _read_json(path, {} if optional else None)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, found {_shown(values)}")
@@ -304,36 +310,23 @@ def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
 
 
 def _read_json(path: Path, default: Any = None) -> Any:
-    """A JSON file, or the default where it is missing and there is one.
-
-    Raises ConfigError where it is missing, unreadable, not UTF-8, not JSON, or names a key twice.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ConfigError(f"{path} names the key {next(k for k in keys if keys.count(k) > 1)!r} twice")
-        return values
-
+    """The value in a JSON file; the default, if there is one, for a missing file. Raises ConfigError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        return read_json(path)
     except FileNotFoundError:
         if default is not None:
             return default
         raise ConfigError(f"{path} is missing: a model folder holds it beside its weights") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ConfigError:
-        raise
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, an integer of 5,000 digits
-        raise ConfigError(f"{path} is not JSON: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _shown(value: Any) -> str:
-    """A value as an error message shows it: JSON, cut at 80 characters."""
+    """A value for an error message: as JSON, at most 80 characters."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=repr)
-    except (ValueError, RecursionError):  # an integer of more digits than Python prints, lists in lists in lists
-        text = f"a {type(value).__name__} that is too large to show"
+    except (ValueError, RecursionError):  # an integer of too many digits, lists nested too deeply
+        text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 80 else text[:77] + "..."

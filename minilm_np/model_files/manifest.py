@@ -5,7 +5,6 @@ not who served them.
 """
 
 import hashlib
-import json
 import os
 import re
 from contextlib import suppress
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from minilm_np._files import PACKAGE
+from minilm_np._files import PACKAGE, read_json
 from minilm_np.errors import HubError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -73,7 +72,7 @@ def manifest_for(name: str) -> Manifest | None:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         files = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in raw["files"].items()}
         wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
         return Manifest(raw["name"], files, wheel["requirement"], wheel["folder"])
@@ -149,10 +148,10 @@ def missing_files(folder: Path, manifest: Manifest | None) -> list[str]:
         return [file for file in manifest.files if file not in OPTIONAL and not os.path.isfile(folder / file)]
     wanted, shards = {"config.json", "tokenizer.json"}, {"model.safetensors"}
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        index = read_json(folder / "model.safetensors.index.json")
         shards = {str(file) for file in index["weight_map"].values()} or shards
     wanted |= shards
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # huggingface_hub's listing of a snapshot
-        tree = json.loads((folder.parents[1] / "trees" / f"{folder.name}.json").read_text("utf-8"))["files"]
+        tree = read_json(folder.parents[1] / "trees" / f"{folder.name}.json")["files"]
         wanted |= {file for file in tree if any(fnmatch(file, pattern) for pattern in PATTERNS)}
     return sorted(file for file in wanted if not os.path.isfile(folder / file))

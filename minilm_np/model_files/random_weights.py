@@ -1,4 +1,4 @@
-"""A model with random weights and a vocabulary of single characters: for tests and for teaching, with no download."""
+"""Random weights and a vocabulary of single characters: a model for tests and for teaching, without a download."""
 
 import string
 
@@ -9,11 +9,11 @@ from minilm_np.errors import ConfigError
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
-# every printable ASCII character in lower case, at the beginning of a word and within one
+# every printable ASCII character in lower case, once as the start of a word and once as its continuation
 _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 CHARACTER_VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_CHARACTERS, *(f"##{c}" for c in _CHARACTERS))
 
-# small enough that a text takes a millisecond, large enough that nothing in it is a special case
+# small enough to encode a text in a millisecond, large enough that no size is a special case
 SMALL = ModelConfig(
     vocab_size=len(CHARACTER_VOCABULARY),
     max_position_embeddings=128,
@@ -26,9 +26,9 @@ SMALL = ModelConfig(
 
 
 def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Weights as BERT draws them before training: normal with deviation 0.02, biases 0, LayerNorm weights 1.
+    """Weights as BERT is initialised: normal with standard deviation 0.02, biases 0, LayerNorm weights 1.
 
-    Returns float32 arrays under the names and shapes of `parameter_shapes`, read-only.
+    Returns read-only float32 arrays with the names and shapes of `parameter_shapes`.
     """
     generator = np.random.default_rng(seed)
     weights = {}
@@ -46,7 +46,7 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float
 
 
 def check_characters(config: ModelConfig) -> None:
-    """Raise ConfigError if a model embeds fewer ids than the character vocabulary has."""
+    """Raise ConfigError if the model's vocabulary is smaller than the character vocabulary."""
     if config.vocab_size < len(CHARACTER_VOCABULARY):
         raise ConfigError(
             f"vocab_size {config.vocab_size}: expected at least {len(CHARACTER_VOCABULARY)}, the number of tokens of "

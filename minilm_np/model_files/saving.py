@@ -1,12 +1,8 @@
-"""A model's folder, as sentence-transformers (2 and later) and this package load it."""
+"""Write a model folder that sentence-transformers (2 and later) and this package load."""
 
-import glob
 import json
 import os
-import shutil
 import stat
-import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minilm_np
+from minilm_np._files import staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
-from minilm_np.model_files.hub import STAGING_STALE_S
 from minilm_np.model_files.settings import FILE as USE_FILE
 from minilm_np.model_files.settings import ModelUse
 from minilm_np.text.tokenizer import TextTokenizer
@@ -39,30 +35,25 @@ def save_model(
     tokenizer: TextTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
-    """Write a model's folder, which appears when it is whole.
+    """Write a model folder, atomically.
 
-    A model of the same files that is there is replaced, at once, its folder's rights and owner kept; whatever else is
-    there is left alone. Raises SaveError: `path` holds anything else, is in use as the current directory or a mount
-    point, or cannot be written.
+    A model that this function saved at `path` before is replaced; the folder keeps its permissions and its owner.
+    Raises SaveError: `path` contains other files, is the current directory or a mount point, or cannot be written.
     """
     target = Path(os.path.realpath(path))  # a link stays a link
     try:
-        there = set(os.listdir(target)) if target.is_dir() else set()
-        foreign = there if "modules.json" not in there else there - WRITTEN
+        present = set(os.listdir(target)) if target.is_dir() else set()
+        foreign = present if "modules.json" not in present else present - WRITTEN
         if (target.exists() and not target.is_dir()) or foreign:
             found = ", ".join(sorted(foreign)[:3]) or "a file"
-            raise SaveError(f"{target}: expected a new or empty folder, or a model that this saved, found {found}")
+            raise SaveError(
+                f"{target}: expected a new or empty folder, or one with a model saved by this package, found {found}"
+            )
         _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{target.name}.saving-"
-        _remove_stale(target.parent, prefix)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-        try:
-            (staging / "new").mkdir()  # with the rights that the umask gives, which mkdtemp's own folder has not
-            _write(staging / "new", config, use, tokenizer, weights)
-            _take_its_place(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with staging_folder(target.parent, f".{target.name}.saving-") as staged:
+            _write(staged, config, use, tokenizer, weights)
+            _replace(target, staged)
     except (OSError, CheckpointError) as error:
         if isinstance(error, SaveError):
             raise
@@ -71,42 +62,35 @@ def save_model(
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuse the folders that a rename would pull away from under this process, or cannot move."""
+    """Refuse a folder that cannot be renamed, or in which this process works."""
     found = "a mount point" if os.path.ismount(target) else ""
     with suppress(FileNotFoundError):  # the current directory was removed
         if Path.cwd().is_relative_to(target):
             found = "the current directory"
     if found:
         raise SaveError(
-            f"{target}: expected a folder that can be replaced, found {found}: save to another one, such as "
+            f"{target}: expected a folder that can be replaced, found {found}: save to another folder, such as "
             f"{target / 'model'}"
         )
 
 
-def _remove_stale(folder: Path, prefix: str) -> None:
-    """Remove what killed saves left a day ago or earlier, but no old model: it may be the only copy."""
-    for left in folder.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STAGING_STALE_S and not (left / "old").exists():
-                shutil.rmtree(left)
+def _replace(target: Path, new: Path) -> None:
+    """Rename the folder at `target`, if any, to `old` beside `new`, then `new` to `target`; undo that if it fails.
 
-
-def _take_its_place(staging: Path, target: Path) -> None:
-    """Rename the new folder to the target, and the old one away before it; back again if that fails.
-
-    A kill between the two renames leaves both models whole, in the hidden folder beside the target.
+    A process killed between the two renames leaves both models complete, in the hidden staging folder.
     """
-    new, old = staging / "new", staging / "old"
+    old = new.with_name("old")
     try:
         with suppress(FileNotFoundError):
             target.rename(old)
-            there = old.stat()
-            # root can, and would else shut the owner out by rights such as 0700; Windows has no chown
+            before = old.stat()
+            # only root may change the owner, and must, or permissions such as 0700 would lock the owner out;
+            # Windows has no chown
             with suppress(PermissionError, AttributeError):
-                os.chown(new, there.st_uid, there.st_gid)
-            new.chmod(stat.S_IMODE(there.st_mode))
+                os.chown(new, before.st_uid, before.st_gid)
+            new.chmod(stat.S_IMODE(before.st_mode))
         new.rename(target)
-    except BaseException:  # Ctrl-C too: the staging folder is removed next
+    except BaseException:  # Ctrl-C too, because the staging folder is removed next
         with suppress(OSError):
             old.rename(target)
         raise
@@ -119,10 +103,11 @@ def _write(
     tokenizer: TextTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
+    """Write the files named in WRITTEN."""
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")] + [("2_Normalize", "Normalize")] * config.normalize
     for name, _ in modules:
         (folder / name).mkdir(exist_ok=True)
-    described = {
+    contents = {
         "modules.json": [
             {"idx": number, "name": str(number), "path": name, "type": f"sentence_transformers.models.{kind}"}
             for number, (name, kind) in enumerate(modules)
@@ -137,7 +122,7 @@ def _write(
         "tokenizer_config.json": _tokenizer_config(config, tokenizer),
         USE_FILE: _use(use),
     }
-    for name, values in described.items():
+    for name, values in contents.items():
         (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     write_checkpoint(folder / "model.safetensors", weights)
@@ -146,7 +131,7 @@ def _write(
 def _bert_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
     return {
         "architectures": ["BertModel"],
-        "attention_probs_dropout_prob": 0.1,  # for those who go on training
+        "attention_probs_dropout_prob": 0.1,  # the dropout rates matter for further training only
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1,
         "initializer_range": 0.02,
@@ -165,7 +150,7 @@ def _bert_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any
 
 
 def _tokenizer_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
-    """With the class that takes tokenizer.json as it is; transformers' BertTokenizer makes one of its own from it."""
+    """tokenizer_config.json. PreTrainedTokenizerFast uses tokenizer.json as it is; BertTokenizer would change it."""
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     names["mask_token"] = "[MASK]"
     return {

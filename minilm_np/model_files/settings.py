@@ -1,22 +1,25 @@
-"""What a model says of its use, in config_sentence_transformers.json: prompts, similarity, a size to truncate to.
+"""`ModelUse`: a model's prompts, similarity function and vector size, from config_sentence_transformers.json.
 
-A prompt is put before a text, as e5's "query: ". Which one, if any: `resolve_prompt`.
+A prompt is text that is put before each text, such as "query: " for e5. `resolve_prompt` selects it.
 """
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minilm_np._checks import one_of
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
+from minilm_np.vectors.names import SimilarityFunction
 
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+SIMILARITIES = tuple(SimilarityFunction.possible_values())
 
 FILE = "config_sentence_transformers.json"
 
-QUERY_PROMPTS = ("query",)  # the names that encode_query and encode_document look for, in this order
+# names of prompts for encode_query and encode_document, which use the first one that the model has
+QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 _logger = logging.getLogger("minilm_np")
@@ -24,7 +27,7 @@ _logger = logging.getLogger("minilm_np")
 
 @dataclass(frozen=True)
 class ModelUse:
-    """What config_sentence_transformers.json says, and what it leaves out."""
+    """The values of config_sentence_transformers.json. The defaults are those of sentence-transformers."""
 
     prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})
     default_prompt_name: str | None = None
@@ -33,56 +36,65 @@ class ModelUse:
 
 
 def load_use(folder: Path) -> ModelUse:
-    """Read the file, which a folder need not have. Raises ConfigError: broken, or not implemented."""
+    """Read config_sentence_transformers.json, or return the defaults if it is missing.
+
+    Raises ConfigError: it is broken, or requires something that is not implemented.
+    """
     path = folder / FILE
     values = read_object(path, optional=True)
-    prompts = _known({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
+    prompts = _updated({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
     name = values.get("default_prompt_name")
     if name is not None and not _has(prompts, name):
-        raise ConfigError(f"{path}: default_prompt_name: expected {_names(prompts)} or null, found {name!r}")
+        raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {name!r}")
     for key, expected in (
         ("model_type", ("SentenceTransformer",)),
         ("similarity_fn_name", SIMILARITIES),
     ):
         if values.get(key) not in (None, *expected):
-            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {_names(expected)}")
+            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {one_of(expected)}")
     dimension = values.get("truncate_dim")
     if dimension is not None and (type(dimension) is not int or dimension < 1):
-        raise ConfigError(f"{path}: truncate_dim: expected a whole number of at least 1, or null, found {dimension!r}")
+        raise ConfigError(f"{path}: truncate_dim: expected an integer of at least 1, or null, found {dimension!r}")
     return ModelUse(prompts, name, values.get("similarity_fn_name") or "cosine", dimension)
 
 
-def overruled(
+def overridden(
     use: ModelUse,
     prompts: Mapping[str, str] | None,
     default_prompt_name: str | None,
-    similarity_fn_name: Any,
+    similarity_fn_name: str | SimilarityFunction | None,
     truncate_dim: int | None,
 ) -> ModelUse:
-    """A model's own, where the caller has not said otherwise. Raises InputTypeError, InputValueError."""
-    prompts = _known(use.prompts, prompts, "prompts", InputTypeError)
+    """The model's values, overridden by those of the caller that are not None.
+
+    Raises InputTypeError, InputValueError.
+    """
+    prompts = _updated(use.prompts, prompts, "prompts", InputTypeError)
     if default_prompt_name is None:
         default_prompt_name = use.default_prompt_name
     elif not _has(prompts, default_prompt_name):
-        raise InputValueError(f"default_prompt_name: expected {_names(prompts)} or None, found {default_prompt_name!r}")
+        raise InputValueError(f"default_prompt_name: expected {one_of(prompts)} or None, found {default_prompt_name!r}")
     similarity = use.similarity_fn_name if similarity_fn_name is None else check_similarity(similarity_fn_name)
     return ModelUse(
         prompts, default_prompt_name, similarity, use.truncate_dim if truncate_dim is None else truncate_dim
     )
 
 
-def check_similarity(name: Any) -> str:
-    """One of SIMILARITIES, or sentence-transformers' SimilarityFunction of that name. Raises InputValueError."""
+def check_similarity(name: object) -> str:
+    """The name of a similarity function, given by name or as a SimilarityFunction of this or the other library.
+
+    Raises InputValueError.
+    """
     value = getattr(name, "value", name)
     if not _has(SIMILARITIES, value):
-        raise InputValueError(f"similarity_fn_name: expected {_names(SIMILARITIES)}, found {name!r}")
+        raise InputValueError(f"similarity_fn_name: expected {one_of(SIMILARITIES)}, found {name!r}")
     return str(value)
 
 
 def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name: str | None, prompt: str | None) -> str:
-    """The text to put before each text: the prompt that is given, else the one of that name, else the default, else "".
+    """The text to put before each text: `prompt`, else the prompt called `prompt_name`, else the default one, else "".
 
-    Raises InputTypeError: a prompt that is no str; InputValueError: a name that the model has no prompt for.
+    Raises InputTypeError (the prompt is not a str), InputValueError (the model has no prompt of that name).
     """
     if prompt is not None:
         if not isinstance(prompt, str):
@@ -90,29 +102,32 @@ def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name:
         if not _is_unicode(prompt):
             raise InputValueError(f"prompt: expected Unicode text, found a lone surrogate in {prompt!r:.80}")
         if prompt_name is not None:
-            _logger.warning("both prompt and prompt_name were given: prompt_name %r is not used", prompt_name)
+            _logger.warning("both prompt and prompt_name are given: prompt_name %r is ignored", prompt_name)
         return prompt
     if prompt_name is None:
         return prompts.get(default, "") if default is not None else ""
     if not _has(prompts, prompt_name):
-        raise InputValueError(f"prompt_name: expected {_names(prompts)}, found {prompt_name!r}")
+        raise InputValueError(f"prompt_name: expected {one_of(prompts)}, found {prompt_name!r}")
     return prompts[prompt_name]
 
 
-def _known(known: Mapping[str, str], more: Any, what: str, error: type[Exception]) -> dict[str, str]:
-    """Prompts by name, with more of them; None stands for the one that is known, or for none."""
+def _updated(known: Mapping[str, str], more: Any, what: str, error: type[Exception]) -> dict[str, str]:
+    """The known prompts, updated by `more`. A text of None keeps the known prompt, or means "".
+
+    what: the beginning of an error's message. error: its class.
+    """
     if more is None:
         return dict(known)
     if not isinstance(more, Mapping):
-        raise error(f"{what}: expected an object of strings by name, found {more!r:.80}")
+        raise error(f"{what}: expected a mapping of names to strings, found {more!r:.80}")
     for name, text in more.items():
         if not isinstance(name, str) or not isinstance(text, str | None) or not _is_unicode(name + (text or "")):
-            raise error(f"{what}: expected Unicode strings by name, found {text!r:.80} under {name!r:.80}")
+            raise error(f"{what}: expected Unicode names and strings, found {name!r:.80}: {text!r:.80}")
     return {**known, **{name: known.get(name, "") if text is None else text for name, text in more.items()}}
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a str: lone surrogates it cannot."""
+    """Whether a str can be encoded in UTF-8, which it cannot if it contains a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -122,7 +137,3 @@ def _is_unicode(text: str) -> bool:
 
 def _has(names: Container[str], name: Any) -> bool:
     return isinstance(name, str) and name in names
-
-
-def _names(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(map(repr, names))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from minilm_np._checks import check_choice
 from minilm_np.errors import InputValueError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.text.tokenizer import TextTokenizer
@@ -33,9 +34,7 @@ class Truncation:
     """Counts the texts of one call that are cut, and says so once."""
 
     def __init__(self, on_truncation: str, config: ModelConfig) -> None:
-        if on_truncation not in ON_TRUNCATION:
-            choices = ", ".join(map(repr, ON_TRUNCATION))
-            raise InputValueError(f"on_truncation: expected one of {choices}, found {on_truncation!r}")
+        check_choice("on_truncation", on_truncation, ON_TRUNCATION)
         self._action = on_truncation
         self._config = config
         self._n_texts = self._n_cut = self._longest = self._where = 0

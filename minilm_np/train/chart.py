@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minilm_np._files import atomic_file
 from minilm_np.train.log import read_log
 
 
@@ -40,4 +41,5 @@ def draw_loss(log: Path, picture: Path) -> None:
             at, figures = zip(*((entry["step"], entry["evaluation"][name]) for entry in evaluations), strict=True)
             right.plot(at, figures, "o-", color=f"C{number}", label=name)
     figure.legend(loc="outside upper right", ncols=4)
-    figure.savefig(picture, dpi=120)
+    with atomic_file(picture) as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -10,18 +10,18 @@ Dropout and sampling are functions of the seed and of the step or position, so t
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np._files import read_json, staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.saving import save_model
+from minilm_np.model_files.tensors import save_arrays
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -39,26 +39,16 @@ def save_weights(folder: Path, encoder: SentenceEncoder, weights: Weights) -> No
 
 def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: Weights, run: Mapping[str, Any]) -> Path:
     """Add the checkpoint of run["step"] to a folder of checkpoints, and return it. Raises SaveError."""
-    from safetensors.numpy import save_file
-
     target = folder / f"step-{run['step']:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".step-*"):  # by a run that was killed here
-            shutil.rmtree(left, ignore_errors=True)
-        staging = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}."))
-        try:
-            save_weights(staging / "model", encoder, weights)
-            save_file({name: np.asarray(array, order="C") for name, array in optimizer.items()}, _optimizer(staging))
-            _run(staging).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-            _optimizer(staging).chmod(_run(staging).stat().st_mode & 0o777)  # safetensors writes 0600
-            staging.chmod(folder.stat().st_mode & 0o777)  # mkdtemp's 0700 is for secrets
+        with staging_folder(folder, ".step-", stale_s=0) as staged:  # one run at a time writes here
+            save_weights(staged / "model", encoder, weights)
+            save_arrays(_optimizer(staged), optimizer)
+            _run(staged).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
             if target.exists():  # of a run that was interrupted after it, and resumed from an earlier one
                 shutil.rmtree(target)
-            staging.rename(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+            staged.rename(target)
     except OSError as error:
         if isinstance(error, SaveError):
             raise
@@ -69,7 +59,7 @@ def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: W
 def read_run(checkpoint: Path) -> dict[str, Any]:
     """What run.json says. Raises CheckpointError: it is missing or broken."""
     try:
-        run = json.loads(_run(checkpoint).read_text(encoding="utf-8"))
+        run = read_json(_run(checkpoint))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint}: the checkpoint cannot be read: {error}: remove its folder") from None
     if not (isinstance(run, dict) and all(isinstance(run.get(key), kind) for key, kind in _RUN.items())):

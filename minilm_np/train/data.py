@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minilm_np._checks import check_int
 from minilm_np.errors import DataError
-from minilm_np.train.sampling import Sampler, check_number
+from minilm_np.train.sampling import Sampler
 
 KINDS = (".jsonl", ".tsv")
 TABS = ", with a tab between the texts"
@@ -47,7 +48,7 @@ def open_data(
 
     Raises DataError (a file or line that is broken, fewer samples than a batch needs), InputTypeError, InputValueError.
     """
-    check_number("batch_size", batch_size, 1)
+    check_int("batch_size", batch_size, 1)
     path = Path(path)
     if path.suffix == ".json":
         sets = [_open_listed(path, entry) for entry in _read_config(path)]

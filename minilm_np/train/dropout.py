@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import check_int
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.reference import Array, Record, ignore
 
@@ -72,11 +73,8 @@ class Dropout:
 
     def __post_init__(self) -> None:
         for name in ("seed", "step"):
-            value = getattr(self, name)
-            if type(value) is not int:
-                raise InputTypeError(f"dropout: {name}: expected an int, found {type(value).__name__}")
-            if not 0 <= value < 2**32:
-                raise InputValueError(f"dropout: {name}: expected 0 to 2**32 - 1, found {value}")
+            number = check_int(f"dropout: {name}", getattr(self, name), 0, 2**32 - 1)
+            object.__setattr__(self, name, number)  # an int of NumPy would turn uint64 into float64
         for name in ("hidden", "attention"):
             value = getattr(self, name)
             if type(value) not in (int, float):

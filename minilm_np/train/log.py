@@ -1,11 +1,11 @@
 """A run's log.jsonl: a line a step, `{"step": ..., "loss": ...}`, and one an evaluation."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from minilm_np._files import atomic_file
 from minilm_np.errors import SaveError
 
 
@@ -26,16 +26,17 @@ def open_log(path: Path, step: int) -> tuple[list[dict[str, Any]], IO[str]]:
     """The entries up to a step, and the file with only them in it, open for more. Raises SaveError."""
     try:
         kept = [entry for entry in read_log(path) if entry["step"] <= step]
-        new = path.with_name(f".{path.name}.new")
-        with new.open("w", encoding="utf-8") as file:
-            for entry in kept:
-                write_entry(file, entry)
-        os.replace(new, path)
+        with atomic_file(path) as file:
+            file.writelines(_line(entry).encode() for entry in kept)
         return kept, path.open("a", encoding="utf-8")
     except OSError as error:
         raise SaveError(f"{path}: the log cannot be written: {error.strerror or error}") from error
 
 
 def write_entry(log: IO[str], entry: Mapping[str, Any]) -> None:
-    log.write(json.dumps(entry) + "\n")
+    log.write(_line(entry))
     log.flush()
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry) + "\n"

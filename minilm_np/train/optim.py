@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.reference import Array
 
@@ -68,8 +69,7 @@ class AdamW:
         eps: float = 1e-6,
         decay: float = 0.0,
     ) -> None:
-        if form not in FORMS:
-            raise InputValueError(f"form of AdamW: expected one of {', '.join(FORMS)}, found {form!r}")
+        check_choice("form of AdamW", form, FORMS)
         if not all(0 <= beta < 1 for beta in betas):
             raise InputValueError(f"betas: expected two numbers from 0 to below 1, found {betas}")
         if not 0 < eps < math.inf:  # 0 / (0 + eps) is 0
@@ -216,8 +216,7 @@ def schedule(name: str, warmup_steps: int, total_steps: int) -> Callable[[int], 
     All rise from 0 in warmup_steps (so with a warm-up the first update has rate 0). Then "constant" stays at 1,
     "linear" falls to 0 at total_steps, "cosine" does so as half a cosine wave. Raises InputValueError.
     """
-    if name not in SCHEDULES:
-        raise InputValueError(f"schedule: expected one of {', '.join(SCHEDULES)}, found {name!r}")
+    check_choice("schedule", name, SCHEDULES)
     if not 0 <= warmup_steps <= total_steps or total_steps < 1:
         raise InputValueError(
             f"schedule: expected 0 <= warmup_steps <= total_steps and at least 1 step, found {warmup_steps} warm-up "

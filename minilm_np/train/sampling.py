@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np._checks import check_int
+from minilm_np.errors import InputValueError
 
 # Late samples that a batch looks at first. More than that pile up only where one text is in a good part of a set: then
 # those in front come up one a batch, and reading all of them each time would take longer than training.
@@ -67,10 +68,12 @@ class Sampler:
         sets_per_cycle: int = 2,
         steps_per_set: int = 4,
     ) -> None:
-        least = {"batch_size": 1, "seed": 0, "sets_per_cycle": 1, "steps_per_set": 1}
-        self._numbers = dict(zip(least, (batch_size, seed, sets_per_cycle, steps_per_set), strict=True))
-        for name, number in self._numbers.items():
-            check_number(name, number, least[name])
+        self._numbers = {
+            "batch_size": check_int("batch_size", batch_size, 1),
+            "seed": check_int("seed", seed, 0),
+            "sets_per_cycle": check_int("sets_per_cycle", sets_per_cycle, 1),
+            "steps_per_set": check_int("steps_per_set", steps_per_set, 1),
+        }
         self.step = 0  # batches made so far
         self._sources = list(sources)
         self._weights = [float(weight) for weight in weights]
@@ -219,11 +222,3 @@ def _new(texts: list[str], seen: set[str]) -> bool:
 def _generator(seed: int, *place: int) -> np.random.Generator:
     """The random numbers of one place: one cycle's choice of sets, or one pass over one set."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
-
-
-def check_number(name: str, number: object, least: int) -> None:
-    """Raise InputTypeError, InputValueError unless it is an int of at least `least`."""
-    if type(number) is not int:
-        raise InputTypeError(f"{name}: expected an int, found {type(number).__name__}")
-    if number < least:
-        raise InputValueError(f"{name}: expected an int of at least {least}, found {number}")

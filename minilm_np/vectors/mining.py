@@ -5,16 +5,16 @@ Equal scores are ordered by index, the lower one first. Names and arguments are 
 Upstream: sentence_transformers/util/retrieval.py.
 """
 
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import check_int
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import ScoreFunction
 from minilm_np.vectors.similarity import (
     Array,
-    ScoreFunction,
     as_array,
     as_matrix,
     check_dimensions,
@@ -48,10 +48,10 @@ def semantic_search(
     if not len(corpus) or corpus.shape == (1, 0):  # [] has no dimension, and need have none
         corpus = corpus.reshape(0, queries.shape[1])
     check_dimensions(queries, corpus, "query_embeddings", "corpus_embeddings")
-    query_chunk_size = _whole("query_chunk_size", query_chunk_size, 1)
-    corpus_chunk_size = _whole("corpus_chunk_size", corpus_chunk_size, 1)
+    query_chunk_size = check_int("query_chunk_size", query_chunk_size, 1)
+    corpus_chunk_size = check_int("corpus_chunk_size", corpus_chunk_size, 1)
     scores, ids = _nearest(
-        queries, corpus, query_chunk_size, corpus_chunk_size, _whole("top_k", top_k, 0), score_function
+        queries, corpus, query_chunk_size, corpus_chunk_size, check_int("top_k", top_k, 0), score_function
     )
     return [
         [{"corpus_id": entry, "score": score} for entry, score in zip(*row, strict=True)]
@@ -109,9 +109,9 @@ def paraphrase_mining_embeddings(
     Raises InputTypeError and InputValueError as `semantic_search`.
     """
     embeddings = as_matrix(embeddings)
-    query_chunk_size = _whole("query_chunk_size", query_chunk_size, 1)
-    corpus_chunk_size = _whole("corpus_chunk_size", corpus_chunk_size, 1)
-    max_pairs, top_k = _whole("max_pairs", max_pairs, 0), _whole("top_k", top_k, 0)
+    query_chunk_size = check_int("query_chunk_size", query_chunk_size, 1)
+    corpus_chunk_size = check_int("corpus_chunk_size", corpus_chunk_size, 1)
+    max_pairs, top_k = check_int("max_pairs", max_pairs, 0), check_int("top_k", top_k, 0)
     n = len(embeddings)
     found: list[tuple[Array, Array]] = []  # pairs as i * n + j, and their scores
     for start in range(0, n, query_chunk_size):
@@ -161,8 +161,8 @@ def community_detection(
     Raises InputTypeError and InputValueError.
     """
     embeddings = as_array(embeddings)
-    batch_size = _whole("batch_size", batch_size, 1)
-    min_community_size = _whole("min_community_size", min_community_size, 1)
+    batch_size = check_int("batch_size", batch_size, 1)
+    min_community_size = check_int("min_community_size", min_community_size, 1)
     try:
         least = np.float32(float(threshold))
     except (TypeError, ValueError):
@@ -258,16 +258,6 @@ def _checked(scores: Any, shape: tuple[int, int], first_query: int, first_entry:
             "infinity in their vectors"
         )
     return scores
-
-
-def _whole(name: str, value: int, at_least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputTypeError(f"{name}: expected an int, found {type(value).__name__}") from None
-    if number < at_least:
-        raise InputValueError(f"{name}: expected an int of at least {at_least}, found {number}")
-    return number
 
 
 def _progress(batches: Iterable[int], shown: bool) -> Iterable[int]:

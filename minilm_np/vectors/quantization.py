@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import PRECISIONS
 from minilm_np.vectors.similarity import Array, as_array
 
-PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 FEW = 100  # vectors below which ranges that are taken from them are a guess
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,7 @@ def quantize_embeddings(
     Raises InputTypeError (they are bytes already), InputValueError (no such precision, a wrong shape, NaN, or ranges
     to be taken from a single vector).
     """
-    if precision not in PRECISIONS:
-        raise InputValueError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, found {precision!r}")
+    check_choice("precision", precision, PRECISIONS)
     if isinstance(embeddings, list):
         if not embeddings:
             return []

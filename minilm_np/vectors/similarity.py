@@ -7,17 +7,16 @@ float32, integers in int64, and of two dtypes the wider one wins, a floating-poi
 Upstream: sentence_transformers/util/similarity.py and tensor.py.
 """
 
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import ScoreFunction, SimilarityFunction
 
 Array = NDArray[Any]
-ScoreFunction = Callable[[Any, Any], Any]
 
 BLOCK = 1 << 20  # numbers in a temporary array of the distances below
 
@@ -171,44 +170,12 @@ def pairwise_angle_sim(x: Any, y: Any) -> Array:
     return np.abs(np.vecdot(x, y) + sine)
 
 
-class SimilarityFunction(Enum):
-    """The similarity functions by name: "cosine", "dot", "euclidean", "manhattan"."""
-
-    COSINE = "cosine"
-    DOT_PRODUCT = "dot"
-    DOT = "dot"  # noqa: PIE796 - an alias of DOT_PRODUCT, as upstream
-    EUCLIDEAN = "euclidean"
-    MANHATTAN = "manhattan"
-
-    @staticmethod
-    def to_similarity_fn(similarity_function: "str | SimilarityFunction") -> ScoreFunction:
-        """The function of every pair by its name. Raises InputValueError for another name."""
-        return _functions(similarity_function)[0]
-
-    @staticmethod
-    def to_similarity_pairwise_fn(similarity_function: "str | SimilarityFunction") -> ScoreFunction:
-        """The function that goes pair by pair by its name. Raises InputValueError for another name."""
-        return _functions(similarity_function)[1]
-
-    @staticmethod
-    def possible_values() -> list[str]:
-        return [function.value for function in SimilarityFunction]
-
-
-FUNCTIONS: dict[str, tuple[ScoreFunction, ScoreFunction]] = {
-    "cosine": (cos_sim, pairwise_cos_sim),
-    "dot": (dot_score, pairwise_dot_score),
-    "euclidean": (euclidean_sim, pairwise_euclidean_sim),
-    "manhattan": (manhattan_sim, pairwise_manhattan_sim),
+FUNCTIONS: dict[SimilarityFunction, tuple[ScoreFunction, ScoreFunction]] = {
+    SimilarityFunction.COSINE: (cos_sim, pairwise_cos_sim),
+    SimilarityFunction.DOT: (dot_score, pairwise_dot_score),
+    SimilarityFunction.EUCLIDEAN: (euclidean_sim, pairwise_euclidean_sim),
+    SimilarityFunction.MANHATTAN: (manhattan_sim, pairwise_manhattan_sim),
 }
-
-
-def _functions(name: "str | SimilarityFunction") -> tuple[ScoreFunction, ScoreFunction]:
-    try:
-        return FUNCTIONS[SimilarityFunction(name).value]
-    except ValueError:
-        expected = ", ".join(map(repr, FUNCTIONS))
-        raise InputValueError(f"similarity function: expected one of {expected}, found {name!r}") from None
 
 
 # ---- what they share -------------------------------------------------------------------------------------------------

@@ -371,7 +371,7 @@ def test_binary_is_not_written_to_a_terminal(command: Command, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("file", "raw", "message"),
     [
-        ("config.json", b"{", "config.json is not JSON"),
+        ("config.json", b"{", "config.json: expected JSON in UTF-8"),
         ("config.json", None, "config.json is missing"),
         ("model.safetensors", b"\x00" * 20, "model.safetensors"),
         ("model.safetensors", None, "model.safetensors"),

@@ -164,7 +164,7 @@ def test_left_out_values_are_those_of_bert(tmp_path: Path) -> None:
 
 def test_without_modules_mean_pooling_is_assumed_with_a_warning(tmp_path: Path) -> None:
     write(tmp_path, {MODULES: None, POOLING: None})
-    with pytest.warns(UserWarning, match=r"has no modules\.json: mean pooling without normalisation is assumed"):
+    with pytest.warns(UserWarning, match=r"has no modules\.json: assuming mean pooling without normalisation"):
         config = load_config(tmp_path)
     assert config.pooling_mode == "mean"
     assert not config.normalize
@@ -283,27 +283,27 @@ REFUSALS = [
     refused("modules as an object", MODULES, {"0": 1}, "expected a list of objects"),
     refused("modules as a list of texts", MODULES, ["Pooling"], "expected a list of objects"),
     refused("modules as an empty object", MODULES, {}, "expected a list of objects, found {}"),
-    refused("module type", MODULES, at(1, type=3), "module 1: expected strings as type and path"),
-    refused("module path", MODULES, at(1, path=None), "module 1: expected strings as type and path"),
-    refused("parent", MODULES, at(1, path="../other"), r"module 1: the path '\.\./other' leads out of"),
-    refused("inner parent", MODULES, at(2, path="a/../../b"), "module 2: the path .* leads out of the model folder"),
-    refused("absolute", MODULES, at(1, path="/etc"), "module 1: the path '/etc' leads out of the model folder"),
-    refused("backslash", MODULES, at(0, path="..\\x"), "module 0: the path .* leads out of the model folder"),
+    refused("module type", MODULES, at(1, type=3), "module 1: expected type and path to be strings"),
+    refused("module path", MODULES, at(1, path=None), "module 1: expected type and path to be strings"),
+    refused("parent", MODULES, at(1, path="../other"), r"module 1: the path '\.\./other' is outside"),
+    refused("inner parent", MODULES, at(2, path="a/../../b"), "module 2: the path .* is outside the model folder"),
+    refused("absolute", MODULES, at(1, path="/etc"), "module 1: the path '/etc' is outside the model folder"),
+    refused("backslash", MODULES, at(0, path="..\\x"), "module 0: the path .* is outside the model folder"),
     # the pooling
     refused("two modes", POOLING, MEAN | {FLAGS["cls"]: True}, r'pooling \["cls", "mean"\] is not implemented'),
     refused(
         "weightedmean",
         POOLING,
         MEAN | {FLAGS["mean"]: False, "pooling_mode_weightedmean_tokens": True},
-        r'pooling \["weightedmean"\] is not implemented: expected one of mean, cls, max, mean_sqrt_len_tokens',
+        """pooling .* is not implemented: expected one of 'mean', 'cls', 'max', 'mean_sqrt_len_tokens'$""",
     ),
     refused("lasttoken", POOLING, {"pooling_mode": "lasttoken"}, r'pooling \["lasttoken"\] is not implemented'),
     refused("two named modes", POOLING, {"pooling_mode": ["cls", "max"]}, r'pooling \["cls", "max"\] is not'),
     refused("mode as a number", POOLING, {"pooling_mode": 1}, "the pooling 1 is not implemented"),
     refused("mode in a list in a list", POOLING, {"pooling_mode": [["mean"]]}, r'pooling \[\["mean"\]\] is not'),
     refused("flag as a text", POOLING, MEAN | {FLAGS["cls"]: "no"}, "pooling_mode_cls_token: expected true or false"),
-    refused("dimension", POOLING, MEAN | {"word_embedding_dimension": 384}, "expected the model's 32, found 384"),
-    refused("new dimension", POOLING, {"embedding_dimension": 384}, "expected the model's 32, found 384"),
+    refused("dimension", POOLING, MEAN | {"word_embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
+    refused("new dimension", POOLING, {"embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
     refused("include_prompt", POOLING, MEAN | {"include_prompt": False}, "include_prompt false is not implemented"),
     # the rest
     refused("task", SENTENCE, {"transformer_task": "fill-mask"}, 'transformer_task "fill-mask" is not implemented'),
@@ -313,35 +313,33 @@ REFUSALS = [
         "method",
         SENTENCE,
         {"modality_config": {"text": {"method_output_name": "pooler_output"}}},
-        "modality_config .* is not implemented: expected text with method_output_name 'last_hidden_state'",
+        'modality_config .* is not implemented: expected "text" with method_output_name "last_hidden_state"',
     ),
     refused("arguments", SENTENCE, {"model_args": {"rope": 1}}, 'model_args {"rope": 1} is not implemented'),
     refused("do_lower_case", SENTENCE, {"do_lower_case": 1}, "do_lower_case: expected true or false, found 1"),
-    refused(
-        "limit 1", SENTENCE, {"max_seq_length": 1}, "max_seq_length: expected a whole number of at least 2, found 1"
-    ),
-    refused("limit text", SENTENCE, {"max_seq_length": "256"}, 'max_seq_length: expected a whole number .* "256"'),
-    refused("limit bool", SENTENCE, {"max_seq_length": True}, "max_seq_length: expected a whole number .* true"),
-    refused("limit NaN", TOKENIZER, {"model_max_length": float("nan")}, "model_max_length: expected a whole .* NaN"),
-    refused("limit 2.5", TOKENIZER, {"model_max_length": 2.5}, "model_max_length: expected a whole number .* 2.5"),
+    refused("limit 1", SENTENCE, {"max_seq_length": 1}, "max_seq_length: expected an integer of at least 2, found 1"),
+    refused("limit text", SENTENCE, {"max_seq_length": "256"}, 'max_seq_length: expected an integer .* "256"'),
+    refused("limit bool", SENTENCE, {"max_seq_length": True}, "max_seq_length: expected an integer .* true"),
+    refused("limit NaN", TOKENIZER, {"model_max_length": float("nan")}, "model_max_length: expected an integer .* NaN"),
+    refused("limit 2.5", TOKENIZER, {"model_max_length": 2.5}, "model_max_length: expected an integer .* 2.5"),
     refused("Normalize of what", NORMALIZE, {"module_input_name": "x"}, 'module_input_name "x" is not implemented'),
     # files that are no JSON, or not the JSON that is expected
     refused("missing", CONFIG, None, "is missing: a model folder holds it beside its weights"),
     refused("pooling missing", POOLING, None, "is missing"),
-    refused("empty", CONFIG, b"", "is not JSON: Expecting value"),
-    refused("cut short", CONFIG, b'{"model_type": "be', "is not JSON: Unterminated string"),
-    refused("not UTF-8", CONFIG, b'{"model_type": "\xff"}', "is not JSON: 'utf-8' codec can't decode"),
-    refused("a byte order mark", CONFIG, b"\xef\xbb\xbf{}", "is not JSON: Unexpected UTF-8 BOM"),
-    refused("a key twice", CONFIG, b'{"model_type": "bert", "model_type": "x"}', "names the key 'model_type' twice"),
-    refused("a key twice deep down", CONFIG, b'{"a": [{"b": 1, "b": 2}]}', "names the key 'b' twice"),
-    refused("5,000 digits", CONFIG, b'{"vocab_size": ' + b"9" * 5000 + b"}", "is not JSON: Exceeds the limit"),
-    refused("nested", CONFIG, DEEP, "is not JSON: maximum recursion depth exceeded"),
+    refused("empty", CONFIG, b"", ": expected JSON in UTF-8: Expecting value"),
+    refused("cut short", CONFIG, b'{"model_type": "be', ": expected JSON in UTF-8: Unterminated string"),
+    refused("not UTF-8", CONFIG, b'{"model_type": "\xff"}', ": expected JSON in UTF-8: 'utf-8' codec can't decode"),
+    refused("a byte order mark", CONFIG, b"\xef\xbb\xbf{}", ": expected JSON in UTF-8: Unexpected UTF-8 BOM"),
+    refused("a key twice", CONFIG, b'{"model_type": "bert", "model_type": "x"}', "the key 'model_type' occurs twice"),
+    refused("a key twice deep down", CONFIG, b'{"a": [{"b": 1, "b": 2}]}', "the key 'b' occurs twice"),
+    refused("5,000 digits", CONFIG, b'{"vocab_size": ' + b"9" * 5000 + b"}", "JSON in UTF-8: Exceeds the limit"),
+    refused("nested", CONFIG, DEEP, ": expected JSON in UTF-8: maximum recursion depth exceeded"),
     refused("a list", CONFIG, b"[1, 2]", r"expected a JSON object, found \[1, 2\]"),
     refused("null", TOKENIZER, b"null", "expected a JSON object, found null"),
-    refused("broken modules", MODULES, b"{", "is not JSON"),
-    refused("broken sentence config", SENTENCE, b"{", "is not JSON"),
-    refused("broken tokenizer config", TOKENIZER, b"{", "is not JSON"),
-    refused("broken Normalize", NORMALIZE, b"{", "is not JSON"),
+    refused("broken modules", MODULES, b"{", ": expected JSON in UTF-8: "),
+    refused("broken sentence config", SENTENCE, b"{", ": expected JSON in UTF-8: "),
+    refused("broken tokenizer config", TOKENIZER, b"{", ": expected JSON in UTF-8: "),
+    refused("broken Normalize", NORMALIZE, b"{", ": expected JSON in UTF-8: "),
 ]
 
 
@@ -378,9 +376,9 @@ def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
     [
         ({"hidden_size": 32.0}, "hidden_size: expected an integer"),
         ({"num_hidden_layers": True}, "num_hidden_layers: expected an integer"),
-        ({"pooling_mode": "lasttoken"}, "pooling_mode: expected one of mean, cls, max, mean_sqrt_len_tokens"),
-        ({"max_seq_length": 513}, r"max_seq_length: expected 2 .* to 512 \(the model's positions\), found 513"),
-        ({"max_seq_length": 1}, "max_seq_length: expected 2"),
+        ({"pooling_mode": "lasttoken"}, "pooling_mode: expected one of 'mean', 'cls', 'max', 'mean_sqrt_len_tokens'"),
+        ({"max_seq_length": 513}, r"expected an integer from 2 .* to 512 \(max_position_embeddings\), found 513"),
+        ({"max_seq_length": 1}, "max_seq_length: expected an integer from 2"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: expected a number above 0"),
         ({"num_attention_heads": 7}, "hidden_size 384 is not a multiple of num_attention_heads 7"),
     ],
@@ -396,11 +394,11 @@ def test_a_config_made_by_hand_is_checked(values: dict[str, Any], message: str) 
 
 def test_unknown_keys_are_named_in_a_warning(tmp_path: Path) -> None:
     folder = write(tmp_path, {CONFIG: bert(rotary=True, alibi=1), SENTENCE: {"max_seq_length": 128, "stemming": True}})
-    with pytest.warns(UserWarning, match="keys that are not known") as caught:
+    with pytest.warns(UserWarning, match="unknown keys") as caught:
         assert load_config(folder) == SMALL
     assert [str(warning.message) for warning in caught] == [
-        f"{folder / CONFIG}: keys that are not known, and are ignored: alibi, rotary",
-        f"{folder / SENTENCE}: keys that are not known, and are ignored: stemming",
+        f"{folder / CONFIG}: unknown keys are ignored: alibi, rotary",
+        f"{folder / SENTENCE}: unknown keys are ignored: stemming",
     ]
 
 

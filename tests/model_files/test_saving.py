@@ -109,7 +109,7 @@ def test_what_is_no_saved_model_is_left_alone(tmp_path: Path) -> None:
     encoder = SentenceEncoder.random(backend="numpy")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(
-        SaveError, match=r"expected a new or empty folder, or a model that this saved, found notes\.txt"
+        SaveError, match=r"expected a new or empty folder, or one with a model saved by this package, found notes\.txt"
     ):
         encoder.save_pretrained(tmp_path)
     with pytest.raises(SaveError, match=r"notes\.txt: .* found a file"):

@@ -296,7 +296,7 @@ def test_schedules_equal_those_of_transformers(warmup: int, total: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "adam"}, "form of AdamW: expected one of published, torch, found 'adam'"),
+        ({"form": "adam"}, "form of AdamW: expected one of 'published', 'torch', found 'adam'"),
         ({"betas": (0.9, 1.0)}, r"betas: expected two numbers from 0 to below 1, found \(0.9, 1.0\)"),
         ({"eps": 0.0}, "eps: expected a finite number above 0, found 0.0"),
         ({"decay": -0.1}, "decay: expected a finite number of at least 0, found -0.1"),
@@ -360,7 +360,7 @@ def test_rates_norms_and_schedules_out_of_range_are_refused() -> None:
         AdamW(random_arrays(0)).step(random_arrays(1), math.nan)
     with pytest.raises(InputValueError, match="max_norm: expected a number above 0, found 0"):
         clip_by_global_norm(random_arrays(0), 0)
-    with pytest.raises(InputValueError, match="schedule: expected one of linear, constant, cosine, found 'step'"):
+    with pytest.raises(InputValueError, match="schedule: expected one of 'linear', 'constant', 'cosine', found 'step'"):
         schedule("step", 0, 1)
     with pytest.raises(InputValueError, match="found 5 warm-up steps of 4"):
         schedule("linear", 5, 4)

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, POOLING_MODES, Pass, n_stages, scratch_size
+from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, n_stages, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
 from minilm_np.engine.runtime import code_cache, workers
 from minilm_np.errors import InputValueError
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 
 Vectors = NDArray[np.float32]
 

@@ -10,7 +10,6 @@ begins with the SHA-256 of the rest, which is checked before LLVM reads a byte. 
 afresh; a folder that cannot be written costs that time in every process, and nothing else.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import importlib
@@ -20,7 +19,6 @@ import os
 import platform
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,7 +28,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-from minilm_np._files import PACKAGE, package_cache
+from minilm_np._files import PACKAGE, atomic_file, package_cache
 from minilm_np.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -173,12 +171,5 @@ def _read_private(path: Path) -> bytes:
 def _write_private(path: Path, content: bytes) -> None:
     for folder in (path.parent.parent, path.parent):  # each by itself: `parents` are made with the umask's rights
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    with atomic_file(path, private=True) as file:
+        file.write(hashlib.sha256(content).digest() + content)

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
-from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np._checks import check_optional_int
 
 logger = logging.getLogger(__name__)
 
@@ -198,11 +198,4 @@ def default_threads() -> int:
 
 def check_threads(threads: int | None) -> int:
     """A number of threads, None being the default. Raises InputTypeError, InputValueError."""
-    if threads is None:
-        return default_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise InputTypeError(f"threads: expected an int or None, found {type(threads).__name__}")
-    if not 1 <= threads <= MAX_THREADS:
-        bound = "at least 1" if threads < 1 else f"at most {MAX_THREADS}"
-        raise InputValueError(f"threads: expected {bound}, found {threads}")
-    return threads
+    return check_optional_int("threads", threads, 1, MAX_THREADS) or default_threads()

@@ -13,8 +13,6 @@ MOST_TILE_ROWS = 9  # of any target's register tile
 LAYER_STAGES = 7
 COUNTER = 16  # int64 counters from one stage's to the next's: two cache lines, so that threads do not share one
 
-POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")  # by number
-
 
 class Pass(ctypes.Structure):
     """Everything that a pass needs to know: numbers, and addresses of C-contiguous arrays; letters of reference.py."""
