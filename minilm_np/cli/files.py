@@ -1,4 +1,4 @@
-"""Texts in and results out: lines of UTF-8, and files that appear when they are whole."""
+"""Texts in and results out: reading lines of UTF-8, and writing files atomically."""
 
 import contextlib
 import os
@@ -12,7 +12,10 @@ from minilm_np.errors import InputValueError
 
 
 def check_output(path: Path, option: str = "--output") -> None:
-    """Refuse before the work what could not be written after it. An argument that is no option has "" for one."""
+    """Raise InputValueError, before any work is done, if a file cannot be written.
+
+    option: the option that names the file, for the message; "" for a positional argument.
+    """
     where = f"{option} {path}".lstrip()
     if path.is_dir():
         raise InputValueError(f"{where}: it is a folder: name a file in it")
@@ -23,7 +26,10 @@ def check_output(path: Path, option: str = "--output") -> None:
 
 
 def decoded(texts: list[str]) -> list[str]:
-    """Arguments that are not UTF-8 reach Python with surrogates in them; say which, as for a file."""
+    """The texts of a command line, checked: Python passes bytes that are not UTF-8 as lone surrogates.
+
+    Raises InputValueError, naming the text.
+    """
     for number, text in enumerate(texts, 1):
         try:
             text.encode()
@@ -33,8 +39,11 @@ def decoded(texts: list[str]) -> list[str]:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file, without their ends (\\n or \\r\\n), one at least; an empty line is an empty text."""
-    where = "standard input" if path == "-" else path
+    """Read the lines of a UTF-8 file, or of standard input for "-", without their ends (\\n or \\r\\n).
+
+    An empty line is an empty text. Raises InputValueError for an empty file, and for a line that is not UTF-8.
+    """
+    where = _name(path)
     if path == "-" and sys.stdin is None:
         raise InputValueError("standard input is closed")
     raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -56,30 +65,34 @@ def read_lines(path: str) -> list[str]:
 
 
 def without_text(path: str) -> InputValueError:
-    where = "standard input" if path == "-" else path
-    return InputValueError(f"{where}: there is no text in it: expected a text a line")
+    """The error for a file that holds no text."""
+    return InputValueError(f"{_name(path)}: there is no text in it: expected one text per line")
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that is there when it is whole, and not before; a device such as /dev/null as it is."""
+def _name(path: str) -> str:
+    return "standard input" if path == "-" else path
+
+
+def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file completely or not at all. A device such as /dev/null is written directly."""
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             device.writelines(parts)
         return
-    with temporary_beside(path.resolve()) as file:  # a link stays a link
+    with _temporary_beside(path.resolve()) as file:  # resolved, so that a symbolic link stays one
         file.writelines(parts)
 
 
 @contextlib.contextmanager
-def temporary_beside(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, which then takes the place of `path`. Raises OSError in the name of `path`."""
+def _temporary_beside(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` when the block ends. An OSError names `path`, not that file."""
     name = None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             umask = os.umask(0)
             os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)  # mkstemp's 0600 is for secrets
+            os.fchmod(file.fileno(), 0o666 & ~umask)  # mkstemp makes files that only their owner may read
             yield file
         Path(name).replace(path)
     except BaseException as error:
