@@ -426,13 +426,13 @@ class SentenceEncoder:
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
         """Return how similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
-        from minilm_np.vectors.names import SimilarityFunction
+        from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
         """Return how similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
-        from minilm_np.vectors.names import SimilarityFunction
+        from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 

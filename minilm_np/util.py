@@ -1,4 +1,7 @@
-"""What sentence_transformers.util has for vectors, under its names, over NumPy arrays."""
+"""Functions on vectors, with the names and arguments of sentence_transformers.util, on NumPy arrays.
+
+The code is in `vectors/`.
+"""
 
 from minilm_np.vectors.mining import (
     community_detection,
@@ -6,9 +9,9 @@ from minilm_np.vectors.mining import (
     paraphrase_mining_embeddings,
     semantic_search,
 )
-from minilm_np.vectors.names import SimilarityFunction
 from minilm_np.vectors.quantization import quantize_embeddings
 from minilm_np.vectors.similarity import (
+    SimilarityFunction,
     cos_sim,
     dot_score,
     euclidean_sim,
@@ -22,7 +25,7 @@ from minilm_np.vectors.similarity import (
     truncate_embeddings,
 )
 
-pytorch_cos_sim = cos_sim  # its name in old code
+pytorch_cos_sim = cos_sim  # its old name
 
 __all__ = [
     "SimilarityFunction",

@@ -18,11 +18,11 @@ PACKAGE = CHECKOUT / "minilm_np"
 LAYERS = (
     ("errors",),
     ("_checks", "_files", "_text_files"),
+    ("vectors",),
     ("model_files",),
     ("reference",),
     ("text",),
     ("engine",),
-    ("vectors",),
     ("encoding",),
     ("trace",),
     ("sentence_encoder",),

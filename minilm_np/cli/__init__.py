@@ -1,6 +1,22 @@
-"""The command `minilm-np`: what it does is in a file a group of commands. Results go to stdout, all else to stderr.
+"""The command `minilm-np`: `main` runs one command line. Each group of commands has its own file.
 
-Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage. SIGPIPE and Ctrl-C end it quietly.
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
+A reader that closes the pipe ends the command silently; Ctrl-C ends it with one line and code 130.
+
+Reading order:
+
+    options.py      options that several commands share, loading the model, encoding with a progress bar and a warning
+    files.py        reading texts, one per line; writing files atomically
+    printing.py     printing lines, JSON, and texts shortened to one line
+    encode.py       `encode`: texts to vectors
+    search.py       `similarity`, `search`, `cluster`: compare texts, search lines, group similar lines
+    models.py       `fetch`, `info`: download a model, describe an installed one
+    evaluate.py     `eval`: measure the quality of a model
+    train.py        `train`: train a model on pairs of texts
+    trace.py        `trace`: print every intermediate array of a text
+    verify.py       `verify`: compare with another implementation of the model
+    diagnose.py     `diagnose`: find out why another implementation gives other vectors
+    conformance.py  `conformance`: write or check a file that specifies what an implementation must compute
 """
 
 import argparse
@@ -10,19 +26,27 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import minilm_np
 from minilm_np.errors import MiniLMError
 
 try:
     from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, trace, train, verify
-except KeyboardInterrupt:  # most of a short command's time goes by here
+    from minilm_np.cli.options import HelpFormatter
+except KeyboardInterrupt:  # these imports take most of the time of a short command
     print("minilm-np: interrupted", file=sys.stderr)
     sys.exit(130)
 
-# in the order of --help; each has add(commands), and the functions that it names there
+# In the order of --help. Each has `add(commands)`, which adds its parsers and names the functions that they run.
 COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, models)
+
+DESCRIPTION = """\
+Turn texts into vectors, and compare texts by the cosines of their vectors. The model is
+sentence-transformers/all-MiniLM-L6-v2 (384 numbers per text) or another one of its family.
+It is downloaded on first use (87 MB) and runs on the CPU, with NumPy and Numba.
+
+example: minilm-np encode "A text" "Another one"
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `minilm-np ... | head`
-        _forget_stdout()
+        _discard_stdout()
         return 0
     except KeyboardInterrupt:
         print("minilm-np: interrupted", file=sys.stderr)
@@ -51,30 +75,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"minilm-np: error: {where}{error.strerror or error}", file=sys.stderr)
-        if error.errno in (errno.ENOSPC, errno.EIO):  # what is left in the buffer would fail again, with a traceback
-            _forget_stdout()
+        if error.errno in (errno.ENOSPC, errno.EIO):  # writing the rest of the buffer would fail too, with a traceback
+            _discard_stdout()
     return 1
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as one line; Python's own way shows the line of code that it comes from too."""
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line, without the source line that Python adds."""
     print(f"minilm-np: warning: {message}", file=sys.stderr)
 
 
-def _forget_stdout() -> None:
-    """Let what could not be written to stdout, and Python's own flush at exit, go nowhere."""
-    with contextlib.suppress(OSError, ValueError):  # a stdout without a descriptor has nothing to forget
+def _discard_stdout() -> None:
+    """Send the rest of the output buffer to /dev/null, so that Python's flush at exit succeeds."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a file descriptor has nothing to discard
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="minilm-np",
-        description="Sentence vectors from all-MiniLM-L6-v2 (and its family) in NumPy and Numba.",
-    )
+    parser = argparse.ArgumentParser(prog="minilm-np", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"minilm-np {minilm_np.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
+    parser.epilog = "`minilm-np COMMAND --help` describes a command and its options, with an example."
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for module in COMMANDS:
         module.add(commands)
     return parser

@@ -1,4 +1,4 @@
-"""Texts in and results out: lines of UTF-8, and files that appear when they are whole."""
+"""Texts in and results out: reading lines of UTF-8, and writing files atomically."""
 
 import os
 import sys
@@ -10,7 +10,10 @@ from minilm_np.errors import InputValueError
 
 
 def check_output(path: Path, option: str = "--output") -> None:
-    """Refuse before the work what could not be written after it. An argument that is no option has "" for one."""
+    """Raise InputValueError, before any work is done, if a file cannot be written.
+
+    option: the option that names the file, for the message; "" for a positional argument.
+    """
     where = f"{option} {path}".lstrip()
     if path.is_dir():
         raise InputValueError(f"{where}: it is a folder: name a file in it")
@@ -21,7 +24,10 @@ def check_output(path: Path, option: str = "--output") -> None:
 
 
 def decoded(texts: list[str]) -> list[str]:
-    """Arguments that are not UTF-8 reach Python with surrogates in them; say which, as for a file."""
+    """The texts of a command line, checked: Python passes bytes that are not UTF-8 as lone surrogates.
+
+    Raises InputValueError, naming the text.
+    """
     for number, text in enumerate(texts, 1):
         try:
             text.encode()
@@ -31,8 +37,11 @@ def decoded(texts: list[str]) -> list[str]:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a UTF-8 file, without their ends (\\n or \\r\\n), one at least; an empty line is an empty text."""
-    where = "standard input" if path == "-" else path
+    """Read the lines of a UTF-8 file, or of standard input for "-", without their ends (\\n or \\r\\n).
+
+    An empty line is an empty text. Raises InputValueError for an empty file, and for a line that is not UTF-8.
+    """
+    where = _name(path)
     if path == "-" and sys.stdin is None:
         raise InputValueError("standard input is closed")
     raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -54,11 +63,15 @@ def read_lines(path: str) -> list[str]:
 
 
 def without_text(path: str) -> InputValueError:
-    where = "standard input" if path == "-" else path
-    return InputValueError(f"{where}: there is no text in it: expected a text a line")
+    """The error for a file that holds no text."""
+    return InputValueError(f"{_name(path)}: there is no text in it: expected one text per line")
 
 
-def write_whole(path: Path, parts: Iterable[bytes]) -> None:
-    """Write the parts to a file, atomically; a device such as /dev/null directly. Raises OSError."""
+def _name(path: str) -> str:
+    return "standard input" if path == "-" else path
+
+
+def write_atomically(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file completely or not at all; a device such as /dev/null is written directly. Raises OSError."""
     with atomic_file(path) as file:
         file.writelines(parts)

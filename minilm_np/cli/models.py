@@ -1,46 +1,67 @@
-"""`minilm-np fetch` and `minilm-np info`: get a model, say what is there."""
+"""`minilm-np fetch` and `minilm-np info`: download a model, describe an installed one."""
 
 import argparse
 import importlib.metadata
 import json
+import math
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import minilm_np
-from minilm_np.cli.options import add_command, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.model_files import hub
+from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.manifest import DEFAULT_MODEL, matches_manifest
 
+if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
 
-def add(commands: Any) -> None:
+
+def add(commands: "Commands") -> None:
+    """Add `fetch` and `info` to the commands."""
     fetch = add_command(
-        commands, "fetch", _fetch, "download a model and check it", "minilm-np fetch --to ./all-MiniLM-L6-v2"
+        commands,
+        "fetch",
+        _fetch,
+        "download a model and verify its files",
+        "minilm-np fetch --to ./all-MiniLM-L6-v2",
+        details="Print the folder of the model. Only missing or broken files are downloaded. Each file of a model\n"
+        "whose SHA-256 sums come with this package is compared with them.",
     )
-    fetch.add_argument("name", nargs="?", default=DEFAULT_MODEL, help="the model (default: %(default)s)")
-    fetch.add_argument("--to", metavar="DIR", help="the folder to put it in (default: a cache folder)")
+    fetch.add_argument(
+        "name", nargs="?", default=DEFAULT_MODEL, help="name on the Hugging Face Hub (default: %(default)s)"
+    )
+    fetch.add_argument("--to", metavar="DIR", help="folder to put the model in (default: a cache folder)")
 
-    info = add_command(commands, "info", _info, "say what model, from where, and which versions", "minilm-np info")
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "describe the model, where it comes from, and the versions in use",
+        "minilm-np info",
+        details="Print one fact per line. Two machines that print the same fingerprint compute the same vectors,\n"
+        "bit for bit.",
+    )
+    add_format_option(info)
     add_model_options(info)
-    info.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    folder = hub.fetch(options.name, to=options.to)
-    print(folder.path)
+    print(hub.fetch(options.name, to=options.to).path)
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
     encoder = load(options)
     config, folder = encoder.config, encoder.folder
-    assert folder is not None  # it was loaded from somewhere
+    assert folder is not None  # only a model that was not loaded from files has none
     published = folder.name if folder.verified else matches_manifest(folder.path)
     facts: dict[str, Any] = {
         "model": published or folder.name or "(no name)",
         "path": str(folder.path),
         "source": folder.source,
         "verified": published is not None,
-        "parameters": sum(array.size for array in encoder.weights.values()),
+        "parameters": sum(map(math.prod, parameter_shapes(config).values())),
         "dimension": encoder.get_sentence_embedding_dimension(),
         "max_seq_length": encoder.max_seq_length,
         "layers": config.num_hidden_layers,
@@ -51,7 +72,6 @@ def _info(options: argparse.Namespace) -> int:
         "normalize": config.normalize,
         "backend": encoder.backend,
         "threads": encoder.threads,
-        # two machines that print the same fingerprint make the same vectors, bit for bit
         "fingerprint": encoder.fingerprint() if encoder.backend == "numba" else None,
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
@@ -61,7 +81,7 @@ def _info(options: argparse.Namespace) -> int:
         print(json.dumps(facts, indent=2))
         return 0
     for name, fact in facts.items():
-        print(f"{name.replace('_', ' '):16}{_for_people(name, fact)}")
+        print(f"{name.replace('_', ' '):16}{_readable(name, fact)}")
     return 0
 
 
@@ -72,13 +92,20 @@ def _version(name: str) -> str:
         return "(not installed)"
 
 
-def _for_people(name: str, fact: Any) -> str:
+ABSENT = {
+    "threads": "(NumPy's BLAS decides)",
+    "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
+}
+
+
+def _readable(name: str, fact: Any) -> str:
+    """A fact as people read it."""
     if name == "verified":
-        return "yes, every file has the published SHA-256" if fact else "no: no manifest has these bytes"
+        return "yes, every file has the published SHA-256" if fact else "no, not a model whose SHA-256 sums are known"
+    if fact is None:
+        return ABSENT[name]
     if isinstance(fact, bool):
         return "yes" if fact else "no"
-    if fact is None:
-        return "(the NumPy backend decides neither its threads nor its last bits)"
     if isinstance(fact, dict):
         return ", ".join(f"{key} {value}" for key, value in fact.items())
     return f"{fact:,}" if isinstance(fact, int) else str(fact)

@@ -1,63 +1,151 @@
-"""What the commands' arguments have in common."""
+"""What the commands share: their options, loading the model, and encoding texts."""
 
 import argparse
 import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder, Vectors
+from minilm_np.text.tokenizer import TokenizedTexts
 
-LONG_WORK = 200  # texts from which a progress bar is worth the line it takes
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # what `add_subparsers` returns
+
+LONG_WORK = 200  # texts; encoding fewer takes less than a second or two, too short for a progress bar
+
+BACKEND_HELP = "numba: compiled kernels, the same bits on every CPU; numpy: the readable reference"
 
 
-def add_command(commands: Any, name: str, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the line breaks of descriptions, and leave room for the longest option and the longest command."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+        self._action_max_length = len("    conformance")  # Python 3.11 leaves out the indentation of commands
+
+
+def add_command(
+    commands: "Commands",
+    name: str,
+    run: Callable[[argparse.Namespace], int] | None,
+    summary: str,
+    example: str,
+    details: str = "",
+    notes: str = "",
+) -> argparse.ArgumentParser:
+    """Add the parser of a command, whose options will hold it as `parser`, and `run` as `run`.
+
+    summary: what the command does, one line without a full stop, for the list of commands.
+    example: a command line that runs as printed. It stands above the options, where a newcomer looks first.
+    details, notes: paragraphs below the summary, and below the options.
+    """
+    introduction = f"{summary[0].upper()}{summary[1:]}." + (f"\n{details}" if details else "")
+    parser = commands.add_parser(
         name,
         help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{introduction}\n\nexample: {example}",
+        epilog=notes,
+        formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=run, parser=parser)
     return parser
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, or a folder (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: %(default)s)")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of the numba backend (default: all it may use)")
+def add_model_options(
+    parser: argparse.ArgumentParser,
+    *,
+    backend: str = BACKENDS[0],
+    backend_help: str = BACKEND_HELP,
+    threads: bool = True,
+) -> None:
+    """Add the options that `load` reads: --model, --backend, --threads and --offline.
+
+    backend: the default of --backend.
+    threads: whether there is an option --threads.
+    """
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", default=DEFAULT_MODEL, help="name on the Hugging Face Hub, or folder (default: %(default)s)"
+    )
+    group.add_argument("--backend", choices=BACKENDS, default=backend, help=f"{backend_help} (default: %(default)s)")
+    if threads:
+        group.add_argument(
+            "--threads",
+            type=positive,
+            metavar="N",
+            help="threads of the numba backend (default: one per CPU available to the process, or OMP_NUM_THREADS if "
+            "that is fewer)",
+        )
+    else:
+        parser.set_defaults(threads=None)
+    group.add_argument(
+        "--offline", action="store_true", help="never use the network; fail if the model is not on this machine"
+    )
+
+
+def add_format_option(parser: argparse.ArgumentParser) -> None:
+    """Add --format text|json."""
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        help="text: for people; json: for programs, with all digits (default: %(default)s)",
+    )
 
 
 def load(options: argparse.Namespace) -> SentenceEncoder:
-    """The model that `add_model_options` asks for."""
-    return SentenceEncoder(options.model, backend=options.backend, threads=options.threads)
+    """Load the model that the options of `add_model_options` name."""
+    return SentenceEncoder(
+        options.model, backend=options.backend, threads=options.threads, local_files_only=options.offline
+    )
+
+
+class Encoded(NamedTuple):
+    """The vectors of n texts, and how much of each text the model reads."""
+
+    vectors: Vectors  # (n, d)
+    n_tokens: list[int]  # used by the model, [CLS] and [SEP] included
+    truncated: list[bool]
 
 
 def encode(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str]) -> Vectors:
-    """The vectors of texts, with a progress bar for long work, and one warning if any of them were cut.
+    """The vectors of `encode_with_tokens`."""
+    return encode_with_tokens(encoder, texts, name).vectors
 
-    name: what the user calls the text of a row, from 0: its line, or its place among the arguments.
+
+def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str]) -> Encoded:
+    """Encode texts, with a progress bar for long work, and with one warning if texts were truncated.
+
+    name: what the user calls the text of a row (counted from 0): its line, or its place among the arguments.
     """
-    bar = sys.stderr.isatty() and len(texts) >= LONG_WORK
-    vectors: Vectors = encoder.encode(texts, show_progress_bar=bar, on_truncation="ignore")
-    cut = [row for row, truncated in enumerate(encoder.tokenizer(texts).truncated) if truncated]
-    if cut:
-        longest = max(cut, key=lambda row: len(texts[row]))
+    bar = sys.stderr is not None and sys.stderr.isatty() and len(texts) >= LONG_WORK
+    vectors, tokenized = _vectors_and_tokens(encoder, texts, bar)
+    truncated = [row for row, is_truncated in enumerate(tokenized.truncated) if is_truncated]
+    if truncated:
+        longest = max(truncated, key=lambda row: len(texts[row]))
+        are, were = ("is", "was") if len(truncated) == 1 else ("are", "were")
         warnings.warn(
-            f"{len(cut):,} of {len(texts):,} text{'s' * (len(texts) != 1)} {'is' if len(cut) == 1 else 'are'} longer "
-            f"than the limit of {encoder.max_seq_length} tokens, and the rest was left out; the longest, "
-            f"{name(longest)}, has {len(texts[longest]):,} characters: split what has to be read whole",
+            f"{len(truncated):,} of {len(texts):,} text{'s' * (len(texts) != 1)} {are} longer than the limit of "
+            f"{encoder.max_seq_length} tokens and {were} truncated; the longest, {name(longest)}, has "
+            f"{len(texts[longest]):,} characters: split texts that must be read whole",
             TruncationWarning,
             stacklevel=2,
         )
-    return vectors
+    return Encoded(vectors, tokenized.n_tokens, tokenized.truncated)
+
+
+def _vectors_and_tokens(encoder: SentenceEncoder, texts: list[str], bar: bool) -> tuple[Vectors, TokenizedTexts]:
+    # PLACEHOLDER: the pipeline's `encode_with_tokens` goes here. Until then each text is tokenized twice.
+    vectors: Vectors = encoder.encode(texts, show_progress_bar=bar, on_truncation="ignore")
+    return vectors, encoder.tokenizer(texts)
 
 
 def positive(text: str) -> int:
+    """Read an option's value as an integer of at least 1."""
     if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
         bound = "at most 18 digits" if re.fullmatch("[0-9]{19,}", text) else "at least 1"
         raise argparse.ArgumentTypeError(f"expected a whole number of {bound}, found {text!r}")

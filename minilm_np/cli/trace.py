@@ -1,45 +1,48 @@
 """`minilm-np trace`: every intermediate array of a text, as a table."""
 
 import argparse
-import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minilm_np.cli.files import check_output, decoded
-from minilm_np.cli.options import add_command
-from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.printing import write_json, write_lines
 from minilm_np.trace import DTYPES, Array, Trace, trace
 
-FIRST = 3  # values that a line shows
-WIDTH = 160  # columns that a terminal is taken to have
+if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
+
+FIRST = 3  # values per array that are shown
+WIDTH = 160  # columns of a terminal
 
 
-def add(commands: Any) -> None:
+def add(commands: "Commands") -> None:
+    """Add `trace` to the commands."""
     parser = add_command(
         commands,
         "trace",
         _trace,
         "show every intermediate array of a text",
         'minilm-np trace "A text" --save a_text.safetensors',
+        details="Print the tokens of the text, then one row per array, from the embeddings to the vector: its name,\n"
+        "its shape, its mean, standard deviation, minimum, maximum and norm, and its first values.",
     )
     parser.add_argument("text", metavar="TEXT", help="the text")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a name, or a folder (default: %(default)s)")
     parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        default="numpy",
-        help="numpy: the reference, which has all of them; numba: the engine, those that it does not fuse "
-        "(default: %(default)s)",
+        "--dtype", choices=DTYPES, default="float32", help="of the numpy backend's arrays (default: %(default)s)"
     )
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="of the numpy backend (default: %(default)s)"
+    parser.add_argument("--save", metavar="FILE", help="write the arrays and the tokens to this .safetensors file")
+    add_format_option(parser)
+    add_model_options(
+        parser,
+        backend="numpy",
+        backend_help="numpy: the reference, which has every array; numba: the engine, whose fused steps have none",
+        threads=False,
     )
-    parser.add_argument("--save", metavar="FILE", help="write the arrays, with the tokens, to this .safetensors file")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
 
 
 def _trace(options: argparse.Namespace) -> int:
@@ -48,17 +51,19 @@ def _trace(options: argparse.Namespace) -> int:
     if options.save is not None:
         check_output(Path(options.save), "--save")
     [text] = decoded([options.text])
-    encoder = SentenceEncoder(options.model, backend=options.backend)
-    found = trace(encoder, text, dtype=options.dtype, backend=options.backend)
+    found = trace(load(options), text, dtype=options.dtype, backend=options.backend)
     if options.save is not None:
         found.save(options.save)
-    print(_as_json(found) if options.format == "json" else _as_text(found))
+    if options.format == "json":
+        write_json(_as_json(found), indent=2)
+    else:
+        write_lines(_as_table(found))
     return 0
 
 
 def _statistics(array: Array) -> dict[str, float]:
-    """Mean, standard deviation, least and largest value and Euclidean norm, summed in float64."""
-    with np.errstate(all="ignore"):  # what is not finite is shown as it is
+    """Mean, standard deviation, minimum, maximum and Euclidean norm, computed in float64."""
+    with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
         wide = array.astype(np.float64).ravel()
         return {
             "mean": float(wide.mean()),
@@ -69,8 +74,8 @@ def _statistics(array: Array) -> dict[str, float]:
         }
 
 
-def _as_json(found: Trace) -> str:
-    facts = {
+def _as_json(found: Trace) -> dict[str, Any]:
+    return {
         "text": found.text,
         "truncated": found.truncated,
         "tokens": [
@@ -89,14 +94,13 @@ def _as_json(found: Trace) -> str:
             for name, array in found.items()
         ],
     }
-    return json.dumps(facts, indent=2, ensure_ascii=False)
 
 
-def _as_text(found: Trace) -> str:
+def _as_table(found: Trace) -> list[str]:
+    truncated = " (the text was truncated)" if found.truncated else ""
     lines = [
         f"model   {found.model}, {found.dtype}, backend {found.backend}",
-        f"tokens  {len(found.ids)}{' (the text was cut there)' if found.truncated else ''}: each with the characters "
-        "of the text that it stands for",
+        f"tokens  {len(found.ids)}{truncated}, each with the start and the end of its characters in the text",
         *_wrapped(f"{token} {start}-{stop}" for token, (start, stop) in zip(found.tokens, found.offsets, strict=True)),
         "",
     ]
@@ -107,17 +111,17 @@ def _as_text(found: Trace) -> str:
         values = list(_statistics(array).values()) + array.ravel()[:FIRST].tolist()
         shape = " x ".join(map(str, array.shape))
         lines.append(f"{name:{width}} {found.dimensions[name]:5} {shape:>14}" + "".join(map(_number, values)))
-    return "\n".join(lines)
+    return lines
 
 
 def _number(value: float) -> str:
-    """Ten columns: four decimals where they say something, else a power of ten."""
+    """A number in ten columns: with four decimals, or with an exponent if it is very small or very large."""
     small = value != 0 and abs(value) < 1e-3
     return f"{value:10.1e}" if small or abs(value) >= 1e4 else f"{value:10.4f}"
 
 
-def _wrapped(words: Any) -> list[str]:
-    """Words in lines that fit the terminal."""
+def _wrapped(words: Iterable[str]) -> list[str]:
+    """Words joined to lines of at most WIDTH columns."""
     lines = [""]
     for word in words:
         if len(lines[-1]) + 3 + len(word) > WIDTH - 8:

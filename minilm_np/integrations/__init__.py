@@ -1,61 +1,79 @@
-"""minilm_np in other libraries' terms: a module each, imported only by those who have the library.
+"""Adapters for other libraries. Import a module only if its library is installed; this package does not depend on it.
 
-    scikit_learn.SentenceVectorizer    a transformer for pipelines    pip install 'minilm-np[sklearn]'
-    langchain.MiniLMEmbeddings         embeddings for vector stores   pip install 'minilm-np[langchain]'
-    chroma.MiniLMEmbeddingFunction     an embedding function          pip install 'minilm-np[chroma]'
+Reading order:
 
-All take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded when it is first
-needed, and shared by all that ask for the same.
+    __init__.py      what the adapters share: encoding with a cached model
+    scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install 'minilm-np[sklearn]'
+    langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install 'minilm-np[langchain]'
+    chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install 'minilm-np[chroma]'
+
+All take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on first use;
+adapters with the same model, backend and threads share it.
 """
 
 import contextlib
 import functools
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from minilm_np.errors import MissingExtraError
 from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder, Vectors
 
+Backend = Literal["numba", "numpy"]
 _Identities = tuple[tuple[str, int, int, int], ...]
+
+
+class Options(TypedDict):
+    """The arguments of an adapter, as it stores them."""
+
+    model: str
+    backend: Backend
+    threads: int | None
+    normalize_embeddings: bool
+    truncate_dim: int | None
 
 
 def encode(
     texts: Sequence[str],
     *,
     model: str | os.PathLike[str],
-    backend: str,
+    backend: Backend,
     threads: int | None,
     normalize_embeddings: bool,
     truncate_dim: int | None,
     purpose: Literal["", "query", "document"] = "",
 ) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
-    """Encode texts with a shared model, and with its prompt for queries or documents where that is their purpose."""
+    """Encode texts with a cached model.
+
+    purpose: selects the prompt of the model for queries or for documents, if the model has one.
+    """
     encoder = shared_encoder(os.fspath(model), backend, threads)
     methods = {"": encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
-    return methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)
+    vectors: Vectors = methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)
+    return vectors
 
 
-def shared_encoder(model: str, backend: str, threads: int | None) -> SentenceEncoder:
-    """The same object for the same arguments, until the model's folder is written again."""
+def shared_encoder(model: str, backend: Backend, threads: int | None) -> SentenceEncoder:
+    """The cached model for these arguments. It is loaded again after a file of its folder has changed."""
     model = settled(model)
     return cached_encoder(model, backend, threads, _identities(model))
 
 
 @functools.lru_cache(maxsize=2)
-def cached_encoder(model: str, backend: str, threads: int | None, identities: _Identities) -> SentenceEncoder:
-    """`cache_clear` lets go of all."""
+def cached_encoder(model: str, backend: Backend, threads: int | None, identities: _Identities) -> SentenceEncoder:
+    """Load a model. Two models are cached; `cached_encoder.cache_clear()` releases them."""
     return SentenceEncoder(model, backend=backend, threads=threads)
 
 
 def settled(model: str | os.PathLike[str]) -> str:
-    """A folder by its absolute path, which stays the same one after a change of directory; a name as it is."""
+    """The absolute path of a folder, so that it stays valid in another current directory; a name is unchanged."""
     return os.path.abspath(model) if os.path.isdir(model) else os.fspath(model)
 
 
 def _identities(folder: str) -> _Identities:
-    """What tells each file of a model from one that took its place or was written over it; nothing for a name."""
+    """What changes when a file of a model's folder is replaced or rewritten; empty for a name."""
     found = []
     for name in sorted(WRITTEN):
         with contextlib.suppress(OSError):
@@ -65,7 +83,7 @@ def _identities(folder: str) -> _Identities:
 
 
 def missing(library: str, extra: str, error: ModuleNotFoundError) -> Exception:
-    """What to raise where a library cannot be imported: which extra to install, unless it is there but broken."""
+    """The error to raise if importing a library failed: which extra to install, or `error` if that is not the cause."""
     if error.name is None or error.name.partition(".")[0] != library:
         return error
-    return MissingExtraError(f"{library} is not installed, which this module needs: pip install 'minilm-np[{extra}]'")
+    return MissingExtraError(f"{library} is not installed, but this module needs it: pip install 'minilm-np[{extra}]'")

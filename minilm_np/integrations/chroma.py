@@ -1,10 +1,10 @@
-"""Chroma: an embedding function. A collection that was made with it is reopened without it, once this is imported."""
+"""Chroma: an embedding function. After this module is imported, Chroma reopens a collection with its function."""
 
 import os
 from typing import Any
 
 from minilm_np.errors import InputValueError
-from minilm_np.integrations import encode, missing, settled
+from minilm_np.integrations import Backend, Options, encode, missing, settled
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 
 try:
@@ -16,26 +16,26 @@ except ModuleNotFoundError as error:
 
 @register_embedding_function
 class MiniLMEmbeddingFunction(EmbeddingFunction[Documents]):
-    """Sentence vectors for Chroma, with the model's prompts for queries and documents, where it has them.
+    """Sentence vectors for Chroma. Queries and documents get the prompts of the model, if it has any.
 
-    model: a model's name, or a folder that holds one.
-    backend, threads: as `SentenceEncoder` takes them.
-    normalize_embeddings, truncate_dim: as `SentenceEncoder.encode` takes them.
+    model: a model's name, or a folder that holds a model.
+    backend, threads: as for `SentenceEncoder`.
+    normalize_embeddings, truncate_dim: as for `SentenceEncoder.encode`.
 
-    A collection keeps the arguments. Raises as `SentenceEncoder` and its `encode`.
+    Chroma stores the arguments with the collection. Raises as `SentenceEncoder` and its `encode`.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
-        backend: str = "numba",
+        backend: Backend = "numba",
         threads: int | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> None:
-        self.options: dict[str, Any] = {
-            "model": settled(model),  # the collection may be reopened from elsewhere
+        self.options: Options = {
+            "model": settled(model),  # absolute: the collection may be reopened from another directory
             "backend": backend,
             "threads": threads,
             "normalize_embeddings": normalize_embeddings,
@@ -43,35 +43,40 @@ class MiniLMEmbeddingFunction(EmbeddingFunction[Documents]):
         }
 
     def __call__(self, input: Documents) -> Embeddings:
-        """A vector a document, in their order."""
+        """The vectors of documents, in their order."""
         return list(encode(input, **self.options, purpose="document"))
 
     def embed_query(self, input: Documents) -> Embeddings:
-        """A vector a question, to be compared with those of documents."""
+        """The vectors of queries, to compare with vectors of documents."""
         return list(encode(input, **self.options, purpose="query"))
 
     @staticmethod
     def name() -> str:
+        """The name under which Chroma registers this function."""
         return "minilm_np"
 
     def default_space(self) -> Space:
+        """The distance of a collection that names none."""
         return "cosine"
 
     def supported_spaces(self) -> list[Space]:
+        """The distances that these vectors can be compared with."""
         return ["cosine", "l2", "ip"]
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments, as Chroma stores them with the collection."""
         return dict(self.options)
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> "MiniLMEmbeddingFunction":
+        """The function that `get_config` describes."""
         return MiniLMEmbeddingFunction(**config)
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
-        """Raises InputValueError where new vectors could not be compared with those that are stored."""
+        """Raise InputValueError if new vectors could not be compared with the stored ones."""
         for name in ("model", "normalize_embeddings", "truncate_dim"):
             if name in new_config and new_config[name] != old_config.get(name):
                 raise InputValueError(
-                    f"{name}: the vectors that are stored were made with {old_config.get(name)!r}, not "
-                    f"{new_config[name]!r}: make a new collection"
+                    f"{name}: the stored vectors were made with {old_config.get(name)!r}, not {new_config[name]!r}: "
+                    "create a new collection"
                 )

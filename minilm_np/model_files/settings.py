@@ -12,7 +12,7 @@ from typing import Any
 from minilm_np._checks import one_of
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
-from minilm_np.vectors.names import SimilarityFunction
+from minilm_np.vectors.similarity import SimilarityFunction
 
 SIMILARITIES = tuple(SimilarityFunction.possible_values())
 

@@ -1,20 +1,22 @@
-"""Who is near whom: search a corpus, find paraphrases, find communities. A part of all the scores is held at a time.
+"""Search a corpus, find paraphrases, find communities of similar vectors.
 
-Equal scores are ordered by index, the lower one first. Names and arguments are those of sentence_transformers.util.
+Scores are computed in chunks, so memory does not grow with the number of pairs. Equal scores are ordered by index, the
+lower one first. Names and arguments are those of sentence_transformers.util.
 
 Upstream: sentence_transformers/util/retrieval.py.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minilm_np._checks import check_int
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.vectors.names import ScoreFunction
 from minilm_np.vectors.similarity import (
     Array,
+    ScoreFunction,
     as_array,
     as_matrix,
     check_dimensions,
@@ -23,29 +25,43 @@ from minilm_np.vectors.similarity import (
 )
 
 
+class Hit(TypedDict):
+    """One entry of a corpus that a search found."""
+
+    corpus_id: int  # its index
+    score: float  # an int if score_function returns integers
+
+
+class TextEncoder(Protocol):
+    """A model whose `encode` turns texts into vectors, such as SentenceEncoder or SentenceTransformer."""
+
+    @property
+    def encode(self) -> Callable[..., Any]: ...
+
+
 def semantic_search(
-    query_embeddings: Any,
-    corpus_embeddings: Any,
+    query_embeddings: ArrayLike,
+    corpus_embeddings: ArrayLike,
     query_chunk_size: int = 100,
     corpus_chunk_size: int = 500000,
     top_k: int = 10,
     score_function: ScoreFunction = cos_sim,
-) -> list[list[dict[str, int | float]]]:
-    """For each query the entries of a corpus that are most like it.
+) -> list[list[Hit]]:
+    """Find, for each query, the most similar entries of a corpus.
 
-    query_embeddings, corpus_embeddings: (n, D) and (m, D), or (D,) for one.
-    query_chunk_size, corpus_chunk_size: how many of each are compared at a time. The scores of so many are held at
-        once, and for cos_sim a copy of so many vectors.
-    top_k: how many entries a query gets; all of them if there are fewer.
-    score_function: vectors (q, D) and (c, D) to scores (q, c), higher for more alike.
+    query_embeddings, corpus_embeddings: (n, D) and (m, D), or (D,) for a single one.
+    query_chunk_size, corpus_chunk_size: how many queries are compared with how many entries at a time. Memory holds
+        the scores of one such chunk, and for cos_sim a scaled copy of its vectors.
+    top_k: entries per query; all entries if the corpus has fewer.
+    score_function: vectors (q, D) and (c, D) to scores (q, c); a higher score means more similar.
 
-    Returns a list a query of {"corpus_id": int, "score": float}, the best first.
-    Raises InputTypeError and InputValueError: what is no array of vectors, two dimensions, a size below 1, a score
-    that is NaN.
+    Returns, for each query, a list of {"corpus_id": int, "score": float}, the best first.
+    Raises InputTypeError and InputValueError: arguments that are not arrays of vectors, vectors of different lengths, a
+    chunk size below 1, a score that is NaN.
     """
     queries = as_matrix(query_embeddings, "query_embeddings")
     corpus = as_matrix(corpus_embeddings, "corpus_embeddings")
-    if not len(corpus) or corpus.shape == (1, 0):  # [] has no dimension, and need have none
+    if not len(corpus) or corpus.shape == (1, 0):  # [] has no dimension and needs none
         corpus = corpus.reshape(0, queries.shape[1])
     check_dimensions(queries, corpus, "query_embeddings", "corpus_embeddings")
     query_chunk_size = check_int("query_chunk_size", query_chunk_size, 1)
@@ -60,7 +76,7 @@ def semantic_search(
 
 
 def paraphrase_mining(
-    model: Any,
+    model: TextEncoder,
     sentences: Sequence[str],
     show_progress_bar: bool = False,
     batch_size: int = 32,
@@ -73,17 +89,18 @@ def paraphrase_mining(
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> list[list[float | int]]:
-    """The pairs of sentences that are most alike, of all pairs.
+    """Encode sentences and find the most similar pairs among them.
 
-    model: what encodes the sentences, a SentenceEncoder; show_progress_bar, batch_size, truncate_dim, prompt_name and
-    prompt are for its `encode`. All else, and what comes back: as `paraphrase_mining_embeddings`.
+    model: a SentenceEncoder. show_progress_bar, batch_size, truncate_dim, prompt_name and prompt are passed to its
+        `encode`.
+    The other arguments, and what is returned: as for `paraphrase_mining_embeddings`.
     """
-    asked = {"truncate_dim": truncate_dim, "prompt_name": prompt_name, "prompt": prompt}
+    options = {"truncate_dim": truncate_dim, "prompt_name": prompt_name, "prompt": prompt}
     embeddings = model.encode(
         sentences,
         batch_size=batch_size,
         show_progress_bar=show_progress_bar,
-        **{name: value for name, value in asked.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
     )
     return paraphrase_mining_embeddings(
         embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
@@ -91,34 +108,34 @@ def paraphrase_mining(
 
 
 def paraphrase_mining_embeddings(
-    embeddings: Any,
+    embeddings: ArrayLike,
     query_chunk_size: int = 5000,
     corpus_chunk_size: int = 100000,
     max_pairs: int = 500000,
     top_k: int = 100,
     score_function: ScoreFunction = cos_sim,
 ) -> list[list[float | int]]:
-    """The pairs of vectors that are most alike, of all pairs.
+    """Find the most similar pairs of vectors.
 
     embeddings: (n, D).
-    query_chunk_size, corpus_chunk_size, score_function: as for `semantic_search`; the scores are taken as symmetric.
-    top_k: a pair counts if one of its two is among the top_k nearest of the other.
-    max_pairs: how many pairs are returned at most; about twice as many are held.
+    query_chunk_size, corpus_chunk_size, score_function: as for `semantic_search`; scores must be symmetric.
+    top_k: a pair is considered if one of its vectors is among the top_k nearest of the other.
+    max_pairs: the largest number of pairs returned; memory holds about twice as many.
 
-    Returns [score, i, j] for each pair, with i < j; the best first, then by i and j.
+    Returns [score, i, j] for each pair, with i < j, the best first. Pairs of equal score are ordered by i, then by j.
     Raises InputTypeError and InputValueError as `semantic_search`.
     """
-    embeddings = as_matrix(embeddings)
+    vectors = as_matrix(embeddings)
     query_chunk_size = check_int("query_chunk_size", query_chunk_size, 1)
     corpus_chunk_size = check_int("corpus_chunk_size", corpus_chunk_size, 1)
     max_pairs, top_k = check_int("max_pairs", max_pairs, 0), check_int("top_k", top_k, 0)
-    n = len(embeddings)
+    n = len(vectors)
     found: list[tuple[Array, Array]] = []  # pairs as i * n + j, and their scores
     for start in range(0, n, query_chunk_size):
-        queries = embeddings[start : start + query_chunk_size]
-        # one more than was asked for: most find themselves
+        queries = vectors[start : start + query_chunk_size]
+        # one more than top_k: most vectors find themselves
         sizes = (len(queries), corpus_chunk_size, top_k + 1)
-        scores, ids = _nearest(queries, embeddings, *sizes, score_function, first_query=start)
+        scores, ids = _nearest(queries, vectors, *sizes, score_function, first_query=start)
         own = np.arange(start, start + len(queries))[:, None]
         counts = ids != own
         counts &= np.cumsum(counts, axis=1) <= top_k
@@ -133,7 +150,7 @@ def paraphrase_mining_embeddings(
 
 
 def _best_pairs(found: list[tuple[Array, Array]], max_pairs: int) -> tuple[Array, Array]:
-    """The best of what was found, each pair once (most are found from both sides), with the score it was found with."""
+    """The best pairs and their scores, each pair once: most are found from both of their vectors."""
     pairs, first = np.unique(np.concatenate([pairs for pairs, _ in found]), return_index=True)
     scores = np.concatenate([scores for _, scores in found])[first]
     best = top_indices(scores, max_pairs)
@@ -141,35 +158,36 @@ def _best_pairs(found: list[tuple[Array, Array]], max_pairs: int) -> tuple[Array
 
 
 def community_detection(
-    embeddings: Any,
+    embeddings: ArrayLike,
     threshold: float = 0.75,
     min_community_size: int = 10,
     batch_size: int = 1024,
     show_progress_bar: bool = False,
 ) -> list[list[int]]:
-    """Groups of vectors whose cosine to a central one is at least a threshold; no vector is in two of them.
+    """Find groups of vectors whose cosine with a central vector reaches a threshold.
 
-    The vector with the most neighbours claims them first, and so on; a group that is left with too few is dropped.
+    Vectors are tried as centres in the order of their number of neighbours, the largest first. A centre takes its
+    neighbours that are in no group yet; if too few are left, it forms no group. So no vector is in two groups.
 
     embeddings: (n, D).
-    threshold: a cosine, compared in float32.
-    min_community_size: how many a community has at least, at least 1.
-    batch_size: the cosines of so many vectors with all others are held at a time.
+    threshold: the smallest cosine of a member with its centre, compared in float32.
+    min_community_size: the smallest size of a group, its centre included; at least 1.
+    batch_size: vectors whose cosines with all vectors are held in memory at a time.
     show_progress_bar: draw a bar on stderr.
 
-    Returns lists of indices, the largest first: the centre, then the others by their cosine to it.
+    Returns one list of indices per group, the largest group first: the centre, then the others by decreasing cosine.
     Raises InputTypeError and InputValueError.
     """
-    embeddings = as_array(embeddings)
+    array = as_array(embeddings)
     batch_size = check_int("batch_size", batch_size, 1)
     min_community_size = check_int("min_community_size", min_community_size, 1)
     try:
         least = np.float32(float(threshold))
     except (TypeError, ValueError):
         raise InputTypeError(f"threshold: expected a number, found {threshold!r}") from None
-    if not embeddings.size:
+    if not array.size:
         return []
-    vectors = unit_vectors(as_matrix(embeddings), "community_detection")
+    vectors = unit_vectors(as_matrix(array), "community_detection")
     neighbours = np.empty(len(vectors), np.int64)
     for start in _progress(range(0, len(vectors), batch_size), show_progress_bar):
         rows = slice(start, start + batch_size)
@@ -177,7 +195,7 @@ def community_detection(
     centers = np.argsort(-neighbours, kind="stable")
     centers = centers[neighbours[centers] >= min_community_size]
 
-    # The cosines are computed once more, for those who still may be a centre: all groups together would be n * n.
+    # The cosines of each possible centre are computed a second time: keeping its neighbours could take n * n memory.
     communities: list[list[int]] = []
     claimed = np.zeros(len(vectors), bool)
     while len(centers := centers[~claimed[centers]]):
@@ -195,7 +213,7 @@ def community_detection(
 
 
 def top_indices(scores: Array, k: int) -> Array:  # (n,) -> (at most k,)
-    """Where the k highest scores are, the highest first; of equal ones the lower index first, and kept first."""
+    """Indices of the k highest scores, the highest first. Among equal scores the lower index comes first."""
     n = len(scores)
     found = np.arange(n)
     if 0 < k < n:
@@ -203,7 +221,7 @@ def top_indices(scores: Array, k: int) -> Array:  # (n,) -> (at most k,)
         above = np.flatnonzero(scores > lowest)
         level = np.flatnonzero(scores == lowest)
         found = np.concatenate([above, level[: k - len(above)]])
-    # a stable sort of what is reversed, and that reversed again, goes down with equal ones in their order
+    # reversing before and after a stable ascending sort gives a stable descending one
     return found[::-1][np.argsort(scores[found[::-1]], kind="stable")][::-1][:k]
 
 
@@ -216,15 +234,15 @@ def _nearest(
     score_function: ScoreFunction,
     first_query: int = 0,
 ) -> tuple[Array, Array]:  # (n, D), (m, D) -> (n, K), (n, K), K = min(k, m)
-    """The k best of the corpus for each query, the best first: their scores, and their indices.
+    """For each query, the scores and the indices of the k best entries, the best first.
 
-    first_query: the number of the first query, for what is refused.
+    first_query: the number of the first query, for errors.
     """
     starts = range(0, len(queries), query_chunk)
-    # of the narrowest dtype, so that those of the scores win when they are joined
+    # int8 is the narrowest dtype, so concatenating takes the dtype of the scores
     best = [np.empty((len(queries[start : start + query_chunk]), 0), np.int8) for start in starts]
     best_ids = [np.empty(scores.shape, np.int64) for scores in best]
-    cosine = score_function is cos_sim  # then each chunk of the corpus is normalised once, not once a chunk of queries
+    cosine = score_function is cos_sim  # then normalise each chunk of the corpus once, not once per chunk of queries
     for offset in range(0, len(corpus), corpus_chunk):
         entries = corpus[offset : offset + corpus_chunk]
         if cosine:
@@ -247,15 +265,15 @@ def _top_rows(scores: Array, k: int) -> Array:  # (n, m) -> (n, min(k, m))
     return np.stack([top_indices(row, k) for row in scores])
 
 
-def _checked(scores: Any, shape: tuple[int, int], first_query: int, first_entry: int) -> Array:
-    scores = as_array(scores, "the result of score_function")
+def _checked(result: ArrayLike, shape: tuple[int, int], first_query: int, first_entry: int) -> Array:
+    scores = as_array(result, "the result of score_function")
     if scores.shape != shape:
         raise InputValueError(f"score_function: expected scores of the shape {shape}, found {scores.shape}")
     if np.isnan(scores.max()):
         query, entry = np.argwhere(np.isnan(scores))[0]
         raise InputValueError(
             f"the score of query {first_query + query} and corpus entry {first_entry + entry} is NaN: look for NaN or "
-            "infinity in their vectors"
+            "infinity in the two vectors"
         )
     return scores
 
@@ -263,6 +281,6 @@ def _checked(scores: Any, shape: tuple[int, int], first_query: int, first_entry:
 def _progress(batches: Iterable[int], shown: bool) -> Iterable[int]:
     if not shown:
         return batches
-    from tqdm import tqdm  # a tenth of a second that most processes do without
+    from tqdm import tqdm  # imported here: it takes 0.1 s, and most processes do not need it
 
     return tqdm(batches, desc="Finding clusters")

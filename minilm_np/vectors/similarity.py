@@ -1,32 +1,36 @@
-"""How alike vectors are: every pair of two sets, or pair by pair. Named and called as in sentence_transformers.util.
+"""Similarity scores of vectors, for every pair of two sets or for corresponding vectors.
 
-Vectors are a NumPy array, whatever `np.asarray` reads (a torch tensor on the CPU), a list of either, or lists of
-numbers, which count as float32. A result has the dtype of what goes in: float32 stays float32, float16 is computed in
-float32, integers in int64, and of two dtypes the wider one wins, a floating-point one over integers.
+Names and arguments are those of sentence_transformers.util. Vectors may be a NumPy array, anything that `np.asarray`
+reads (such as a torch tensor on the CPU), a list of either, or lists of numbers, which are read as float32. float32
+input gives float32 scores; float16 is computed in float32, integers in int64. If the two dtypes differ, the wider one
+is used, and a floating-point one rather than an integer one.
 
 Upstream: sentence_transformers/util/similarity.py and tensor.py.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.vectors.names import ScoreFunction, SimilarityFunction
 
 Array = NDArray[Any]
+F = TypeVar("F", bound=np.floating)
+SimilarityMeasure = Callable[[ArrayLike, ArrayLike], Array]  # of this file: takes whatever holds vectors
+ScoreFunction = Callable[[Array, Array], ArrayLike]  # of a caller: is given arrays
 
 BLOCK = 1 << 20  # numbers in a temporary array of the distances below
 
-quiet = np.errstate(over="ignore", invalid="ignore")  # NaN and infinity go in and come out as in torch
+quiet = np.errstate(over="ignore", invalid="ignore")  # NaN and infinity pass through without a warning, as in torch
 
 
-def as_array(embeddings: Any, name: str = "embeddings") -> Array:
-    """Whatever holds vectors as an array of at least one axis, its dtype kept; numbers of Python become float32.
+def as_array(embeddings: ArrayLike, name: str = "embeddings") -> Array:
+    """Vectors as an array of at least one axis. Keeps the dtype; Python numbers become float32.
 
-    Raises InputTypeError (no numbers in it), InputValueError (vectors of several lengths, a single number).
+    Raises InputTypeError (not numbers), InputValueError (vectors of different lengths, a single number).
     """
     try:
         if isinstance(embeddings, list | tuple) and embeddings and all(hasattr(row, "__array__") for row in embeddings):
@@ -38,8 +42,8 @@ def as_array(embeddings: Any, name: str = "embeddings") -> Array:
     except (TypeError, ValueError, RuntimeError) as error:
         kind = InputValueError if isinstance(error, ValueError) else InputTypeError
         raise kind(
-            f"{name}: cannot be read as an array of numbers: {error} (vectors must be of one length; a torch tensor "
-            "may need .detach().cpu().float() first)"
+            f"{name}: cannot be read as an array of numbers: {error} (all vectors must have the same length; a torch "
+            "tensor may need .detach().cpu().float() first)"
         ) from None
     if array.dtype.kind not in "fiu":
         raise InputTypeError(f"{name}: expected an array of numbers, found {type(embeddings).__name__} {array.dtype}")
@@ -48,52 +52,61 @@ def as_array(embeddings: Any, name: str = "embeddings") -> Array:
     return array
 
 
-def as_matrix(embeddings: Any, name: str = "embeddings") -> Array:
-    """As `as_array`, and (n, D): a single vector becomes one row."""
+def as_matrix(embeddings: ArrayLike, name: str = "embeddings") -> Array:
+    """Vectors as an array (n, D); a single vector becomes one row. Otherwise as `as_array`."""
     array = as_array(embeddings, name)
     if array.ndim > 2:
         raise InputValueError(f"{name}: expected a vector (D,) or vectors (n, D), found the shape {array.shape}")
     return np.atleast_2d(array)
 
 
-def normalize_embeddings(embeddings: Any) -> Array:
-    """x / |x|, along the last axis: to unit length, in the dtype that is given. A zero vector stays zero.
+@overload
+def normalize_embeddings(embeddings: NDArray[F]) -> NDArray[F]: ...
+@overload
+def normalize_embeddings(embeddings: ArrayLike) -> Array: ...
+def normalize_embeddings(embeddings: ArrayLike) -> Array:
+    """Scale vectors to unit length: x / max(|x|, 1e-12) along the last axis, in the same dtype.
 
-    The length is taken as at least 1e-12, as torch does.
-    Raises InputTypeError where these are no floating-point numbers.
+    The lower bound is that of torch; a zero vector stays zero.
+    Raises InputTypeError unless the numbers are floating-point.
     """
     array = as_array(embeddings)
     return unit_vectors(array, "normalize_embeddings").astype(array.dtype, copy=False)
 
 
-def truncate_embeddings(embeddings: Any, truncate_dim: int | None) -> Array:
-    """The first `truncate_dim` numbers of each vector, or all of them for None; a view, no longer of unit length."""
+@overload
+def truncate_embeddings(embeddings: NDArray[F], truncate_dim: int | None) -> NDArray[F]: ...
+@overload
+def truncate_embeddings(embeddings: ArrayLike, truncate_dim: int | None) -> Array: ...
+def truncate_embeddings(embeddings: ArrayLike, truncate_dim: int | None) -> Array:
+    """The first `truncate_dim` numbers of each vector (None: all), as a view. They are no longer of unit length."""
     return as_array(embeddings)[..., :truncate_dim]
 
 
-# ---- every pair: (n, D), (m, D) -> (n, m); a single vector (D,) counts as one row ------------------------------------
+# ---- every pair: (n, D), (m, D) -> (n, m); a single vector (D,) is one row -------------------------------------------
 
 
 @quiet
-def cos_sim(a: Any, b: Any) -> Array:
-    """The cosine of the angle between each a[i] and b[j]; 0 where one of them is zero."""
+def cos_sim(a: ArrayLike, b: ArrayLike) -> Array:
+    """The cosine of the angle between each a[i] and each b[j]; 0 if one of them is a zero vector."""
     a, b = _matrices(a, b, "cos_sim", floats=True)
     return _unit(a) @ _unit(b).T
 
 
 @quiet
-def dot_score(a: Any, b: Any) -> Array:
-    """The dot product of each a[i] and b[j]; the cosine if they are of unit length."""
+def dot_score(a: ArrayLike, b: ArrayLike) -> Array:
+    """The dot product of each a[i] and each b[j]; for vectors of unit length, their cosine."""
     a, b = _matrices(a, b, "dot_score")
     return a @ b.T
 
 
 @quiet
-def euclidean_sim(a: Any, b: Any) -> Array:
-    """-|a[i] - b[j]|, the negative Euclidean distance, so that more is nearer.
+def euclidean_sim(a: ArrayLike, b: ArrayLike) -> Array:
+    """-|a[i] - b[j]|, the negative Euclidean distance: a higher score is a smaller distance.
 
-    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, in float64 and a block of b at a time. Of vectors that are near each other this
-    keeps too few digits: for those the differences themselves are squared, and a vector's distance to itself is 0.
+    |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, in float64, for one block of b at a time. For vectors that are close to each
+    other the subtraction cancels most digits; their differences are squared instead, so that the distance of a vector
+    to itself is 0.
     """
     a, b = _matrices(a, b, "euclidean_sim", floats=True)
     scores = np.empty((len(a), len(b)), np.result_type(a, b))
@@ -103,7 +116,7 @@ def euclidean_sim(a: Any, b: Any) -> Array:
         part = b[columns].astype(np.float64)
         lengths = a_squared + np.vecdot(part, part)
         squared = lengths - 2 * (a @ part.T)
-        near = ~(squared > 1e-4 * lengths)  # or not finite
+        near = ~(squared > 1e-4 * lengths)  # true for NaN, too
         for i in np.flatnonzero(near.any(axis=1)):
             difference = part[near[i]] - a[i]
             squared[i, near[i]] = np.vecdot(difference, difference)
@@ -112,37 +125,37 @@ def euclidean_sim(a: Any, b: Any) -> Array:
 
 
 @quiet
-def manhattan_sim(a: Any, b: Any) -> Array:
-    """-sum |a[i] - b[j]|, the negative Manhattan distance, so that more is nearer."""
+def manhattan_sim(a: ArrayLike, b: ArrayLike) -> Array:
+    """-sum |a[i] - b[j]|, the negative Manhattan distance: a higher score is a smaller distance."""
     a, b = _matrices(a, b, "manhattan_sim", floats=True)
     scores = np.empty((len(a), len(b)), np.result_type(a, b))
-    for columns in _blocks(len(b), 8 * a.shape[1]):  # an eighth stays in the processor's cache
+    for columns in _blocks(len(b), 8 * a.shape[1]):  # an eighth of a block stays in the CPU cache
         part = b[columns]
         for i, vector in enumerate(a):
             scores[i, columns] = -np.abs(part - vector).sum(axis=1)
     return scores
 
 
-# ---- pair by pair: (..., D), (..., D) -> (...), broadcast as arithmetic is; of two (D,) a NumPy scalar ---------------
+# ---- corresponding vectors: (..., D), (..., D) -> (...), with broadcasting; a NumPy scalar for two vectors (D,) ------
 
 
 @quiet
-def pairwise_cos_sim(a: Any, b: Any) -> Array:
-    """The cosine of the angle between a[i] and b[i]; 0 where one of them is zero."""
+def pairwise_cos_sim(a: ArrayLike, b: ArrayLike) -> Array:
+    """The cosine of the angle between a[i] and b[i]; 0 if one of them is a zero vector."""
     a, b = _pairs(a, b, "pairwise_cos_sim", floats=True)
     return np.vecdot(_unit(a), _unit(b))
 
 
 @quiet
-def pairwise_dot_score(a: Any, b: Any) -> Array:
+def pairwise_dot_score(a: ArrayLike, b: ArrayLike) -> Array:
     """The dot product of a[i] and b[i]."""
     a, b = _pairs(a, b, "pairwise_dot_score")
     return np.vecdot(a, b)
 
 
 @quiet
-def pairwise_euclidean_sim(a: Any, b: Any) -> Array:
-    """-|a[i] - b[i]|, the negative Euclidean distance; of integers in float32."""
+def pairwise_euclidean_sim(a: ArrayLike, b: ArrayLike) -> Array:
+    """-|a[i] - b[i]|, the negative Euclidean distance; for integers, as float32."""
     a, b = _pairs(a, b, "pairwise_euclidean_sim")
     difference = a - b
     length = np.sqrt(np.vecdot(difference, difference))
@@ -150,17 +163,18 @@ def pairwise_euclidean_sim(a: Any, b: Any) -> Array:
 
 
 @quiet
-def pairwise_manhattan_sim(a: Any, b: Any) -> Array:
+def pairwise_manhattan_sim(a: ArrayLike, b: ArrayLike) -> Array:
     """-sum |a[i] - b[i]|, the negative Manhattan distance."""
     a, b = _pairs(a, b, "pairwise_manhattan_sim")
     return -np.abs(a - b).sum(axis=-1)
 
 
 @quiet
-def pairwise_angle_sim(x: Any, y: Any) -> Array:
-    """|cosine + sine| of x[i] and y[i], (n, D), the similarity of AnglE (Li and Li, 2023, arXiv 2309.12871).
+def pairwise_angle_sim(x: ArrayLike, y: ArrayLike) -> Array:
+    """|cosine + sine| of x[i] and y[i], (n, D): the similarity of AnglE (Li and Li, 2023, arXiv 2309.12871).
 
-    The sine pairs number d with number d + D/2, as the parts of a complex number; an odd D is filled up with a 0.
+    For the sine, numbers d and d + D/2 are the real and the imaginary part of a complex number; an odd D is padded with
+    one 0.
     """
     x, y = (as_matrix(vectors, f"pairwise_angle_sim, {name}") for vectors, name in ((x, "x"), (y, "y")))
     x, y = _pairs(x, y, "pairwise_angle_sim", floats=True)
@@ -170,20 +184,53 @@ def pairwise_angle_sim(x: Any, y: Any) -> Array:
     return np.abs(np.vecdot(x, y) + sine)
 
 
-FUNCTIONS: dict[SimilarityFunction, tuple[ScoreFunction, ScoreFunction]] = {
-    SimilarityFunction.COSINE: (cos_sim, pairwise_cos_sim),
-    SimilarityFunction.DOT: (dot_score, pairwise_dot_score),
-    SimilarityFunction.EUCLIDEAN: (euclidean_sim, pairwise_euclidean_sim),
-    SimilarityFunction.MANHATTAN: (manhattan_sim, pairwise_manhattan_sim),
+class SimilarityFunction(Enum):
+    """The similarity functions by name: "cosine", "dot", "euclidean", "manhattan"."""
+
+    COSINE = "cosine"
+    DOT_PRODUCT = "dot"
+    DOT = "dot"  # noqa: PIE796 - an alias of DOT_PRODUCT, as upstream
+    EUCLIDEAN = "euclidean"
+    MANHATTAN = "manhattan"
+
+    @staticmethod
+    def to_similarity_fn(similarity_function: "str | SimilarityFunction") -> SimilarityMeasure:
+        """The function that scores every pair. Raises InputValueError for an unknown name."""
+        return _functions(similarity_function)[0]
+
+    @staticmethod
+    def to_similarity_pairwise_fn(similarity_function: "str | SimilarityFunction") -> SimilarityMeasure:
+        """The function that scores corresponding vectors. Raises InputValueError for an unknown name."""
+        return _functions(similarity_function)[1]
+
+    @staticmethod
+    def possible_values() -> list[str]:
+        """The names."""
+        return [function.value for function in SimilarityFunction]
+
+
+FUNCTIONS: dict[str, tuple[SimilarityMeasure, SimilarityMeasure]] = {  # for every pair, for corresponding vectors
+    "cosine": (cos_sim, pairwise_cos_sim),
+    "dot": (dot_score, pairwise_dot_score),
+    "euclidean": (euclidean_sim, pairwise_euclidean_sim),
+    "manhattan": (manhattan_sim, pairwise_manhattan_sim),
 }
 
 
-# ---- what they share -------------------------------------------------------------------------------------------------
+def _functions(name: "str | SimilarityFunction") -> tuple[SimilarityMeasure, SimilarityMeasure]:
+    try:
+        return FUNCTIONS[SimilarityFunction(name).value]
+    except ValueError:
+        expected = ", ".join(map(repr, FUNCTIONS))
+        raise InputValueError(f"similarity function: expected one of {expected}, found {name!r}") from None
+
+
+# ---- helpers ---------------------------------------------------------------------------------------------------------
 
 
 @quiet
 def unit_vectors(array: Array, function: str) -> Array:  # (..., D) -> (..., D)
-    """As `normalize_embeddings`, in the dtype that is computed in."""
+    """Scale vectors to unit length, as `normalize_embeddings`, but in the dtype of the computation."""
     return _unit(_computable(array, function, floats=True))
 
 
@@ -191,17 +238,17 @@ def _unit(x: Array) -> Array:
     return x / np.maximum(np.sqrt(np.vecdot(x, x)), 1e-12)[..., None]
 
 
-def _matrices(a: Any, b: Any, function: str, floats: bool = False) -> tuple[Array, Array]:
+def _matrices(a: ArrayLike, b: ArrayLike, function: str, floats: bool = False) -> tuple[Array, Array]:
     return _together(as_matrix(a, f"{function}, a"), as_matrix(b, f"{function}, b"), function, floats)
 
 
-def _pairs(a: Any, b: Any, function: str, floats: bool = False) -> tuple[Array, Array]:
+def _pairs(a: ArrayLike, b: ArrayLike, function: str, floats: bool = False) -> tuple[Array, Array]:
     a, b = _together(as_array(a, f"{function}, a"), as_array(b, f"{function}, b"), function, floats)
     try:
         np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
         raise InputValueError(
-            f"{function}: expected as many vectors in a as in b, found the shapes {a.shape} and {b.shape}"
+            f"{function}: expected the same number of vectors in a and b, found the shapes {a.shape} and {b.shape}"
         ) from None
     return a, b
 
@@ -209,33 +256,34 @@ def _pairs(a: Any, b: Any, function: str, floats: bool = False) -> tuple[Array, 
 def _together(a: Array, b: Array, function: str, floats: bool) -> tuple[Array, Array]:
     check_dimensions(a, b, f"{function}: a", "b")
     a, b = _computable(a, function, floats), _computable(b, function, floats)
-    if a.dtype.kind != b.dtype.kind:  # integers take the other's dtype; NumPy would make float64 of both
+    if a.dtype.kind != b.dtype.kind:  # integers take the other dtype; NumPy would convert both to float64
         dtype = a.dtype if a.dtype.kind == "f" else b.dtype
         return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
     return a, b
 
 
 def _computable(array: Array, function: str, floats: bool = False) -> Array:
-    """An array in a dtype that sums of products fit in."""
+    """Convert an array to a dtype that holds sums of products."""
     if array.dtype.kind == "f":
         return array.astype(np.float32) if array.dtype.itemsize < 4 else array
     if floats:
         raise InputTypeError(
-            f"{function}: expected floating-point numbers, found {array.dtype}: convert them, with .astype(np.float32)"
+            f"{function}: expected floating-point numbers, found {array.dtype}: convert them with .astype(np.float32)"
         )
     return array.astype(np.int64)
 
 
 def check_dimensions(a: Array, b: Array, a_name: str, b_name: str) -> None:
-    """Raise InputValueError unless the vectors of both have as many numbers."""
+    """Raise InputValueError unless the vectors of both arrays have the same length."""
     if a.shape[-1] != b.shape[-1]:
         hint = " (an empty list has no dimension: pass np.empty((0, D)))" if 0 in (*a.shape, *b.shape) else ""
         raise InputValueError(
-            f"{a_name} and {b_name} must have vectors of one length, found the shapes {a.shape} and {b.shape}{hint}"
+            f"{a_name} and {b_name} must have vectors of the same length, found the shapes {a.shape} and {b.shape}"
+            f"{hint}"
         )
 
 
 def _blocks(n: int, width: int) -> Iterator[slice]:
-    """Slices of n rows, of as many as fit in a block with `width` numbers a row, at least one."""
+    """Slices of n rows, each with as many rows as fit in a block of `width` numbers per row, but at least one."""
     size = max(1, BLOCK // max(1, width))
     return (slice(start, start + size) for start in range(0, n, size))

@@ -1,39 +1,35 @@
-"""similarity, search and cluster: what they print, their examples as printed, and how they fail."""
+"""`similarity`, `search` and `cluster`: what they print, the examples of their help, and how they fail."""
 
-import io
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from minilm_np import SentenceEncoder, cli
-from minilm_np.cli import search
+from minilm_np import SentenceEncoder
+from tests.cli.conftest import Stdin
+from tests.support.cli import NUMPY, Command
+
+Run = Callable[..., tuple[int, str, str]]
 
 WEATHER = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
 LINES = [
     "Where is my parcel?", "", "How do I reset my password?", "  ", "I forgot my password.", "My parcel has not come.",
     "The cat sleeps.", "Can I change my password?",
 ]  # fmt: skip
-NUMPY = ("--backend", "numpy")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Any:
-    """The command in this process: its exit code, and what it printed."""
-    monkeypatch.setattr(cli, "COMMANDS", (search,))
+def run(command: Command) -> Run:
+    """The command in this process: exit code, stdout, stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = cli.main(arguments)
-        except SystemExit as stopped:  # argparse
-            code = int(stopped.code or 0)
-        out, err = capsysbinary.readouterr()
-        return code, out.decode(), err.decode()
+        code, out, err = command(*arguments)
+        return code, out.decode(), err
 
     return run
 
@@ -49,7 +45,7 @@ def corpus(tmp_path: Path) -> str:
 
 
 @pytest.mark.weights
-def test_similarity_is_a_table(run: Any, model_folder: Path) -> None:
+def test_similarity_is_a_table(run: Run, model_folder: Path) -> None:
     code, out, err = run("similarity", *NUMPY, "--model", str(model_folder), *WEATHER)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -61,7 +57,7 @@ def test_similarity_is_a_table(run: Any, model_folder: Path) -> None:
 
 
 @pytest.mark.weights
-def test_similarity_as_json(run: Any, model_folder: Path, published: SentenceEncoder) -> None:
+def test_similarity_as_json(run: Run, model_folder: Path, published: SentenceEncoder) -> None:
     code, out, err = run("similarity", *NUMPY, "--model", str(model_folder), "--format", "json", *WEATHER[:2], "日本")
     found = json.loads(out)
     assert (code, err) == (0, "")
@@ -72,7 +68,7 @@ def test_similarity_as_json(run: Any, model_folder: Path, published: SentenceEnc
 
 
 @pytest.mark.weights
-def test_a_text_in_a_table_is_one_short_line(run: Any, model_folder: Path) -> None:
+def test_a_text_in_a_table_is_one_short_line(run: Run, model_folder: Path) -> None:
     _, out, _ = run("similarity", *NUMPY, "--model", str(model_folder), "a\x1b[31m\nred", " " + "long " * 40)
     first, second = out.splitlines()[1:]
     assert first.endswith("  a [31m red")
@@ -84,21 +80,13 @@ def test_a_text_in_a_table_is_one_short_line(run: Any, model_folder: Path) -> No
 
 
 @pytest.mark.weights
-def test_search_prints_scores_line_numbers_and_lines(run: Any, model_folder: Path, corpus: str) -> None:
-    arguments = (
-        "search",
-        *NUMPY,
-        "--model",
-        str(model_folder),
-        "change a password",
-        "--corpus",
-        corpus,
-        "--top-k",
-        "3",
-    )
+def test_search_prints_scores_line_numbers_and_lines(run: Run, model_folder: Path, corpus: str) -> None:
+    options = (*NUMPY, "--model", str(model_folder), "--corpus", corpus, "--top-k", "3")
+    arguments = ("search", "change a password", *options)
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
-    rows = [line.split(maxsplit=2) for line in out.splitlines()]
+    header, *rows = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert header == ["cosine", "line", "text"]
     assert [(int(number), text) for _, number, text in rows] == [
         (8, "Can I change my password?"),
         (3, "How do I reset my password?"),
@@ -112,29 +100,31 @@ def test_search_prints_scores_line_numbers_and_lines(run: Any, model_folder: Pat
 
 @pytest.mark.weights
 def test_search_reads_standard_input_and_prints_no_more_than_there_is(
-    run: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch, published: SentenceEncoder
+    run: Run, model_folder: Path, stdin: Stdin, published: SentenceEncoder
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(LINES).encode())))
+    stdin("\n".join(LINES).encode())
     code, out, _ = run("search", *NUMPY, "--model", str(model_folder), "cat", "--corpus", "-", "--format", "json")
     assert code == 0
     found = json.loads(out)
     assert len(found) == 5
     query, *vectors = published.encode(["cat", *(hit["text"] for hit in found)])
     np.testing.assert_allclose([hit["score"] for hit in found], [vector @ query for vector in vectors], atol=1e-6)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\nb\n")))
+    stdin(b"a\n\nb\n")
     code, out, _ = run("search", *NUMPY, "--model", str(model_folder), "b", "--corpus", "-", "--top-k", "99")
-    assert [line.split()[1:] for line in out.splitlines()] == [["3", "b"], ["1", "a"]]
+    assert [line.split()[1:] for line in out.splitlines()] == [["line", "text"], ["3", "b"], ["1", "a"]]
 
 
 # ---- cluster ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.weights
-def test_cluster_prints_groups_of_lines(run: Any, model_folder: Path, corpus: str) -> None:
+def test_cluster_prints_groups_of_lines(run: Run, model_folder: Path, corpus: str) -> None:
     arguments = ("cluster", *NUMPY, "--model", str(model_folder), "--input", corpus, "--threshold", "0.6")
     code, out, err = run(*arguments)
-    assert (code, err) == (0, "minilm-np: groups: 2; lines in none of them: 1 of 6\n")
-    groups = [part.splitlines() for part in out.split("group ")[1:]]
+    assert (code, err) == (0, "minilm-np: groups: 2; lines in no group: 1 of 6\n")
+    header, *parts = out.split("group ")
+    assert header == " cosine  line  text\n"
+    groups = [part.splitlines() for part in parts]
     assert [group[0] for group in groups] == ["1: 3 lines", "2: 2 lines"]
     assert [sorted(int(line.split()[1]) for line in group[1:]) for group in groups] == [[3, 5, 8], [1, 6]]
     assert all(group[1].startswith(" 1.0000  ") for group in groups)
@@ -147,9 +137,9 @@ def test_cluster_prints_groups_of_lines(run: Any, model_folder: Path, corpus: st
 
 
 @pytest.mark.weights
-def test_no_groups_is_a_result(run: Any, model_folder: Path, corpus: str) -> None:
+def test_no_groups_is_a_result(run: Run, model_folder: Path, corpus: str) -> None:
     arguments = ("cluster", *NUMPY, "--model", str(model_folder), "--input", corpus, "--threshold", "0.99")
-    assert run(*arguments) == (0, "", "minilm-np: groups: 0; lines in none of them: 6 of 6\n")
+    assert run(*arguments) == (0, "", "minilm-np: groups: 0; lines in no group: 6 of 6\n")
     assert run(*arguments, "--format", "json") == (0, "[]\n", "")
 
 
@@ -159,9 +149,8 @@ def test_no_groups_is_a_result(run: Any, model_folder: Path, corpus: str) -> Non
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `minilm-np` on the PATH that runs this checkout."""
-    program = "import sys; from minilm_np import cli; from minilm_np.cli import search; cli.COMMANDS = (search,)"
     command = tmp_path / "minilm-np"
-    command.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c '{program}; sys.exit(cli.main())' \"$@\"\n")
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m minilm_np "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
@@ -172,14 +161,14 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "expected"),
     [
         ("similarity", "1  1.0000  0.5242  0.0920  It is sunny."),
-        ("search", " 0.3023  1  The cat sleeps."),
-        ("cluster", " 0.8161  3  I forgot my password"),
+        ("search", " 0.3023     1  The cat sleeps."),
+        ("cluster", " 0.8161     3  I forgot my password"),
     ],
 )
-def test_the_example_of_each_help_works_as_printed(run: Any, name: str, expected: str) -> None:
+def test_the_example_of_each_help_works_as_printed(run: Run, name: str, expected: str) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
-    _, _, example = out.partition("\nexample: ")
+    example = out.partition("\nexample: ")[2].partition("\n\n")[0]
     assert "minilm-np" in example
     found = subprocess.run(["sh", "-c", example], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
@@ -211,65 +200,65 @@ def test_the_example_of_each_help_works_as_printed(run: Any, name: str, expected
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_wrong_usage_has_exit_code_2(run: Any, arguments: list[str], message: str) -> None:
+def test_wrong_usage_has_exit_code_2(run: Run, arguments: list[str], message: str) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    "command", [["search", "query", "--corpus"], ["cluster", "--input"]], ids=["search", "cluster"]
+    "arguments", [["search", "query", "--corpus"], ["cluster", "--input"]], ids=["search", "cluster"]
 )
-def test_a_file_without_texts_is_one_line(run: Any, tmp_path: Path, command: list[str]) -> None:
+def test_a_file_without_texts_is_one_line(run: Run, tmp_path: Path, arguments: list[str]) -> None:
     blank, latin = tmp_path / "blank", tmp_path / "latin"
     blank.write_bytes(b" \n\t\n\r\n")
     latin.write_bytes(b"caf\xe9\n")
     for path, message in (
         (tmp_path / "missing", "No such file or directory"),
-        (Path("/dev/null"), "there is no text in it: expected a text a line"),
-        (blank, "there is no text in it: expected a text a line"),
+        (Path("/dev/null"), "there is no text in it: expected one text per line"),
+        (blank, "there is no text in it: expected one text per line"),
     ):
-        assert run(*command, str(path)) == (1, "", f"minilm-np: error: {path}: {message}\n")
-    code, out, err = run(*command, str(latin))
+        assert run(*arguments, str(path)) == (1, "", f"minilm-np: error: {path}: {message}\n")
+    code, out, err = run(*arguments, str(latin))
     assert (code, out) == (1, "")
     assert f"{latin}, line 1: not UTF-8" in err
 
 
-def test_empty_standard_input_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+def test_empty_standard_input_is_named(run: Run, stdin: Stdin) -> None:
+    stdin(b"")
     assert "standard input: there is no text in it" in run("cluster", "--input", "-")[2]
 
 
-def test_an_argument_that_is_not_utf_8_is_refused(run: Any) -> None:
+def test_an_argument_that_is_not_utf_8_is_refused(run: Run) -> None:
     for arguments in (("similarity", "a", "caf\udce9"), ("search", "caf\udce9", "--corpus", "-")):
         code, _, err = run(*arguments)
         assert code == 1
         assert "of the command line is not UTF-8: b'caf\\xe9'" in err
 
 
-# ---- texts that are cut ----------------------------------------------------------------------------------------------
+# ---- truncated texts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.weights
 @pytest.mark.filterwarnings("always::minilm_np.TruncationWarning")
 @pytest.mark.parametrize(
-    ("arguments", "cut"),
+    ("arguments", "warning"),
     [
-        (("similarity", "a", "long " * 999), "1 of 2 texts is longer than the limit of 256 tokens, and the rest was "
-         "left out; the longest, text 2, has 4,995 characters: split what has to be read whole"),
-        (("search", "long " * 999, "--corpus", "FILE"), "2 of 3 texts are longer than the limit of 256 tokens, and the "
-         "rest was left out; the longest, line 3, has 5,994 characters: split what has to be read whole"),
+        (("similarity", "a", "long " * 999), "1 of 2 texts is longer than the limit of 256 tokens and was truncated; "
+         "the longest, text 2, has 4,995 characters: split texts that must be read whole"),
+        (("search", "long " * 999, "--corpus", "FILE"), "2 of 3 texts are longer than the limit of 256 tokens and were "
+         "truncated; the longest, line 3, has 5,994 characters: split texts that must be read whole"),
         (("search", "long " * 9999, "--corpus", "FILE"), "the longest, the query, has 49,995 characters"),
         (("cluster", "--input", "FILE"), "the longest, line 3, has 5,994 characters"),
     ],
     ids=["similarity", "search", "query", "cluster"],
 )  # fmt: skip
-def test_what_is_cut_is_named_as_the_user_counts(
-    run: Any, model_folder: Path, tmp_path: Path, arguments: tuple[str, ...], cut: str
+def test_truncated_texts_are_named_as_the_user_counts_them(
+    run: Run, model_folder: Path, tmp_path: Path, arguments: tuple[str, ...], warning: str
 ) -> None:
     (tmp_path / "lines").write_text("one\n\n" + "word! " * 999 + "\n")
     arguments = tuple(str(tmp_path / "lines") if word == "FILE" else word for word in arguments)
     code, _, err = run(*arguments, *NUMPY, "--model", str(model_folder))
     assert code == 0
     assert err.count("minilm-np: warning: ") == 1
-    assert cut in err.splitlines()[0]
+    assert warning in err.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Search, paraphrases, communities: the results of sentence_transformers.util; ties by index; memory; refusals."""
+"""Search, paraphrases, communities: the results of sentence_transformers.util, ties, memory, and what is refused."""
 
 import re
 import tracemalloc
@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from minilm_np import SentenceEncoder, util
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.vectors.mining import top_indices
-from tests.vectors.test_similarity import HOLDERS, SEEDS, as_tensor, upstream
-
-__all__ = ["upstream"]  # a fixture
+from tests.support.vectors import HOLDERS, SEEDS, as_tensor
 
 CHUNKS = st.integers(1, 12)
 
@@ -50,12 +48,13 @@ def test_search_finds_what_upstream_finds(upstream: Any, data: st.DataObject) ->
     corpus = some_vectors(data.draw(SEEDS), data.draw(st.integers(0, 30)), 7, dtype)
     holder = HOLDERS[data.draw(st.sampled_from(sorted(HOLDERS)))] if len(queries) else HOLDERS["array"]
     name = data.draw(st.sampled_from([None, "cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"]))
-    sizes = {"query_chunk_size": data.draw(CHUNKS), "corpus_chunk_size": data.draw(CHUNKS)}
+    sizes: dict[str, Any] = {"query_chunk_size": data.draw(CHUNKS), "corpus_chunk_size": data.draw(CHUNKS)}
     sizes["top_k"] = data.draw(st.integers(0, 35))
-    held = [holder(queries)[0] if len(queries) and data.draw(st.booleans()) else holder(queries), holder(corpus)]
+    one = len(queries) and data.draw(st.booleans())
+    held = (holder(queries)[0] if one else holder(queries), holder(corpus))
     here, there = ({"score_function": getattr(module, name)} if name else {} for module in (util, upstream))
-    found = util.semantic_search(*held, **sizes, **here)
-    expected = upstream.semantic_search(*held, **sizes, **there)
+    found = util.semantic_search(*held, **sizes | here)
+    expected = upstream.semantic_search(*held, **sizes | there)
     assert len(found) == len(expected)
     for hits, hits_there in zip(found, expected, strict=True):
         assert [[(key, type(value)) for key, value in hit.items()] for hit in hits] == [
@@ -67,7 +66,7 @@ def test_search_finds_what_upstream_finds(upstream: Any, data: st.DataObject) ->
 
 
 @given(SEEDS, st.integers(0, 30), CHUNKS, CHUNKS, st.integers(0, 12))
-def test_equal_scores_are_found_by_index_in_whatever_chunks(
+def test_equal_scores_are_ordered_by_index_for_any_chunks(
     upstream: Any, seed: int, n: int, query_chunk: int, corpus_chunk: int, k: int
 ) -> None:
     queries, corpus = small_integers(seed, 5), small_integers(seed + 1, n)
@@ -88,7 +87,8 @@ def test_integers_have_integer_scores_as_upstream(upstream: Any) -> None:
 
 def test_an_empty_corpus_has_no_hits_as_upstream(upstream: Any) -> None:
     queries = some_vectors(0, 2)
-    for corpus in ([], np.empty((0, 7), np.float32)):
+    nothings: tuple[Any, ...] = ([], np.empty((0, 7), np.float32))
+    for corpus in nothings:
         assert util.semantic_search(queries, corpus) == upstream.semantic_search(queries, corpus) == [[], []]
     assert util.semantic_search(np.empty((0, 7)), queries) == []
 
@@ -97,7 +97,7 @@ def test_an_empty_corpus_has_no_hits_as_upstream(upstream: Any) -> None:
 
 
 @given(SEEDS, st.integers(0, 25), CHUNKS, CHUNKS, st.integers(0, 40), st.integers(0, 12), st.sampled_from("cde"))
-def test_paraphrases_are_upstream_s(
+def test_paraphrases_are_those_of_upstream(
     upstream: Any, seed: int, n: int, query_chunk: int, corpus_chunk: int, max_pairs: int, k: int, function: str
 ) -> None:
     vectors = some_vectors(seed, n, dtype="float64")
@@ -111,7 +111,7 @@ def test_paraphrases_are_upstream_s(
 
 
 @given(SEEDS, st.integers(0, 20), CHUNKS, CHUNKS, st.integers(0, 40), st.integers(0, 12))
-def test_equal_pairs_come_by_index_in_whatever_chunks(
+def test_equal_pairs_are_ordered_by_index_for_any_chunks(
     seed: int, n: int, query_chunk: int, corpus_chunk: int, max_pairs: int, k: int
 ) -> None:
     vectors = small_integers(seed, n)
@@ -151,7 +151,7 @@ def test_paraphrases_of_sentences_are_upstream_s(
 
 
 @given(data=st.data())
-def test_communities_are_upstream_s(upstream: Any, data: st.DataObject) -> None:
+def test_communities_are_those_of_upstream(upstream: Any, data: st.DataObject) -> None:
     n, dtype = data.draw(st.integers(0, 60)), data.draw(st.sampled_from(["float32", "float64"]))
     generator = np.random.default_rng(data.draw(SEEDS))
     centers = generator.normal(0, 1, (4, 5))
@@ -166,20 +166,21 @@ def test_communities_are_upstream_s(upstream: Any, data: st.DataObject) -> None:
     holder = HOLDERS[data.draw(st.sampled_from(["array", "tensor", "arrays", "tensors"]))] if n else HOLDERS["array"]
     found = util.community_detection(holder(vectors), threshold, size, batch_size)
     expected = upstream.community_detection(holder(vectors), threshold, size, batch_size)
-    # those that are almost as near to the centre may come in another order
+    # members with almost the same cosine may come in another order
     assert [(group[0], sorted(group)) for group in found] == [(group[0], sorted(group)) for group in expected]
     assert all(type(index) is int for group in found for index in group)
     unit = util.normalize_embeddings(vectors)
     assert all((np.diff(unit[group] @ unit[group[0]]) < 1e-6).all() for group in found)
 
 
-def test_equal_members_come_by_index() -> None:
+def test_equal_members_are_ordered_by_index() -> None:
     vectors = np.eye(3, dtype=np.float32)[[0, 1, 0, 1, 1, 2]]
     assert util.community_detection(vectors, min_community_size=2, batch_size=2) == [[1, 3, 4], [0, 2]]
 
 
 def test_communities_of_nothing_and_of_one_are_upstream_s(upstream: Any) -> None:
-    for vectors in ([], np.empty((0, 3), np.float32), np.ones(3, np.float32), np.ones((1, 3), np.float32)):
+    few: tuple[Any, ...] = ([], np.empty((0, 3), np.float32), np.ones(3, np.float32), np.ones((1, 3), np.float32))
+    for vectors in few:
         for size in (1, 2):
             found = util.community_detection(vectors, min_community_size=size)
             assert found == upstream.community_detection(vectors, min_community_size=size)
@@ -192,7 +193,7 @@ def test_zero_and_nan_are_in_no_community_as_upstream(upstream: Any) -> None:
     assert [sorted(group) for group in upstream.community_detection(vectors, min_community_size=2)] == [[0, 2, 4]]
 
 
-def test_a_progress_bar_is_drawn_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_is_drawn_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     util.community_detection(np.ones((3, 2), np.float32), min_community_size=1)
     assert capsys.readouterr().err == ""
     util.community_detection(np.ones((3, 2), np.float32), min_community_size=1, show_progress_bar=True)
@@ -210,8 +211,9 @@ def recording(shapes: list[tuple[int, int]]) -> Callable[[Any, Any], Any]:
     return score
 
 
-def test_scores_are_asked_for_a_chunk_at_a_time() -> None:
-    vectors, shapes = some_vectors(0, 25), []
+def test_scores_are_computed_one_chunk_at_a_time() -> None:
+    vectors = some_vectors(0, 25)
+    shapes: list[tuple[int, int]] = []
     util.semantic_search(vectors, vectors, 10, 20, 3, recording(shapes))
     assert sorted(shapes) == sorted([(10, 20), (10, 20), (5, 20), (10, 5), (10, 5), (5, 5)])
     shapes.clear()
@@ -261,13 +263,13 @@ X = np.ones((3, 2), np.float32)
         ("community_detection", {"threshold": "much"}, "threshold: expected a number, found 'much'"),
     ],
 )
-def test_a_size_that_makes_no_sense_is_refused(name: str, arguments: dict[str, Any], message: str) -> None:
+def test_an_impossible_size_is_refused(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((InputTypeError, InputValueError), match=message):
         getattr(util, name)(*[X] * (2 if name == "semantic_search" else 1), **arguments)
 
 
 def test_vectors_that_do_not_fit_are_refused_as_upstream(upstream: Any) -> None:
-    message = "query_embeddings and corpus_embeddings must have vectors of one length"
+    message = "query_embeddings and corpus_embeddings must have vectors of the same length"
     for queries, corpus in ((X, X[:, :1]), ([], X)):
         with pytest.raises(InputValueError, match=message):
             util.semantic_search(queries, corpus)

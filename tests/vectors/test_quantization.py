@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from minilm_np import util
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.vectors.quantization import PRECISIONS
-from tests.vectors.test_similarity import HOLDERS, SEEDS, random_vectors, upstream
-
-__all__ = ["upstream"]  # a fixture
+from tests.support.vectors import HOLDERS, SEEDS, random_vectors
 
 DTYPES = st.sampled_from(["float16", "float32", "float64", "int64"])
 
@@ -30,7 +28,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @given(data=st.data())
-def test_vectors_have_upstream_s_bits(upstream: Any, data: st.DataObject) -> None:
+def test_vectors_have_the_bits_of_upstream(upstream: Any, data: st.DataObject) -> None:
     precision, dtype = data.draw(st.sampled_from(PRECISIONS)), data.draw(DTYPES)
     n, D = data.draw(st.integers(2, 9)), data.draw(st.integers(1, 20))
     vectors = random_vectors(data.draw(SEEDS), n, D, dtype)
@@ -40,7 +38,8 @@ def test_vectors_have_upstream_s_bits(upstream: Any, data: st.DataObject) -> Non
         given_too["ranges"] = np.sort(random_vectors(data.draw(SEEDS), 2, D, data.draw(DTYPES)), axis=0)
     if data.draw(st.booleans()):
         given_too["calibration_embeddings"] = random_vectors(data.draw(SEEDS), 3, D, data.draw(DTYPES))
-    held = holder(vectors)[0] if given_too and data.draw(st.booleans()) else holder(vectors)
+    one = bool(given_too) and data.draw(st.booleans())
+    held = holder(vectors)[0] if one else holder(vectors)
     assert_same(
         util.quantize_embeddings(held, precision, **given_too),
         upstream.quantize_embeddings(held, precision, **given_too),
@@ -48,11 +47,12 @@ def test_vectors_have_upstream_s_bits(upstream: Any, data: st.DataObject) -> Non
 
 
 @given(data=st.data())
-def test_several_vectors_a_text_share_their_ranges_as_upstream(upstream: Any, data: st.DataObject) -> None:
+def test_matrices_share_their_ranges_as_upstream(upstream: Any, data: st.DataObject) -> None:
     precision, D = data.draw(st.sampled_from(PRECISIONS)), data.draw(st.integers(1, 9))
     lengths = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4).filter(lambda lengths: sum(lengths) != 1))
     matrices = [random_vectors(seed, n, D) for seed, n in enumerate(lengths)]
-    given_too = {"calibration_embeddings": random_vectors(9, 3, D)} if data.draw(st.booleans()) else {}
+    calibrated: bool = data.draw(st.booleans())
+    given_too: dict[str, Any] = {"calibration_embeddings": random_vectors(9, 3, D)} if calibrated else {}
     held = [HOLDERS["tensor"](matrix) for matrix in matrices] if data.draw(st.booleans()) else matrices
     assert_same(
         util.quantize_embeddings(held, precision, **given_too),
@@ -62,11 +62,12 @@ def test_several_vectors_a_text_share_their_ranges_as_upstream(upstream: Any, da
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_nothing_is_quantized_as_upstream(upstream: Any, precision: str) -> None:
-    for nothing in ([], np.empty((0, 12), np.float32)):
+    nothings: tuple[Any, ...] = ([], np.empty((0, 12), np.float32))
+    for nothing in nothings:
         assert_same(util.quantize_embeddings(nothing, precision), upstream.quantize_embeddings(nothing, precision))
 
 
-def test_the_ends_of_the_ranges_and_what_lies_beyond_them(upstream: Any) -> None:
+def test_numbers_at_and_beyond_the_ends_of_the_ranges(upstream: Any) -> None:
     vectors = np.array([[-9.0, -1.0, 0.0, 1.0, 9.0]], np.float32).T
     ranges = np.array([[-1.0], [1.0]], np.float32)
     found = util.quantize_embeddings(vectors, "uint8", ranges)
@@ -84,7 +85,7 @@ def test_ranges_of_few_vectors_are_warned_about(caplog: pytest.LogCaptureFixture
         assert not caplog.records
         util.quantize_embeddings(np.eye(99, dtype=np.float32), "int8")
     assert caplog.messages == [
-        "the ranges of int8 are taken from 99 vectors only: give ranges, or calibration_embeddings of many vectors"
+        "the ranges of int8 are taken from only 99 vectors: pass ranges, or calibration_embeddings of many vectors"
     ]
 
 
@@ -97,26 +98,26 @@ X = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
     ("arguments", "message"),
     [
         ((X, "int4"), "precision: expected one of 'float32', 'int8', 'uint8', 'binary', 'ubinary', found 'int4'"),
-        ((X[:1], "int8"), "the ranges of int8 cannot be taken from a single vector: give ranges or calibration_emb"),
+        ((X[:1], "int8"), "the ranges of int8 cannot be taken from a single vector: pass ranges or calibration_emb"),
         ((X[0], "uint8"), "the ranges of uint8 cannot be taken from a single vector"),
         ((X, "int8", np.ones((2, 3))), r"ranges: expected .* each dimension, \(2, 2\), found the shape \(2, 3\)"),
         ((X, "int8", np.ones(2)), r"ranges: expected .* each dimension, \(2, 2\), found the shape \(2,\)"),
         ((X, "int8", None, np.ones((2, 3))), r"ranges: expected .* found the shape \(2, 3\)"),
         ((X, "int8", None, X[:0]), r"calibration_embeddings: expected vectors \(m, D\), at least one, found \(0, 2\)"),
-        ((X * [[1], [np.nan]], "int8", X), r"embeddings: the number at \[1, 0\] is NaN, or infinite, or its range is"),
-        (([[1.0], [1.0, 2.0]], "int8"), "embeddings: expected vectors of one length"),
-        (([X, X[:, :1]], "int8"), "embeddings: expected matrices with vectors of one length"),
+        ((X * [[1], [np.nan]], "int8", X), r"embeddings: the number at \[1, 0\], or the range .*, is NaN or infinite"),
+        (([[1.0], [1.0, 2.0]], "int8"), "embeddings: expected vectors of the same length"),
+        (([X, X[:, :1]], "int8"), "embeddings: expected matrices with vectors of the same length"),
         ((np.float32(1), "binary"), "embeddings: expected vectors, found the single number"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_an_impossible_value_is_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InputValueError, match=message):
         util.quantize_embeddings(*arguments)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_bytes_are_refused_as_upstream(upstream: Any, dtype: str) -> None:
-    with pytest.raises(InputTypeError, match=f"expected floating-point numbers, found {dtype}: are they quantized al"):
+    with pytest.raises(InputTypeError, match=f"expected floating-point numbers, found {dtype}: are the vectors quant"):
         util.quantize_embeddings(X.astype(dtype), "int8")
     with pytest.raises(Exception, match="must be float"):
         upstream.quantize_embeddings(X.astype(dtype), "int8")
@@ -124,5 +125,5 @@ def test_bytes_are_refused_as_upstream(upstream: Any, dtype: str) -> None:
 
 def test_what_upstream_refuses_is_refused(upstream: Any) -> None:
     for arguments in ((X, "int4"), (X[:1], "int8"), (X[0], "uint8"), (X, "int8", None, X[:0])):
-        with pytest.raises(ValueError):  # noqa: PT011 - its words are its own
+        with pytest.raises(ValueError):  # noqa: PT011 - upstream has its own messages
             upstream.quantize_embeddings(*arguments)

@@ -1,9 +1,7 @@
-"""Similarity: the same calls here and in sentence_transformers.util; exact distances; memory; what is refused."""
+"""Similarity: the scores of sentence_transformers.util, exact distances, bounded memory, and what is refused."""
 
 import inspect
 import tracemalloc
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,50 +12,15 @@ from hypothesis import strategies as st
 from minilm_np import MiniLMError, util
 from minilm_np.errors import InputTypeError, InputValueError
 from tests.support.compare import assert_close
+from tests.support.vectors import HOLDERS, SEEDS, SIZES, as_tensor, random_vectors
 
 EVERY_PAIR = ("cos_sim", "dot_score", "euclidean_sim", "manhattan_sim", "pytorch_cos_sim")
 PAIR_BY_PAIR = ("pairwise_cos_sim", "pairwise_dot_score", "pairwise_euclidean_sim", "pairwise_manhattan_sim")
 NEEDS_FLOATS = ("cos_sim", "euclidean_sim", "manhattan_sim", "pairwise_cos_sim", "pairwise_angle_sim")
 
 
-@pytest.fixture(scope="session")
-def upstream() -> Any:
-    """sentence_transformers.util, with the warnings of its imports left to itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from sentence_transformers import util as upstream
-
-        return upstream
-
-
-def random_vectors(seed: int, n: int, D: int, dtype: str = "float32") -> np.ndarray:
-    """Vectors of which some are zero, and some the same, with numbers of very different sizes."""
-    generator = np.random.default_rng(seed)
-    vectors = generator.normal(0, 1, (n, D)) * 10.0 ** generator.integers(-3, 4, (n, 1))
-    vectors[generator.random(n) < 0.15] = 0
-    if n > 1 and generator.random() < 0.5:
-        vectors[0] = vectors[-1]
-    return np.round(vectors).astype(dtype) if dtype.startswith("int") else vectors.astype(dtype)
-
-
-def as_tensor(vectors: np.ndarray) -> Any:
-    import torch
-
-    return torch.from_numpy(vectors)
-
-
-HOLDERS: dict[str, Callable[[np.ndarray], Any]] = {
-    "array": lambda vectors: vectors,
-    "tensor": as_tensor,
-    "arrays": list,
-    "tensors": lambda vectors: [as_tensor(vector) for vector in vectors],
-    "numbers": lambda vectors: vectors.tolist(),
-    "tuple": lambda vectors: tuple(map(tuple, vectors.tolist())),
-}
-
-
 def assert_alike(found: Any, expected: Any, scale: float, dtype: str = "") -> None:
-    """The same kind, shape and dtype, and values that differ by rounding only, in that dtype or in one given."""
+    """Check for the same type, shape and dtype, and for values that differ only by rounding (in `dtype`, if given)."""
     expected = expected.numpy()
     assert isinstance(found, np.ndarray if expected.ndim else np.generic)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -67,13 +30,9 @@ def assert_alike(found: Any, expected: Any, scale: float, dtype: str = "") -> No
 
 
 def largest(function: str, *vectors: np.ndarray) -> float:
-    """The size of numbers of which the rounding errors are fractions."""
+    """The scale of the rounding errors of a function: the largest number that it adds up."""
     length = max(float(np.abs(x.astype(np.float64)).sum(axis=-1).max(initial=0)) for x in vectors)
     return 2.0 if "cos" in function or "angle" in function else length**2 if "dot" in function else 2 * length + 1e-30
-
-
-SIZES = st.integers(1, 9)
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(data=st.data())
@@ -143,12 +102,13 @@ def test_a_distance_keeps_its_digits_however_small_it_is(dtype: str) -> None:
     near = (vectors + np.logspace(-7, -1, 40)[:, None].astype(dtype)).astype(dtype)
     expected = -np.sqrt(((vectors[:, None].astype(np.float64) - near.astype(np.float64)) ** 2).sum(axis=-1))
     found = util.euclidean_sim(vectors, near)
-    np.testing.assert_allclose(found, expected, rtol=np.finfo(dtype).eps * 4 if dtype == "float32" else 1e-11)
+    rtol = 4 * float(np.finfo(np.float32).eps) if dtype == "float32" else 1e-11
+    np.testing.assert_allclose(found, expected, rtol=rtol)
     assert not np.diag(util.euclidean_sim(vectors, vectors)).any()
 
 
 @pytest.mark.parametrize("name", ["euclidean_sim", "manhattan_sim"])
-def test_distances_take_a_block_of_memory_at_a_time(name: str) -> None:
+def test_distances_need_memory_for_one_block_only(name: str) -> None:
     vectors = np.ones((600, 384), np.float32)  # all near each other: 552 MB of differences
     tracemalloc.start()
     getattr(util, name)(vectors, vectors)
@@ -181,7 +141,7 @@ def test_functions_are_found_by_name_as_upstream(upstream: Any, name: str) -> No
     }
 
 
-def test_possible_values_are_those_that_are_implemented() -> None:
+def test_possible_values_are_the_implemented_ones() -> None:
     assert util.SimilarityFunction.possible_values() == ["cosine", "dot", "euclidean", "manhattan"]
     with pytest.raises(InputValueError, match="expected one of 'cosine', 'dot', 'euclidean', 'manhattan', found 'max"):
         util.SimilarityFunction.to_similarity_fn("maxsim")
@@ -198,16 +158,16 @@ A = np.ones((2, 3), np.float32)
     [
         (None, A, "[ax]: expected an array of numbers, found NoneType object"),
         (A, "text", "[by]: expected an array of numbers, found str <U4"),
-        (A, [[1.0, 2.0], [1.0]], "[by]: cannot be read as an array of numbers: .*vectors must be of one length"),
-        (A, [A[0], A[0, :1]], "[by]: cannot be read as an array of numbers: .*vectors must be of one length"),
+        (A, [[1.0, 2.0], [1.0]], "[by]: cannot be read as an array of numbers: .*vectors must have the same length"),
+        (A, [A[0], A[0, :1]], "[by]: cannot be read as an array of numbers: .*vectors must have the same length"),
         (A, A[0, 0], "[by]: expected vectors, found the single number"),
         (A, A > 0, "[by]: expected an array of numbers, found ndarray bool"),
-        (A, A[:, :2], r"a and b must have vectors of one length, found the shapes \(2, 3\) and \(2, 2\)$"),
+        (A, A[:, :2], r"a and b must have vectors of the same length, found the shapes \(2, 3\) and \(2, 2\)$"),
         (A, [], r"found the shapes .* \(an empty list has no dimension: pass np.empty\(\(0, D\)\)\)"),
     ],
     ids=["None", "str", "ragged numbers", "ragged arrays", "one number", "bool", "dimensions", "empty"],
 )
-def test_what_are_no_vectors_is_refused(name: str, a: Any, b: Any, message: str) -> None:
+def test_arguments_that_are_not_vectors_are_refused(name: str, a: Any, b: Any, message: str) -> None:
     with pytest.raises(MiniLMError, match=message):
         getattr(util, name)(a, b)
 
@@ -219,16 +179,18 @@ def test_more_than_two_axes_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*PAIR_BY_PAIR, "pairwise_angle_sim"])
-def test_pairs_of_other_numbers_are_refused_as_upstream(upstream: Any, name: str) -> None:
+def test_different_numbers_of_vectors_are_refused_as_upstream(upstream: Any, name: str) -> None:
     b = np.ones((4, 3), np.float32)
-    with pytest.raises(InputValueError, match=r"as many vectors in a as in b, found the shapes \(2, 3\) and \(4, 3\)"):
+    with pytest.raises(
+        InputValueError, match=r"the same number of vectors in a and b, found the shapes \(2, 3\) and \(4, 3\)"
+    ):
         getattr(util, name)(A, b)
     with pytest.raises(RuntimeError):
         getattr(upstream, name)(A, b)
 
 
 @pytest.mark.parametrize("name", NEEDS_FLOATS)
-def test_integers_are_refused_as_upstream_where_they_make_no_sense(upstream: Any, name: str) -> None:
+def test_integers_are_refused_as_upstream(upstream: Any, name: str) -> None:
     integers = np.ones((2, 2), np.int64)
     with pytest.raises(InputTypeError, match=f"{name}: expected floating-point numbers, found int64: convert them"):
         getattr(util, name)(integers, integers)

@@ -1,0 +1,92 @@
+"""`encode`: the formats of its output, and the texts that it reports as truncated."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilm_np import SentenceEncoder
+from minilm_np.text.tokenizer import TextTokenizer, TokenizedTexts
+from tests.support.cli import NUMPY, TEXTS, Command, check_objects, same_bits, vectors_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  # the last text is truncated
+
+
+def test_json_is_a_list_of_objects_whose_numbers_read_back_to_the_same_bits(
+    command: Command, encoder: SentenceEncoder
+) -> None:
+    check_objects(json.loads(command.result("--format", "json", *TEXTS)), encoder)
+
+
+def test_jsonl_is_one_object_per_line(command: Command, encoder: SentenceEncoder) -> None:
+    out = command.result("--format", "jsonl", *TEXTS)
+    assert out.endswith(b"\n")
+    check_objects([json.loads(line) for line in out.decode().removesuffix("\n").split("\n")], encoder)
+
+
+def test_npy_is_an_array_that_numpy_loads(command: Command, encoder: SentenceEncoder) -> None:
+    found = np.load(io.BytesIO(command.result("--format", "npy", *TEXTS)), allow_pickle=False)
+    assert same_bits(found, encoder.encode(TEXTS))
+    assert found.shape == (len(TEXTS), 8)
+
+
+def test_text_is_one_readable_line_per_text(command: Command, encoder: SentenceEncoder) -> None:
+    lines = command.result(*TEXTS).decode().removesuffix("\n").split("\n")
+    assert len(lines) == len(TEXTS)
+    vectors, n_tokens = encoder.encode(TEXTS), encoder.tokenize(TEXTS)["n_tokens"]
+    for line, vector, count in zip(lines, vectors, n_tokens, strict=True):
+        match = re.match(r"\[(.*) \.\.\. 8 numbers\] +(\d+) tokens", line)
+        assert match
+        np.testing.assert_allclose([float(number) for number in match[1].split()], vector[:4], atol=5.1e-8)
+        assert int(match[2]) == count
+        assert line.isprintable()
+    assert lines[0].endswith(" tokens  a text")
+    assert lines[2].endswith("naïve 日本 👍")
+    assert " tokens (truncated)  long long" in lines[4]
+    assert lines[4].endswith("...")
+
+
+def test_a_text_cannot_break_its_line_or_write_to_the_terminal(command: Command) -> None:
+    out = command.result("one\ntwo\r\x1b[31mred\u2028\x07").decode()
+    assert out.count("\n") == 1
+    assert out.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("batch_size", ["1", "2", "1000"])
+def test_the_batch_size_changes_no_text_s_place(command: Command, encoder: SentenceEncoder, batch_size: str) -> None:
+    items = json.loads(command.result("--format", "json", "--batch-size", batch_size, *TEXTS))
+    np.testing.assert_allclose(vectors_of(items), encoder.encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.weights
+def test_the_published_model_gives_the_published_numbers(command: Command, model_folder: Path) -> None:
+    code, out, _ = command(
+        "encode", *NUMPY, "--format", "json", "--model", str(model_folder), "This is an example sentence"
+    )
+    (item,) = json.loads(out)
+    assert code == 0
+    assert (item["n_tokens"], item["truncated"]) == (7, False)
+    np.testing.assert_allclose(item["embedding"][:3], [0.0676569, 0.0634959, 0.0487131], atol=1e-6)
+
+
+def test_binary_is_not_written_to_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "--format npy is binary: name a file with --output" in command.misuse("encode", "--format", "npy", "a")
+
+
+@pytest.mark.xfail(strict=True, reason="the pipeline does not yet return the tokens with the vectors")
+def test_each_text_is_tokenized_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenized: list[str] = []
+    tokenize = TextTokenizer.__call__
+
+    def counting(self: TextTokenizer, texts: list[str]) -> TokenizedTexts:
+        tokenized.extend(texts)
+        return tokenize(self, texts)
+
+    monkeypatch.setattr(TextTokenizer, "__call__", counting)
+    command.result("--format", "json", *TEXTS)
+    assert tokenized == TEXTS

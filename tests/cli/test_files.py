@@ -1,0 +1,158 @@
+"""Reading texts, one per line, and writing files atomically: what is read, what is written, what is refused."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_np import cli
+from tests.cli.conftest import Stdin
+from tests.support.cli import NUMPY, TEXTS, Command
+
+pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  # the last text is truncated
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"one\ntwo\n", ["one", "two"]),
+        (b"one\ntwo", ["one", "two"]),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"\xef\xbb\xbfone\ntwo\n", ["one", "two"]),
+        (b"\n\none\n\n", ["", "", "one", ""]),
+        (b"\r\n", [""]),
+        (b"  one \t\n", ["  one \t"]),
+        ("one\u2028still one\x0b\x0c\x85\n".encode(), ["one\u2028still one\x0b\x0c\x85"]),
+        (b"a\rb\n", ["a\rb"]),
+    ],
+    ids=lambda value: ascii(value) if isinstance(value, bytes) else "",
+)
+def test_a_line_is_a_text(command: Command, stdin: Stdin, tmp_path: Path, raw: bytes, expected: list[str]) -> None:
+    (tmp_path / "texts").write_bytes(raw)
+    stdin(raw)
+    for source in (str(tmp_path / "texts"), "-"):
+        items = json.loads(command.result("--input", source, "--format", "json"))
+        assert [item["text"] for item in items] == expected
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_refused(command: Command, stdin: Stdin, tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "texts").write_bytes(raw)
+    stdin(raw)
+    for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
+        error = command.failure("encode", "--input", source)
+        assert error == f"minilm-np: error: {name}: there is no text in it: expected one text per line\n"
+
+
+def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: Stdin, tmp_path: Path) -> None:
+    raw = b"fine\r\ncaf\xe9\n"
+    (tmp_path / "texts").write_bytes(raw)
+    stdin(raw)
+    for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
+        error = command.failure("encode", "--input", source)
+        assert f"{name}, line 2: not UTF-8 (byte 0xe9 at position 3): convert the file first" in error
+
+
+def test_an_argument_that_is_not_utf_8_is_refused(command: Command) -> None:
+    assert "text 2 of the command line is not UTF-8: b'caf\\xe9'" in command.failure("encode", "a", "caf\udce9")
+
+
+def test_an_input_that_is_not_there_is_refused(command: Command, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.txt"
+    assert f"{missing}: No such file or directory" in command.failure("encode", "--input", str(missing))
+    assert f"{tmp_path}: Is a directory" in command.failure("encode", "--input", str(tmp_path))
+
+
+def test_a_closed_standard_input_is_refused(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in command.failure("encode", "--input", "-")
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_an_output_file_is_whole_and_has_the_rights_of_the_umask(command: Command, tmp_path: Path) -> None:
+    output = tmp_path / "vectors.jsonl"
+    expected = command.result("--format", "jsonl", *TEXTS)
+    assert command.result("--format", "jsonl", "--output", str(output), *TEXTS) == b""
+    assert output.read_bytes() == expected
+    assert stat.S_IMODE(output.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_an_output_that_fails_leaves_the_old_file(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Iterator[bytes]:
+        yield b"the first half"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(cli.encode.FORMATS, "jsonl", full)
+    output = tmp_path / "vectors.jsonl"
+    output.write_text("old")
+    arguments = ("encode", *NUMPY, "--model", str(command.model), "--format", "jsonl", "--output", str(output), "a")
+    assert "No space left on device" in command.failure(*arguments)
+    assert output.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_link_stays_a_link(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    command.result("--output", str(tmp_path / "link"), "a")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == command.result("a")
+
+
+def test_a_device_is_written_to_as_it_is(command: Command) -> None:
+    command.result("--output", os.devnull, "a")
+    assert not Path(os.devnull).is_file()
+
+
+def test_an_output_that_cannot_be_made_is_named_by_its_own_name(command: Command, tmp_path: Path) -> None:
+    output = tmp_path / ("x" * 250)  # a name that fits, whose temporary twin does not
+    arguments = ("encode", *NUMPY, "--model", str(command.model), "--output", str(output), "a")
+    assert command.failure(*arguments) == f"minilm-np: error: {output}: File name too long\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_without_a_folder_is_refused_before_the_work(command: Command, tmp_path: Path) -> None:
+    output = tmp_path / "no" / "vectors"
+    error = command.failure("encode", "--model", "no/such-model", "--output", str(output), "a")
+    assert f"--output {output}: there is no folder {output.parent}: make it first" in error
+    error = command.failure("encode", "--model", "no/such-model", "--output", str(tmp_path), "a")
+    assert f"--output {tmp_path}: it is a folder: name a file in it" in error
+
+
+_AS_NOBODY = """
+import os, sys
+from minilm_np.cli import main
+if os.getuid() == 0:
+    os.setuid(65534)
+sys.exit(main(["encode", "--model", "no/such-model", "--output", sys.argv[1], "a"]))
+"""
+
+
+def test_an_output_folder_that_is_not_writable_is_refused_before_the_work() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        Path(folder).chmod(0o555)
+        found = subprocess.run([sys.executable, "-c", _AS_NOBODY, f"{folder}/vectors"], capture_output=True, text=True)
+    expected = f"--output {folder}/vectors: the folder {folder} is not writable: choose another"
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr == f"minilm-np: error: {expected}\n"

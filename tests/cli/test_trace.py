@@ -1,0 +1,105 @@
+"""`trace`: the table and the JSON show the arrays of `minilm_np.trace`, and --save writes them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilm_np import ModelConfig, SentenceEncoder, cli
+from minilm_np.cli import trace as trace_command
+from minilm_np.trace import Trace, trace
+
+TEXT = "Naïve café, 東京 👍 [SEP] x"
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SentenceEncoder:
+    return SentenceEncoder.random(seed=1, backend="numpy")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, encoder: SentenceEncoder) -> Run:
+    """`minilm-np trace ...` with a random model."""
+    monkeypatch.setattr(trace_command, "load", lambda options: encoder)
+    return lambda *arguments: cli.main(["trace", *map(str, arguments)])
+
+
+def test_the_table_has_one_row_per_array(
+    run: Run, encoder: SentenceEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(TEXT * 9) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 160
+    found = trace(encoder, TEXT * 9)
+    names = [line.split()[0] for line in lines[-len(found) :]]
+    assert names == list(found)
+    array = found["encoder.layer.1.attention.self.query"].astype(np.float64)
+    [line] = [line.split() for line in lines if line.startswith("encoder.layer.1.attention.self.query")]
+    assert line[1:6] == ["T", "D", str(array.shape[0]), "x", "96"]
+    expected = [array.mean(), array.std(), array.min(), array.max(), np.linalg.norm(array), *array.ravel()[:3]]
+    assert [float(number) for number in line[6:]] == pytest.approx(expected, abs=6e-5, rel=6e-2)
+    assert "(the text was truncated)" in lines[1] and "naïve" not in "".join(lines)
+
+
+def test_the_table_of_a_large_model_fits_too(
+    monkeypatch: pytest.MonkeyPatch, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {**vars(SentenceEncoder.random().config), "num_hidden_layers": 11, "max_seq_length": 512}
+    config = ModelConfig(**sizes | {"max_position_embeddings": 512, "hidden_size": 16, "num_attention_heads": 16})
+    large = SentenceEncoder.random(config, backend="numpy")
+    monkeypatch.setattr(trace_command, "load", lambda options: large)
+    assert run("a " * 600) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("16 x 512 x 512" in line for line in lines)
+    assert max(map(len, lines)) <= 160
+
+
+def test_json_has_the_same(run: Run, encoder: SentenceEncoder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TEXT, "--format", "json", "--dtype", "float64") == 0
+    facts = json.loads(capsys.readouterr().out)
+    found = trace(encoder, TEXT, dtype="float64")
+    assert facts["text"] == TEXT and facts["truncated"] is False and facts["dtype"] == "float64"
+    assert [(t["token"], t["id"], tuple(t["offsets"])) for t in facts["tokens"]] == list(
+        zip(found.tokens, found.ids, found.offsets, strict=True)
+    )
+    for entry, (name, array) in zip(facts["intermediates"], found.items(), strict=True):
+        assert (entry["name"], entry["shape"]) == (name, list(array.shape))
+        assert entry["first"] == array.ravel()[:3].tolist()
+        assert entry["norm"] == pytest.approx(np.linalg.norm(array))
+
+
+def test_json_has_no_infinity(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    state = SentenceEncoder.random(backend="numpy").__getstate__()
+    state["weights"] = {name: array.copy() for name, array in state["weights"].items()}
+    state["weights"]["embeddings.LayerNorm.weight"] *= np.float32(1e30)
+    overflowing = SentenceEncoder.__new__(SentenceEncoder)
+    overflowing.__setstate__(state)
+    monkeypatch.setattr(trace_command, "load", lambda options: overflowing)
+    assert run("x", "--format", "json") == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    facts = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    by_name = {entry["name"]: entry for entry in facts["intermediates"]}
+    assert by_name["encoder.layer.0.attention.self.probs"]["mean"] is None
+    assert run("x") == 0
+    assert "nan" in capsys.readouterr().out
+
+
+def test_the_command_saves(run: Run, encoder: SentenceEncoder, tmp_path: Path) -> None:
+    assert run(TEXT, "--save", tmp_path / "file.safetensors") == 0
+    assert Trace.load(tmp_path / "file.safetensors") == trace(encoder, TEXT)
+
+
+def test_wrong_arguments_are_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TEXT, "--save", tmp_path) == 1
+    assert "it is a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as usage:
+        run(TEXT, "--dtype", "float64", "--backend", "numba")
+    assert usage.value.code == 2
+    assert "--dtype float64 needs --backend numpy" in capsys.readouterr().err
