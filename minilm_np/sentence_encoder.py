@@ -378,7 +378,7 @@ class SentenceEncoder:
         """Return d, the length of a vector: `truncate_dim` or the model's own setting, but at most D."""
         D = self._model.config.hidden_size
         wanted = self._model.settings.truncate_dim if truncate_dim is None else truncate_dim
-        return D if wanted is None else min(D, check_int("truncate_dim", wanted, 1))
+        return min(D, check_optional_int("truncate_dim", wanted, 1) or D)
 
     def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
         settings = self._model.settings
