@@ -5,9 +5,8 @@ The class holds one `LoadedModel` and adds nothing to it but the methods that us
 """
 
 import itertools
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -18,7 +17,7 @@ from minilm_np._checks import check_int, check_optional_int
 from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.call_types import Matrix, Vector, typed_as_encode
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
-from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded
+from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Vectors as Vectors
 from minilm_np.engine.protocol import Weights
@@ -187,7 +186,7 @@ class SentenceEncoder:
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
         found: Any
-        with _progress(len(texts), show_progress_bar) as report:
+        with progress(len(texts), show_progress_bar) as report:
             if output_value == "sentence_embedding":
                 found = pipeline.vectors(texts, report)
             elif output_value == "token_embeddings":
@@ -612,20 +611,3 @@ class SentenceEncoder:
     def __repr__(self) -> str:
         origin = repr(self.model_path) if self.folder else "random weights"
         return f"{type(self).__name__}({origin}, backend={self.backend!r})"
-
-
-@contextmanager
-def _progress(total: int, shown: bool | None) -> Iterator[Callable[[int], object]]:
-    """Give a function to call with the number of texts finished since the last call: it moves a bar, or does nothing.
-
-    shown: None: as sentence-transformers decides, by the level of the logger.
-    """
-    if shown is None:
-        shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not shown:
-        yield lambda done: None
-        return
-    from tqdm import tqdm  # its import is a tenth of the start-up time
-
-    with tqdm(total=total, desc="encode", unit="text") as bar:
-        yield bar.update

@@ -72,7 +72,7 @@ def _info(options: argparse.Namespace) -> int:
         "normalize": config.normalize,
         "backend": encoder.backend,
         "threads": encoder.threads,
-        "fingerprint": encoder.fingerprint() if encoder.backend == "numba" else None,
+        "fingerprint": encoder.fingerprint() if encoder.contract else None,
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
         "machine": f"{platform.system()} {platform.machine()}",

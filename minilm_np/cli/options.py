@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from minilm_np.encoding.pipeline import encode_with_counts
 from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder, Vectors
-from minilm_np.text.tokenizer import TokenizedTexts
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # what `add_subparsers` returns
@@ -123,8 +123,8 @@ def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callabl
     name: what the user calls the text of a row (counted from 0): its line, or its place among the arguments.
     """
     bar = sys.stderr is not None and sys.stderr.isatty() and len(texts) >= LONG_WORK
-    vectors, tokenized = _vectors_and_tokens(encoder, texts, bar)
-    truncated = [row for row, is_truncated in enumerate(tokenized.truncated) if is_truncated]
+    vectors, counts = encode_with_counts(encoder.model, texts, bar)
+    truncated = [row for row, is_truncated in enumerate(counts.truncated) if is_truncated]
     if truncated:
         longest = max(truncated, key=lambda row: len(texts[row]))
         are, were = ("is", "was") if len(truncated) == 1 else ("are", "were")
@@ -135,13 +135,7 @@ def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callabl
             TruncationWarning,
             stacklevel=2,
         )
-    return Encoded(vectors, tokenized.n_tokens, tokenized.truncated)
-
-
-def _vectors_and_tokens(encoder: SentenceEncoder, texts: list[str], bar: bool) -> tuple[Vectors, TokenizedTexts]:
-    # PLACEHOLDER: the pipeline's `encode_with_tokens` goes here. Until then each text is tokenized twice.
-    vectors: Vectors = encoder.encode(texts, show_progress_bar=bar, on_truncation="ignore")
-    return vectors, encoder.tokenizer(texts)
+    return Encoded(vectors, counts.n_tokens, counts.truncated)
 
 
 def positive(text: str) -> int:

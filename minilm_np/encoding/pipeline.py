@@ -1,8 +1,10 @@
 """One call, from checked texts to its result: a bounded number of texts at a time, through tokenizer and engine."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +15,8 @@ from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.settings import resolve_prompt
+from minilm_np.text.tokenizer import check_texts
 
 SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to share out evenly
 
@@ -163,6 +167,39 @@ def _check_finite(vectors: Vectors, first: int) -> None:
             f"text {row}: its vector is not finite. The weights overflow float32 on this text: check the model that "
             "was loaded"
         )
+
+
+def encode_with_counts(
+    model: LoadedModel, texts: Sequence[str], show_progress_bar: bool | None = None
+) -> tuple[Vectors, TokenCounts]:
+    """Return the vectors of texts, (n, d), and their token counts; each text is tokenized once.
+
+    The prompt and the dimension are the model's settings. Truncated texts raise no warning: the counts name them.
+    Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
+    """
+    settings = model.settings
+    prefix = resolve_prompt(settings.prompts, settings.default_prompt_name, None, None)
+    pipeline = Pipeline(model, prefix, "ignore", False, model.dimension(None))
+    texts = check_texts(texts)
+    with progress(len(texts), show_progress_bar) as report:
+        return pipeline.vectors(texts, report), pipeline.counts
+
+
+@contextmanager
+def progress(total: int, shown: bool | None) -> Iterator[Report]:
+    """Give a function to call with the number of texts finished since the last call: it moves a bar, or does nothing.
+
+    shown: None: as sentence-transformers decides, by the level of the logger.
+    """
+    if shown is None:
+        shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not shown:
+        yield lambda done: None
+        return
+    from tqdm import tqdm  # its import is a tenth of the start-up time
+
+    with tqdm(total=total, desc="encode", unit="text") as bar:
+        yield bar.update
 
 
 def padded(texts: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[np.int64]]:
