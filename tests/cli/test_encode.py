@@ -78,7 +78,6 @@ def test_binary_is_not_written_to_a_terminal(command: Command, monkeypatch: pyte
     assert "--format npy is binary: name a file with --output" in command.misuse("encode", "--format", "npy", "a")
 
 
-@pytest.mark.xfail(strict=True, reason="the pipeline does not yet return the tokens with the vectors")
 def test_each_text_is_tokenized_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenized: list[str] = []
     tokenize = TextTokenizer.__call__

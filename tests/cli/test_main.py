@@ -117,7 +117,7 @@ def test_ctrl_c_during_the_imports_is_one_line() -> None:
 
 def test_too_many_threads_are_one_line(command: Command) -> None:
     error = command.failure("encode", "--model", str(command.model), "--threads", "99999999", "a")
-    assert error == "minilm-np: error: threads: expected at most 1024, found 99999999\n"
+    assert error == "minilm-np: error: threads: expected an int from 1 to 1024 or None, found 99999999\n"
 
 
 def test_a_model_that_may_be_meant_for_a_folder_says_so(
