@@ -1,4 +1,4 @@
-"""`python -m minilm_np` is the command `minilm-np`."""
+"""Run the command `minilm-np` as `python -m minilm_np`."""
 
 import sys
 

@@ -25,8 +25,8 @@ def add(commands: "Commands") -> None:
         _fetch,
         "download a model and verify its files",
         "minilm-np fetch --to ./all-MiniLM-L6-v2",
-        details="Print the folder of the model. Only missing or broken files are downloaded. Each file of a model\n"
-        "whose SHA-256 sums come with this package is compared with them.",
+        details="Print the folder of the model. A complete copy is left alone. If this package has the SHA-256 of the\n"
+        "model's files, every file must match.",
     )
     fetch.add_argument(
         "name", nargs="?", default=DEFAULT_MODEL, help="name on the Hugging Face Hub (default: %(default)s)"

@@ -57,7 +57,7 @@ def test_a_text_cannot_break_its_line_or_write_to_the_terminal(command: Command)
 
 
 @pytest.mark.parametrize("batch_size", ["1", "2", "1000"])
-def test_the_batch_size_changes_no_text_s_place(command: Command, encoder: SentenceEncoder, batch_size: str) -> None:
+def test_the_batch_size_does_not_change_the_order(command: Command, encoder: SentenceEncoder, batch_size: str) -> None:
     items = json.loads(command.result("--format", "json", "--batch-size", batch_size, *TEXTS))
     np.testing.assert_allclose(vectors_of(items), encoder.encode(TEXTS), atol=1e-6)
 

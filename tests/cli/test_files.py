@@ -66,7 +66,7 @@ def test_an_argument_that_is_not_utf_8_is_refused(command: Command) -> None:
     assert "text 2 of the command line is not UTF-8: b'caf\\xe9'" in command.failure("encode", "a", "caf\udce9")
 
 
-def test_an_input_that_is_not_there_is_refused(command: Command, tmp_path: Path) -> None:
+def test_a_missing_input_is_refused(command: Command, tmp_path: Path) -> None:
     missing = tmp_path / "missing.txt"
     assert f"{missing}: No such file or directory" in command.failure("encode", "--input", str(missing))
     assert f"{tmp_path}: Is a directory" in command.failure("encode", "--input", str(tmp_path))
@@ -88,7 +88,7 @@ def umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("umask")
-def test_an_output_file_is_whole_and_has_the_rights_of_the_umask(command: Command, tmp_path: Path) -> None:
+def test_an_output_file_is_complete_and_has_the_permissions_of_the_umask(command: Command, tmp_path: Path) -> None:
     output = tmp_path / "vectors.jsonl"
     expected = command.result("--format", "jsonl", *TEXTS)
     assert command.result("--format", "jsonl", "--output", str(output), *TEXTS) == b""
@@ -120,19 +120,19 @@ def test_a_link_stays_a_link(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == command.result("a")
 
 
-def test_a_device_is_written_to_as_it_is(command: Command) -> None:
+def test_a_device_is_written_directly(command: Command) -> None:
     command.result("--output", os.devnull, "a")
     assert not Path(os.devnull).is_file()
 
 
-def test_an_output_that_cannot_be_made_is_named_by_its_own_name(command: Command, tmp_path: Path) -> None:
-    output = tmp_path / ("x" * 250)  # a name that fits, whose temporary twin does not
+def test_an_error_names_the_output_and_not_the_temporary_file(command: Command, tmp_path: Path) -> None:
+    output = tmp_path / ("x" * 250)  # this name is short enough, that of the temporary file is not
     arguments = ("encode", *NUMPY, "--model", str(command.model), "--output", str(output), "a")
     assert command.failure(*arguments) == f"minilm-np: error: {output}: File name too long\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_without_a_folder_is_refused_before_the_work(command: Command, tmp_path: Path) -> None:
+def test_an_output_without_a_folder_is_refused_before_any_work(command: Command, tmp_path: Path) -> None:
     output = tmp_path / "no" / "vectors"
     error = command.failure("encode", "--model", "no/such-model", "--output", str(output), "a")
     assert f"--output {output}: there is no folder {output.parent}: make it first" in error
@@ -149,7 +149,7 @@ sys.exit(main(["encode", "--model", "no/such-model", "--output", sys.argv[1], "a
 """
 
 
-def test_an_output_folder_that_is_not_writable_is_refused_before_the_work() -> None:
+def test_an_output_folder_that_is_not_writable_is_refused_before_any_work() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         Path(folder).chmod(0o555)
         found = subprocess.run([sys.executable, "-c", _AS_NOBODY, f"{folder}/vectors"], capture_output=True, text=True)

@@ -120,7 +120,7 @@ def test_too_many_threads_are_one_line(command: Command) -> None:
     assert error == "minilm-np: error: threads: expected an int from 1 to 1024 or None, found 99999999\n"
 
 
-def test_a_model_that_may_be_meant_for_a_folder_says_so(
+def test_a_folder_that_is_missing_is_explained(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ def vectorizer(model: Path, **options: Any) -> Any:
 def test_a_vectorizer_gives_the_encoders_vectors(small: Path) -> None:
     encoder = SentenceEncoder(small)
     assert_same_bits(vectorizer(small).fit_transform(TEXTS), encoder.encode(TEXTS))
-    assert_same_bits(vectorizer(small).transform(np.array(TEXTS)), encoder.encode(TEXTS))  # unfitted, as an array
+    assert_same_bits(vectorizer(small).transform(np.array(TEXTS)), encoder.encode(TEXTS))  # not fitted; an array
     options: dict[str, Any] = {"truncate_dim": 10, "normalize_embeddings": True}
     assert_same_bits(vectorizer(small, threads=1, **options).transform(TEXTS), encoder.encode(TEXTS, **options))
     assert vectorizer(small, backend="numpy").transform(TEXTS).shape == (6, 96)
@@ -43,7 +43,7 @@ def test_a_vectorizer_clones_and_pickles(small: Path, fitted: bool) -> None:
     if fitted:
         original.fit(TEXTS)
     pickled = pickle.dumps(original)
-    assert len(pickled) < 2000  # the model is not in it
+    assert len(pickled) < 2000  # without the weights
     for copy in (clone(original), pickle.loads(pickled)):
         assert copy.get_params() == original.get_params()
         assert_same_bits(copy.transform(TEXTS), original.transform(TEXTS))

@@ -88,14 +88,17 @@ class Command:
 
 
 def vectors_of(items: Sequence[dict[str, Any]]) -> np.ndarray:
+    """The vectors of the JSON objects that `encode` prints."""
     return np.array([item["embedding"] for item in items], np.float32)
 
 
 def same_bits(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether two arrays are float32 and equal bit for bit."""
     return found.dtype == expected.dtype == np.float32 and found.tobytes() == expected.tobytes()
 
 
 def check_objects(items: list[dict[str, Any]], encoder: SentenceEncoder) -> None:
+    """Check the JSON objects that `encode` prints for TEXTS."""
     assert [list(item) for item in items] == [["text", "n_tokens", "truncated", "embedding"]] * len(TEXTS)
     assert [item["text"] for item in items] == TEXTS
     tokenized = encoder.tokenize(TEXTS)

@@ -70,7 +70,7 @@ def test_equal_scores_are_ordered_by_index_for_any_chunks(
     upstream: Any, seed: int, n: int, query_chunk: int, corpus_chunk: int, k: int
 ) -> None:
     queries, corpus = small_integers(seed, 5), small_integers(seed + 1, n)
-    for score_function in (util.dot_score, upstream.dot_score):  # a function of tensors serves as well
+    for score_function in (util.dot_score, upstream.dot_score):  # a function that returns tensors works too
         found = util.semantic_search(queries, corpus, query_chunk, corpus_chunk, k, score_function)
         for query, hits in zip(queries, found, strict=True):
             scores = [float(query @ entry) for entry in corpus]
@@ -161,7 +161,9 @@ def test_communities_are_those_of_upstream(upstream: Any, data: st.DataObject) -
     unit = util.normalize_embeddings(vectors.astype(np.float64)) if n else vectors
     assume(not (np.abs(unit @ unit.T - threshold)[~np.eye(n, dtype=bool)] < 1e-6).any())
     if threshold == 1:
-        vectors = np.eye(5, dtype=dtype)[generator.integers(0, 5, n)]  # their own cosine is 1, and not almost
+        vectors = np.eye(5, dtype=dtype)[
+            generator.integers(0, 5, n)
+        ]  # so that the cosine of a vector with itself is exactly 1
     size, batch_size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 70))
     holder = HOLDERS[data.draw(st.sampled_from(["array", "tensor", "arrays", "tensors"]))] if n else HOLDERS["array"]
     found = util.community_detection(holder(vectors), threshold, size, batch_size)
@@ -231,12 +233,12 @@ def at_most(bytes_: float) -> Iterator[None]:
 
 
 def test_memory_is_bounded_by_the_chunks() -> None:
-    vectors = some_vectors(0, 3000, 16)  # all scores are 36 MB
+    vectors = some_vectors(0, 3000, 16)  # all scores would take 36 MB
     with at_most(3e6):
         util.semantic_search(vectors[:300], vectors, 50, 500, 5)
     with at_most(4e6):
         util.paraphrase_mining_embeddings(vectors, 50, 500, 1000, 5)
-    alike = np.ones((3000, 16), np.float32)  # each is in the community of each: 9 million members
+    alike = np.ones((3000, 16), np.float32)  # all are neighbours: all groups together would have 9 million members
     with at_most(3e6):
         assert util.community_detection(alike, batch_size=50) == [list(range(3000))]
 

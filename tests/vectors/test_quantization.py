@@ -71,7 +71,7 @@ def test_numbers_at_and_beyond_the_ends_of_the_ranges(upstream: Any) -> None:
     vectors = np.array([[-9.0, -1.0, 0.0, 1.0, 9.0]], np.float32).T
     ranges = np.array([[-1.0], [1.0]], np.float32)
     found = util.quantize_embeddings(vectors, "uint8", ranges)
-    assert found.ravel().tolist() == [0, 0, 127, 254, 255]  # 254.99 steps, for they are float32
+    assert found.ravel().tolist() == [0, 0, 127, 254, 255]  # 254, because 254.99 steps in float32 are rounded down
     assert_same(found, upstream.quantize_embeddings(vectors, "uint8", ranges))
     assert util.quantize_embeddings(vectors, "int8", ranges).ravel().tolist() == [-128, -128, -1, 126, 127]
     bits = np.array([[0.0, -1, 1, 0, 0, 0, 0, 1, 1]], np.float32)

@@ -57,7 +57,7 @@ def test_pairs_are_scored_as_upstream(upstream: Any, data: st.DataObject) -> Non
     a, b = random_vectors(data.draw(SEEDS), n, D, dtype), random_vectors(data.draw(SEEDS), n, D, other)
     holder = HOLDERS[data.draw(st.sampled_from(sorted(HOLDERS)))]
     held = [holder(a), holder(b)]
-    if name != "pairwise_angle_sim" and data.draw(st.booleans()):  # one with all, or one with one
+    if name != "pairwise_angle_sim" and data.draw(st.booleans()):  # one vector with all, or one with one
         held = [held[0][0], held[1] if data.draw(st.booleans()) else held[1][0]]
     computed = "float64" if dtype == other == "float64" else "" if "int64" == dtype == other else "float32"
     assert_alike(getattr(util, name)(*held), getattr(upstream, name)(*held), largest(name, a, b), computed)
@@ -77,7 +77,7 @@ def test_normalize_and_truncate_are_upstream_s(
 ) -> None:
     vectors = random_vectors(seed, 5, D, dtype)
     for x in (vectors, vectors[0]):
-        # in float16 its 1e-12 is 0, and zero vectors become NaN
+        # in float16 the 1e-12 of upstream is 0, so zero vectors become NaN
         expected = np.nan_to_num(upstream.normalize_embeddings(as_tensor(x)).numpy())
         found = util.normalize_embeddings(x)
         assert found.dtype == expected.dtype
@@ -109,7 +109,7 @@ def test_a_distance_keeps_its_digits_however_small_it_is(dtype: str) -> None:
 
 @pytest.mark.parametrize("name", ["euclidean_sim", "manhattan_sim"])
 def test_distances_need_memory_for_one_block_only(name: str) -> None:
-    vectors = np.ones((600, 384), np.float32)  # all near each other: 552 MB of differences
+    vectors = np.ones((600, 384), np.float32)  # all equal: their differences would take 552 MB
     tracemalloc.start()
     getattr(util, name)(vectors, vectors)
     _, peak = tracemalloc.get_traced_memory()
