@@ -78,11 +78,11 @@ def test_a_correlation_that_is_undefined_is_null_in_json(run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("task", "name", "raw", "message"),
     [
-        ("sts", "a.tsv", b"score\tsentence1\tsentence2\nhigh\ta\tb\n", "a.tsv, line 2: the score: expected a number"),
+        ("sts", "a.tsv", b"score\tsentence1\tsentence2\nhigh\ta\tb\n", "a.tsv, line 2: score: expected a number"),
         ("sts", "a.csv", b"one,two\n", "a.csv, line 1: expected a header that names the columns"),
-        ("retrieval", "a.tsv", b"a\tb\nc\n", "a.tsv, line 2: one text only: expected a pair or a triplet"),
-        ("retrieval", "a.jsonl", b"", "a.jsonl, line 1: the file is empty"),
-        ("retrieval", "a.txt", b"a\tb\n", "a.txt: expected a name that ends in .jsonl or .tsv"),
+        ("retrieval", "a.tsv", b"a\tb\nc\n", "a.tsv, line 2: expected a pair or a triplet of texts, separated by tabs"),
+        ("retrieval", "a.jsonl", b"", "a.jsonl, line 1: expected a pair or a triplet of texts on each line, found an"),
+        ("retrieval", "a.txt", b"a\tb\n", "a.txt: expected a file name that ends in .jsonl, .tsv"),
     ],
 )
 def test_a_bad_file_is_one_line_before_any_model_is_loaded(
