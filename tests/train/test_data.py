@@ -71,7 +71,7 @@ def test_a_state_of_a_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", jsonl(PAIRS))
     state = open_data(path, batch_size=4).state()
     put(tmp_path, "a.jsonl", jsonl(PAIRS[::-1]))
-    with pytest.raises(InputValueError, match=r"of another run: set a\.jsonl is \[20, "):
+    with pytest.raises(InputValueError, match=r"belongs to another run: set a\.jsonl: expected \[20, .*, found \[20, "):
         open_data(path, batch_size=4).restore(state)
 
 

@@ -302,7 +302,7 @@ def test_resuming_with_other_options_or_data_is_refused(encoder, pairs, tmp_path
         run(swapped, pairs, tmp_path / "run", resume=True)
     other = tmp_path / "other.jsonl"
     other.write_text(pairs.read_text().replace("copy", "clone"))
-    with pytest.raises(InputValueError, match="of another run"):
+    with pytest.raises(InputValueError, match="belongs to another run"):
         run(encoder, other, tmp_path / "run", resume=True)
 
 
@@ -313,7 +313,7 @@ def test_a_broken_checkpoint_is_named(encoder, pairs, tmp_path):
     for name, damage in damages:
         good = (broken / name).read_bytes()
         (broken / name).write_bytes(damage)
-        with pytest.raises(CheckpointError, match=r"step-000012: .*remove its folder"):
+        with pytest.raises(CheckpointError, match=r"step-000012: .*remove this folder, to resume from an earlier one"):
             run(encoder, pairs, tmp_path / "run", resume=True)
         (broken / name).write_bytes(good)
 
@@ -338,8 +338,8 @@ def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
         ({"rate": float("nan")}, "rate: expected a finite number of at least 0, found nan"),
         ({"scale": -1.0}, "scale: expected a finite number above 0, found -1.0"),
         ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
-        ({"seed": 2**32}, r"seed: expected 0 to 2\*\*32 - 1, found 4294967296"),
-        ({"dropout": 1.0}, "expected a share from 0 to below 1, found 1.0"),
+        ({"seed": 2**32}, r"seed: expected an int from 0 to 2\*\*32 - 1, found 4294967296"),
+        ({"dropout": 1.0}, "expected a probability from 0 to below 1, found 1.0"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(change, message):
