@@ -58,7 +58,7 @@ def test_a_series_with_nan_is_refused() -> None:
         pearson([1, math.nan], [1, 2])
 
 
-# ---- search ----------------------------------------------------------------------------------------------------------
+# ---- retrieval -------------------------------------------------------------------------------------------------------
 
 
 def in_one_order(order: tuple[int, ...], relevant: list[int], k: int) -> dict[str, float]:
@@ -102,7 +102,7 @@ def test_retrieval_equals_a_plain_sort_where_there_are_no_ties(monkeypatch: pyte
     relevant = [generator.choice(300, generator.integers(1, 12), replace=False).tolist() for _ in queries]
     cosines = queries @ (documents / np.linalg.norm(documents, axis=1, keepdims=True)).T
     each = [in_one_order(tuple(np.argsort(-c)), own, 10) for c, own in zip(cosines, relevant, strict=True)]
-    expected = {name: np.mean([measures[name] for measures in each]) for name in each[0]}
+    expected = {name: float(np.mean([measures[name] for measures in each])) for name in each[0]}
     expected |= {"queries": 40, "documents": 300}
     found = retrieval_vectors(queries, documents, relevant)
     assert found == pytest.approx(expected, abs=1e-12)
@@ -150,7 +150,7 @@ def test_arrays_that_do_not_fit_are_refused(queries: Any, documents: Any, releva
         retrieval_vectors(queries, documents, relevant)
 
 
-# ---- files, and an encoder -------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 class Angles:

@@ -100,7 +100,7 @@ class Dropout:
         text_and_step = (np.array(word, np.uint64) for word in (text, self.step))
         words = philox((blocks, row, *text_and_step), (self.seed, 4 * layer + place))
         kept = np.concatenate(words, axis=1)[:, :columns] >= math.floor(p * 2**32 + 0.5)
-        return kept * np.dtype(dtype).type(1 / (1 - p))
+        return kept * np.array(1 / (1 - p), dtype)
 
     def hook(self, texts: Sequence[int], layers: int) -> Record:
         """The dropout of some texts as a `record` for `reference.py`: it multiplies by a mask at the places of dropout.

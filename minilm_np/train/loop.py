@@ -130,7 +130,7 @@ def train(
     encoder: the model to start from. It is not changed.
     data: the batches, from `open_data`.
     output: a new or empty folder; or, with `resume`, the folder of the run to continue.
-    options: what the result depends on. habits: what it does not depend on. None: the defaults.
+    options, habits: the options that the result depends on, and those that it does not depend on; None: the defaults.
     evaluations: functions of the current model, by name. The first one decides which model is the best, and when to
         stop early.
     threads: as for `SentenceEncoder`.

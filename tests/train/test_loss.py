@@ -31,6 +31,7 @@ def torch_loss(vectors: np.ndarray, scale: float, normalize: bool) -> tuple[floa
     if len(vectors) == 2:
         loss = (loss + cross_entropy(scores.T, labels)) / 2
     loss.backward()
+    assert leaf.grad is not None
     return loss.item(), leaf.grad.numpy()
 
 

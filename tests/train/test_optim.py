@@ -240,6 +240,7 @@ def test_clipping_equals_torch(size: float) -> None:
     expected = torch.nn.utils.clip_grad_norm_(tensors, 1.0).item()
     assert clip_by_global_norm(gradients, 1.0) == pytest.approx(expected, rel=1e-14)
     for tensor, (name, array) in zip(tensors, gradients.items(), strict=True):
+        assert tensor.grad is not None
         assert_close(array, tensor.grad.numpy(), rel=1e-14, what=name)
 
 
@@ -278,7 +279,7 @@ def test_schedules_equal_those_of_transformers(warmup: int, total: int) -> None:
     import torch
     from transformers import optimization
 
-    theirs = {
+    theirs: dict[str, Any] = {
         "linear": optimization.get_linear_schedule_with_warmup,
         "constant": optimization.get_constant_schedule_with_warmup,
         "cosine": optimization.get_cosine_schedule_with_warmup,
@@ -294,7 +295,7 @@ def test_schedules_equal_those_of_transformers(warmup: int, total: int) -> None:
         assert ours(total + 5) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-16)
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- error messages --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

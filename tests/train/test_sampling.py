@@ -191,7 +191,7 @@ def test_texts_yields_all_texts_in_order() -> None:
     assert first.lines[0] in (1, 2)
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- error messages --------------------------------------------------------------------------------------------------
 
 
 def test_a_state_of_another_run_is_refused_and_changes_nothing() -> None:
