@@ -4,6 +4,8 @@ import gzip
 import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,12 @@ from scipy import stats
 from minilm_np import SentenceEncoder, evaluation
 from minilm_np.errors import DataError, InputValueError
 from minilm_np.evaluation import pearson, ranks, read_sts, retrieval, retrieval_vectors, spearman, sts
+
+
+def test_evaluation_imports_nothing_of_training() -> None:
+    code = "import minilm_np.evaluation, sys; print([name for name in sys.modules if '.train' in name])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
 
 # ---- correlations ----------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class TrainingOptions:
     rate: float = 2e-5  # the highest learning rate
     warmup_steps: int | None = None  # in which the rate rises from 0; None: a tenth of the steps
     schedule: str = "linear"  # after the warm-up; or "constant", "cosine"
-    optimizer: str = "published"  # the form of AdamW, or "torch"
+    optimizer: str = "published"  # the form of AdamW; or "torch"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     decay: float = 0.0  # weight decay
