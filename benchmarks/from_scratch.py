@@ -1,15 +1,15 @@
-"""A small model made from nothing, as a lesson: a vocabulary, random weights, and what training makes of them.
+"""A lesson: train a small model from scratch, and compare what it finds before and after.
 
     python -m benchmarks.from_scratch TRAIN TEST --output DIR [--steps N] [--query TEXT]...
 
-TRAIN, TEST: pairs of texts, as for `minilm-np train`. Shows the nearest second texts of TEST for each query before and
-after training, and MRR@10; DIR holds the model, its log and its loss curve, and can be searched with
-`minilm-np search --model DIR/model`. It is what `minilm-np train --init random` does, with a look at both ends.
+TRAIN, TEST: pairs of texts, as for `minilm-np train`. The model starts with a vocabulary learned from TRAIN and with
+random weights, as with `minilm-np train --init random`. Prints MRR@10 and, for each query, the nearest second texts of
+TEST, both before and after training. DIR receives the model, its log and its chart; to search with the model, use
+`minilm-np search --model DIR/model`.
 """
 
 import argparse
 import time
-from typing import Any
 
 from minilm_np import MiniLMError, ModelConfig, SentenceEncoder, util
 from minilm_np.evaluation import retrieval
@@ -26,12 +26,12 @@ QUERIES = ("unpack a zip archive", "stop a service", "rename a git branch")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", metavar="TRAIN")
-    parser.add_argument("test", metavar="TEST")
+    parser.add_argument("train", metavar="TRAIN", help="pairs to train with")
+    parser.add_argument("test", metavar="TEST", help="pairs to evaluate with")
     parser.add_argument("--output", required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--steps", type=int, default=1000, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=128, help="(default: %(default)s)")
-    parser.add_argument("--query", action="append", help="what to look for (default: three questions)")
+    parser.add_argument("--steps", type=int, default=1000, help="number of steps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="pairs per step (default: %(default)s)")
+    parser.add_argument("--query", action="append", help="a text to search for; may be repeated (default: three texts)")
     options = parser.parse_args()
     try:
         lesson(options)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def lesson(options: argparse.Namespace) -> None:
-    """Look, train, look again."""
+    """Search, train, and search again."""
     data = open_data(options.train, batch_size=options.batch_size)
     encoder = new_encoder(data.texts(), CONFIG)
     documents = sorted({texts[1] for texts in read_samples(options.test)})
@@ -58,8 +58,8 @@ def lesson(options: argparse.Namespace) -> None:
     show(encoder, queries, documents)
 
 
-def show(encoder: Any, queries: list[str], documents: list[str]) -> None:
-    """The three documents nearest to each query, with their cosines."""
+def show(encoder: SentenceEncoder, queries: list[str], documents: list[str]) -> None:
+    """Print the three documents nearest to each query, with their cosines."""
     corpus = encoder.encode(documents, on_truncation="ignore")
     found = util.semantic_search(encoder.encode(queries), corpus, top_k=3)
     for query, hits in zip(queries, found, strict=True):

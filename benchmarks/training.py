@@ -1,15 +1,18 @@
-"""Training beside torch: speed, memory, and whether both learn the same; then what training is good for.
+"""Training beside torch: speed, memory, and whether the results agree; and the effect of training on a model.
 
     python -m benchmarks.training speed FILE [--steps N] [--batch-size N] [--threads N]
     python -m benchmarks.training equal FILE [--steps N] [--batch-size N]
     python -m benchmarks.training effect FILE --test FILE [--sts FILE] [--steps N] [--seeds N]
     python -m benchmarks.training memory --batch-size N
 
-FILE: pairs of texts, as for `minilm-np train`. `speed`: the same batches in two processes, dropout on, steps in turn,
-with a pause; torch is sentence-transformers' model with its fastest attention, each column padded to its longest text.
-`equal`: no dropout, torch's AdamW, constant rate 2e-5: how far losses and weights drift apart. `effect`: trains with
-each seed by the published recipe, but 150 steps of 64 pairs with 15 of warm-up, and evaluates before and after.
-`memory`: one step of N pairs of 128 tokens each, of random words.
+FILE: pairs of texts, as for `minilm-np train`.
+speed: two processes train on the same batches, with dropout. Their steps alternate, with a pause between them. torch
+    runs the model of sentence-transformers with its fastest attention, and pads each column to its longest text.
+equal: the same without dropout, with torch's form of AdamW and a constant rate of 2e-5. Prints how far the losses and
+    the weights drift apart.
+effect: trains with the published recipe, but with 150 steps of 64 pairs, 15 of them warm-up, for several seeds.
+    Evaluates before and after.
+memory: one step of N pairs of 128 tokens each, made of random words.
 """
 
 import argparse
@@ -37,21 +40,21 @@ from benchmarks.common import (
 from minilm_np import MiniLMError, SentenceEncoder
 from minilm_np.model_files.hub import fetch
 
-PAUSE = 0.4  # torch's threads go on spinning for a while after a step
+PAUSE = 0.4  # seconds; after a step, torch's threads keep spinning for a while
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "equal", "effect", "memory", "worker"))
-    parser.add_argument("data", nargs="?", metavar="FILE", help="pairs, as for `minilm-np train`")
-    parser.add_argument("--steps", type=int, help="(default: 20; equal 50; effect 150)")
-    parser.add_argument("--batch-size", type=int, default=64, help="(default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--test", help="pairs to find, see `minilm-np eval retrieval`")
-    parser.add_argument("--sts", help="scored pairs, see `minilm-np eval sts`")
-    parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--engine", choices=ENGINES, help="of a worker")
-    parser.add_argument("--dropout", type=float, default=0.0, help="of a worker")
+    parser.add_argument("data", nargs="?", metavar="FILE", help="pairs of texts, as for `minilm-np train`")
+    parser.add_argument("--steps", type=int, help="number of steps (default: 20; equal: 50; effect: 150)")
+    parser.add_argument("--batch-size", type=int, default=64, help="pairs per step (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads per engine (default: %(default)s)")
+    parser.add_argument("--test", help="pairs that `minilm-np eval retrieval` reads")
+    parser.add_argument("--sts", help="scored pairs that `minilm-np eval sts` reads")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--engine", choices=ENGINES, help="for worker only")
+    parser.add_argument("--dropout", type=float, default=0.0, help="for worker only")
     options = parser.parse_args()
     if not options.data and options.what != "memory":
         parser.error(f"{options.what} needs a FILE of pairs")
@@ -71,16 +74,18 @@ def main() -> None:
 
 
 def start(options: argparse.Namespace, engine: str, dropout: float) -> Worker:
+    """Start a process that trains with one engine, see `work`."""
     arguments = ["worker", options.data, "--engine", engine, "--dropout", str(dropout)]
     arguments += ["--batch-size", str(options.batch_size), "--threads", str(options.threads)]
     return Worker("-m", "benchmarks.training", *arguments, **thread_variables(options.threads))
 
 
 def speed(options: argparse.Namespace) -> None:
+    """Print the seconds per step, and the memory, of both engines."""
     workers = {engine: start(options, engine, 0.1) for engine in ENGINES}
     seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     steps = options.steps or 20
-    for step in range(1 + steps):  # the first one is warm-up
+    for step in range(1 + steps):  # the first one is a warm-up
         order = list(ENGINES) if step % 2 else list(ENGINES)[::-1]
         for engine in order:
             time.sleep(PAUSE)
@@ -93,14 +98,15 @@ def speed(options: argparse.Namespace) -> None:
         [engine, f"{statistics.median(seconds[engine]):.3f}", f"{min(seconds[engine]):.3f}", f"{memory[engine]:.0f}"]
         for engine in ENGINES
     ]
-    print(markdown(["engine", "median s a step", "best", "peak memory, MB"], rows))
+    print(markdown(["engine", "median s per step", "best", "peak memory, MB"], rows))
     ratios = [theirs / ours for theirs, ours in zip(seconds["torch"], seconds["minilm_np"], strict=True)]
-    print(f"torch / minilm_np: median of {steps} steps {statistics.median(ratios):.2f}, "
+    print(f"torch / minilm_np: median over {steps} steps {statistics.median(ratios):.2f}, "
           f"from {min(ratios):.2f} to {max(ratios):.2f}; {options.threads} threads")  # fmt: skip
     close(workers)
 
 
 def equal(options: argparse.Namespace) -> None:
+    """Print how far the losses and the weights of both engines differ."""
     workers = {engine: start(options, engine, 0.0) for engine in ENGINES}
     losses: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     for step in range(options.steps or 50):
@@ -117,7 +123,7 @@ def equal(options: argparse.Namespace) -> None:
         begin = SentenceEncoder(fetch().path, backend="numpy").weights
         difference = sum(float(np.square(ours[name] - theirs[name], dtype=np.float64).sum()) for name in begin)
         change = sum(float(np.square(theirs[name] - begin[name], dtype=np.float64).sum()) for name in begin)
-    print(f"the weights' change: differs by {(difference / change) ** 0.5:.1e} of its length")
+    print(f"change of the weights: differs by {(difference / change) ** 0.5:.1e} of its length")
     close(workers)
 
 
@@ -127,12 +133,12 @@ def close(workers: dict[str, Worker]) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Answer requests with a step, the memory that was used, or a file of weights."""
+    """Answer each request on stdin: train one step, report the peak memory, or save the weights."""
     import json
 
     pipe = take_stdout()
     model = ENGINES[options.engine](options)
-    batches = numbered_batches(options)
+    batches = batches_of(options)
     for line in sys.stdin:
         request = json.loads(line)
         answer: Any = None
@@ -148,7 +154,8 @@ def work(options: argparse.Namespace) -> None:
         print(json.dumps(answer), file=pipe, flush=True)
 
 
-def numbered_batches(options: argparse.Namespace) -> Iterator[list[list[str]]]:
+def batches_of(options: argparse.Namespace) -> Iterator[list[list[str]]]:
+    """Yield the columns of batch after batch, the same ones for both engines."""
     from minilm_np.train.data import open_data
 
     for batch in open_data(options.data, batch_size=options.batch_size, seed=0):
@@ -185,7 +192,7 @@ class Ours:
         self.engine.refresh()
         return loss
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> dict[str, np.ndarray]:
         return self.parameters
 
 
@@ -225,7 +232,7 @@ class Torch:
         self.optimizer.step()
         return float(loss.detach())
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> dict[str, np.ndarray]:
         return {name: tensor.detach().numpy() for name, tensor in self.bert.named_parameters() if tensor.requires_grad}
 
 
@@ -236,31 +243,31 @@ ENGINES: dict[str, Any] = {"minilm_np": Ours, "torch": Torch}
 
 
 def memory(options: argparse.Namespace) -> None:
-    """One whole step of texts as long as those that the published model was trained with, and the most that it took."""
+    """Print the peak memory of one step with texts as long as those that the published model was trained with."""
     options.dropout = 0.1
     model = Ours(options)
     tokens = map(model.tokenizer.token, range(2000, 28000))
-    words = [token for token in tokens if token.isascii() and token.isalpha()]  # of one word piece each
+    words = [token for token in tokens if token.isascii() and token.isalpha()]  # each is one word piece
     drawn = np.random.default_rng(0).choice(words, (2, options.batch_size, 126))
     columns = [[" ".join(text) for text in column] for column in drawn]
     lengths = {len(ids) for column in columns for ids in model.tokenizer(column).ids}
     before, began = peak_memory() / 1e9, time.perf_counter()
     model.step(columns, 0)
     seconds = time.perf_counter() - began
-    print(f"{options.batch_size} pairs of {', '.join(map(str, lengths))} tokens: {seconds:.0f} s a step, "
-          f"peak memory {peak_memory() / 1e9:.2f} GB ({before:.2f} GB before it)")  # fmt: skip
+    print(f"{options.batch_size} pairs of {', '.join(map(str, lengths))} tokens: {seconds:.0f} s per step, "
+          f"peak memory {peak_memory() / 1e9:.2f} GB ({before:.2f} GB before the step)")  # fmt: skip
 
 
 # ---- effect ----------------------------------------------------------------------------------------------------------
 
 
 def effect(options: argparse.Namespace) -> None:
-    """MRR@10 and Spearman before training, and after it with each seed."""
+    """Print MRR@10 and Spearman's correlation before training, and after it for each seed."""
     from minilm_np.evaluation import retrieval, sts
     from minilm_np.train.data import open_data
     from minilm_np.train.loop import TrainingOptions, train
 
-    def figures(encoder: Any) -> list[float]:
+    def figures(encoder: SentenceEncoder) -> list[float]:
         spearman = [sts(encoder, options.sts)["spearman"]] if options.sts else []
         return [retrieval(encoder, options.test)["MRR@10"], *spearman]
 

@@ -1,9 +1,11 @@
-"""Evaluation: correlations beside SciPy's, search beside every order of ties, files of each form, refusals by line."""
+"""Test the evaluation: correlations against SciPy, retrieval against all orders of ties, file forms, error messages."""
 
 import gzip
 import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,15 @@ from minilm_np import SentenceEncoder, evaluation
 from minilm_np.errors import DataError, InputValueError
 from minilm_np.evaluation import pearson, ranks, read_sts, retrieval, retrieval_vectors, spearman, sts
 
+
+def test_evaluation_imports_nothing_of_training() -> None:
+    code = "import minilm_np.evaluation, sys; print([name for name in sys.modules if '.train' in name])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
 # ---- correlations ----------------------------------------------------------------------------------------------------
 
-# few distinct values, so that ties are many; or many, of any size that a float holds
+# few distinct values, which give many ties; or many values, of any size that a float holds
 VALUES = st.one_of(st.integers(0, 4).map(float), st.floats(-1e300, 1e300).filter(lambda x: x == 0 or abs(x) > 1e-290))
 
 
@@ -58,11 +66,11 @@ def test_a_series_with_nan_is_refused() -> None:
         pearson([1, math.nan], [1, 2])
 
 
-# ---- search ----------------------------------------------------------------------------------------------------------
+# ---- retrieval -------------------------------------------------------------------------------------------------------
 
 
 def in_one_order(order: tuple[int, ...], relevant: list[int], k: int) -> dict[str, float]:
-    """The measures of one list of documents, by their definitions."""
+    """The measures of one ranked list of documents, by their definitions."""
     places = [place for place, document in enumerate(order, 1) if document in relevant]
     gain = sum(1 / math.log2(1 + place) for place in places if place <= k)
     ideal = sum(1 / math.log2(1 + place) for place in range(1, min(len(relevant), k) + 1))
@@ -75,7 +83,7 @@ def in_one_order(order: tuple[int, ...], relevant: list[int], k: int) -> dict[st
 
 @st.composite
 def searches(draw: st.DrawFn) -> tuple[list[int], list[int]]:
-    """The scores of up to 6 documents, in a few levels, and which of them are relevant."""
+    """The scores of up to 6 documents, from 4 levels, and the rows of the relevant ones."""
     scores = draw(st.lists(st.integers(0, 3), min_size=1, max_size=6))
     rows = st.sampled_from(range(len(scores)))
     return scores, draw(st.lists(rows, min_size=1, max_size=len(scores), unique=True))
@@ -96,13 +104,13 @@ def test_ties_count_as_the_mean_over_all_their_orders(search: tuple[list[int], l
     assert found == pytest.approx({"queries": 1, "documents": len(scores)} | expected, abs=1e-12)
 
 
-def test_search_equals_a_plain_sort_where_there_are_no_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retrieval_equals_a_plain_sort_where_there_are_no_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     queries, documents = generator.normal(size=(40, 8)), generator.normal(size=(300, 8))
     relevant = [generator.choice(300, generator.integers(1, 12), replace=False).tolist() for _ in queries]
     cosines = queries @ (documents / np.linalg.norm(documents, axis=1, keepdims=True)).T
     each = [in_one_order(tuple(np.argsort(-c)), own, 10) for c, own in zip(cosines, relevant, strict=True)]
-    expected = {name: np.mean([measures[name] for measures in each]) for name in each[0]}
+    expected = {name: float(np.mean([measures[name] for measures in each])) for name in each[0]}
     expected |= {"queries": 40, "documents": 300}
     found = retrieval_vectors(queries, documents, relevant)
     assert found == pytest.approx(expected, abs=1e-12)
@@ -121,13 +129,28 @@ def test_a_model_that_gives_all_texts_one_vector_is_as_good_as_chance() -> None:
     ("queries", "documents", "relevant", "message"),
     [
         (np.ones(3), np.ones((2, 3)), [[0]], r"queries: expected an array \(n, D\), found the shape \(3,\)"),
-        (np.ones((1, 3)), np.ones((2, 4)), [[0]], r"found \(1, 3\) and \(2, 4\)"),
-        (np.ones((0, 3)), np.ones((2, 3)), [], r"at least one of each, found \(0, 3\) and \(2, 3\)"),
-        (np.ones((1, 3)), np.full((2, 3), np.nan), [[0]], "documents: row 0 is NaN or infinite"),
-        (np.ones((2, 3)), np.ones((2, 3)), [[0]], "relevant: expected a list for each of 2 queries, found 1"),
-        (np.ones((1, 3)), np.ones((2, 3)), [[]], r"relevant\[0\]: expected distinct rows of 2 documents, at least one"),
-        (np.ones((1, 3)), np.ones((2, 3)), [[2]], r"relevant\[0\]: expected distinct rows of 2 documents"),
-        (np.ones((1, 3)), np.ones((2, 3)), [[1, 1]], r"relevant\[0\]: expected distinct rows of 2 documents"),
+        (np.ones((1, 3)), np.ones((2, 4)), [[0]], r"found the shapes \(1, 3\) and \(2, 4\)"),
+        (np.ones((0, 3)), np.ones((2, 3)), [], r"at least one of each, found the shapes \(0, 3\) and \(2, 3\)"),
+        (
+            np.ones((1, 3)),
+            np.full((2, 3), np.nan),
+            [[0]],
+            "documents: expected finite numbers, found NaN or infinity in row 0",
+        ),
+        (np.ones((2, 3)), np.ones((2, 3)), [[0]], "relevant: expected one list per query, 2 in all, found 1"),
+        (
+            np.ones((1, 3)),
+            np.ones((2, 3)),
+            [[]],
+            r"relevant\[0\]: expected distinct rows of documents, from 0 to 1, at least",
+        ),
+        (np.ones((1, 3)), np.ones((2, 3)), [[2]], r"relevant\[0\]: expected distinct rows of documents, from 0 to 1"),
+        (
+            np.ones((1, 3)),
+            np.ones((2, 3)),
+            [[1, 1]],
+            r"relevant\[0\]: expected distinct rows of documents, from 0 to 1",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(queries: Any, documents: Any, relevant: Any, message: str) -> None:
@@ -135,11 +158,11 @@ def test_arrays_that_do_not_fit_are_refused(queries: Any, documents: Any, releva
         retrieval_vectors(queries, documents, relevant)
 
 
-# ---- files, and an encoder -------------------------------------------------------------------------------------------
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 class Angles:
-    """An encoder of texts that are numbers: (cos, sin) of so many degrees, of any length. Notes what it is asked."""
+    """An encoder of texts that are numbers of degrees: 3 (cos, sin) of the angle. `asked` lists the encoded texts."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -223,15 +246,11 @@ HEAD = "score\tsentence1\tsentence2\n"
         ("a.tsv", "", "a.tsv, line 1: expected a header that names the columns score, sentence1 and sentence2, or the"),
         ("a.tsv", "5\tone\ttwo\n", "a.tsv, line 1: expected a header"),
         ("a.csv", "label,sentence1,sentence2\n", "a.csv, line 1: expected a header"),
-        ("a.tsv", HEAD, "a.tsv, line 1: the file ends here, with 0 pairs and 0 different scores"),
-        (
-            "a.tsv",
-            HEAD + "1\ta\tb\n1\tc\td\n",
-            "a.tsv, line 3: the file ends here, with 2 pairs and 1 different scores",
-        ),
+        ("a.tsv", HEAD, "a.tsv: expected at least two distinct scores, for a correlation, found 0 (0 pairs)"),
+        ("a.tsv", HEAD + "1\ta\tb\n1\tc\td\n", "a.tsv: expected at least two distinct scores, for a correlation, fou"),
         ("a.tsv", HEAD + "1\ta\tb\n2\tc\n", "a.tsv, line 3: expected at least 3 columns, found 2"),
-        ("a.tsv", HEAD + "1\ta\tb\nhigh\tc\td\n", "a.tsv, line 3: the score: expected a number, found 'high'"),
-        ("a.tsv", HEAD + "nan\ta\tb\n", "a.tsv, line 2: the score: expected a number, found 'nan'"),
+        ("a.tsv", HEAD + "1\ta\tb\nhigh\tc\td\n", "a.tsv, line 3: score: expected a number, found 'high'"),
+        ("a.tsv", HEAD + "nan\ta\tb\n", "a.tsv, line 2: score: expected a number, found 'nan'"),
         ("a.tsv", HEAD + "1\t \tb\n", "a.tsv, line 2: sentence1 is empty"),
         ("a.csv", 'score,sentence1,sentence2\n1,"a\nb",c\n2,"d"e,f\n', "a.csv, line 4: broken CSV: "),
         ("a.csv", "score,sentence1,sentence2\n1,a," + "x" * 140_000 + "\n", "a.csv, line 2: broken CSV: "),
@@ -240,7 +259,7 @@ HEAD = "score\tsentence1\tsentence2\n"
             "a.jsonl",
             '"a" "b"\n',
             "a.jsonl, line 1: broken CSV: ',' expected after '\"': expected the columns score, sentence1 and "
-            "sentence2, between tabs (.tsv) or as CSV",
+            "sentence2, separated by tabs or as CSV",
         ),
         ("a.jsonl", '["a", "b"]\n', "a.jsonl, line 1: expected a header that names the columns score, sentence1 and"),
     ],
@@ -255,7 +274,7 @@ def test_a_broken_sts_file_is_refused(tmp_path: Path, name: str, text: str, mess
 def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(HEAD.encode() + b"1\ta\t\xff\n")
-    with pytest.raises(DataError, match=r"a\.tsv, line 2: not UTF-8 \(byte 0xff at position 4\)"):
+    with pytest.raises(DataError, match=r"a\.tsv, line 2: expected UTF-8, found byte 0xff at position 4"):
         sts(Angles(), path)
     with pytest.raises(DataError, match=r"b\.tsv cannot be read: No such file"):
         sts(Angles(), tmp_path / "b.tsv")
@@ -263,7 +282,7 @@ def test_files_that_are_not_text_are_refused(tmp_path: Path) -> None:
     packed.write_bytes(packed.read_bytes()[:-4])
     with pytest.raises(DataError, match=r"c\.tsv\.gz, line 2: the gzip data is broken: "):
         sts(Angles(), packed)
-    with pytest.raises(DataError, match=r"d\.jsonl, line 2: not JSON: "):
+    with pytest.raises(DataError, match=r"d\.jsonl, line 2: expected JSON: "):
         retrieval(Angles(), put(tmp_path, "d.jsonl", json.dumps(["a", "b"]) + "\n{"))
 
 

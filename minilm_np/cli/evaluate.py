@@ -1,14 +1,13 @@
-"""`minilm-np eval`: how good a model is, by a file of scored pairs or by search."""
+"""`minilm-np eval`: evaluate a model on scored pairs of sentences, or on retrieval."""
 
 import argparse
 import json
-from typing import Any
 
 from minilm_np import evaluation
 from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
-from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.sentence_encoder import SentenceEncoder, Vectors
 
-# Each makes the file that it reads.
+# Each example creates the file that it reads.
 STS_EXAMPLE = (
     r'printf "score\tsentence1\tsentence2\n5\tA cat\tA kitten\n3\tA cat\tA dog\n0\tA cat\tA train\n" > scored.tsv'
     " && minilm-np eval sts scored.tsv"
@@ -19,32 +18,44 @@ RETRIEVAL_EXAMPLE = (
 )
 
 
-def add(commands: Any) -> None:
-    parser = add_command(commands, "eval", None, "say how good a model is", "minilm-np eval sts --help")
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command `eval`."""
+    parser = add_command(commands, "eval", None, "measure how good a model is", "minilm-np eval sts --help")
     tasks = parser.add_subparsers(required=True, metavar="TASK")
 
-    sts = add_command(tasks, "sts", _sts, "compare cosines with people's scores of similarity", STS_EXAMPLE)
+    sts = add_command(tasks, "sts", _sts, "correlate cosines with human scores of similarity", STS_EXAMPLE)
     sts.add_argument(
         "file",
         metavar="FILE",
-        help="a header with score, sentence1 and sentence2 among its columns, between tabs or as CSV; or the STS "
-        "benchmark as distributed; .gz or not",
+        help="scored pairs of sentences, plain or .gz: a table, separated by tabs or commas, whose header names the "
+        "columns score, sentence1 and sentence2; or the STS benchmark as it is distributed",
     )
 
     retrieval = add_command(
-        tasks, "retrieval", _retrieval, "look for the document of each query among all documents", RETRIEVAL_EXAMPLE
+        tasks,
+        "retrieval",
+        _retrieval,
+        "rank all documents for each query, and measure where the right one ranks",
+        RETRIEVAL_EXAMPLE,
     )
     retrieval.add_argument(
-        "file", metavar="FILE", help="a query and its document a line: .tsv, .jsonl ([query, document]), .gz or not"
+        "file",
+        metavar="FILE",
+        help="one query and its document per line: a .tsv, or a .jsonl of [query, document], plain or .gz; all "
+        "documents of the file are candidates",
     )
     retrieval.add_argument(
-        "--k", type=positive, default=10, metavar="N", help="look at the first N documents (default: %(default)s)"
+        "--k",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="measure in the top N documents (default: %(default)s)",
     )
     retrieval.add_argument(
         "--merge-queries",
         action="store_true",
-        help="lines with the same query are one query, with several documents to find (default: each line is judged "
-        "by its own document alone)",
+        help="treat lines with the same query as one query with several documents (default: each line is one query "
+        "with one document)",
     )
     for task in (sts, retrieval):
         add_model_options(task)
@@ -52,16 +63,16 @@ def add(commands: Any) -> None:
 
 
 class _Model:
-    """The model that the options name, loaded when the first text is encoded: a broken file is refused before that."""
+    """The model that the options name. It is loaded at the first call, so an error in a file is reported before."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._encoder: SentenceEncoder | None = None
 
-    def encode(self, texts: list[str]) -> Any:
+    def encode(self, texts: list[str]) -> Vectors:
         if self._encoder is None:
             self._encoder = load(self._options)
-        return encode(self._encoder, texts, lambda row: f"which begins {texts[row][:40]!r}")
+        return encode(self._encoder, texts, lambda row: f"which begins with {texts[row][:40]!r}")
 
 
 def _sts(options: argparse.Namespace) -> int:
@@ -74,7 +85,7 @@ def _retrieval(options: argparse.Namespace) -> int:
 
 
 def _print(measures: dict[str, float], form: str) -> int:
-    if form == "json":  # which has no NaN
+    if form == "json":  # JSON has no NaN
         print(json.dumps({name: None if value != value else value for name, value in measures.items()}, indent=2))
         return 0
     for name, value in measures.items():

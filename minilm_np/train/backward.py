@@ -1,15 +1,19 @@
-"""The gradient of every operation of `reference.py`, in its order and under its names. Read the two side by side.
+"""The backward pass: the gradient of each operation of `reference.py`, in the same order and under the same names.
 
-`y = f(x, weight)` there is `d_x, d_weight = f_backward(d_y, x, weight)` here, where `d_x` is the gradient of the loss
-by `x`, of the shape of `x`. Each is the chain rule once: what comes in is the gradient by f's output, what goes out is
-the gradient by f's inputs. Functions that hold parameters return the gradients by them too, nested as the weights are.
+Read the two files side by side. For `y = f(x, weight)` in `reference.py`, this file has
 
-The forward pass is `reference.py`'s own. Its `record` keeps every intermediate, and applies dropout: whatever `record`
-returns is what the model goes on with. Dropout multiplies by a mask, and so does its gradient, so the same function
-`drop(name, x)` serves both passes.
+    d_x, d_weight = f_backward(d_y, x, weight)
 
-Letters and dtypes are those of `reference.py`. Texts of one length go together, `(..., T, D)`; there is no padding,
-unless a mask says where.
+where `d_x` is the gradient of the loss with respect to `x`, and has the shape of `x`. Each function applies the chain
+rule once: it takes the gradient with respect to the output of f, and returns the gradients with respect to the inputs
+of f. If f has parameters, their gradients are returned second, nested as the weights are.
+
+The forward pass is that of `reference.py`. Here its argument `record` does two things. It stores each intermediate. And
+it applies dropout, because the model continues with the array that `record` returns. Dropout multiplies an array by a
+mask, and so multiplies its gradient by the same mask: one function `drop(name, x)` serves both passes.
+
+Letters and dtypes are those of `reference.py`. Texts of equal length form one array `(..., T, D)`. There is no padding,
+unless a mask marks it.
 """
 
 import math
@@ -26,27 +30,35 @@ from minilm_np.train.dropout import Dropout, dropping
 
 
 def erf_backward(d_y: Array, x: Array) -> Array:  # (...), (...) -> (...)
-    """d_x = d_y 2/sqrt(pi) exp(-x^2)."""
+    """Gradient of erf: d_x = d_y 2/sqrt(pi) exp(-x^2)."""
     return d_y * (2.0 / math.sqrt(math.pi)) * np.exp(-x * x)
 
 
 def gelu_backward(d_y: Array, x: Array) -> Array:  # (...), (...) -> (...)
-    """y = x Phi(x), so d_x = d_y (Phi(x) + x Phi'(x)), with Phi(x) = (1 + erf(x / sqrt 2)) / 2."""
+    """Gradient of y = x Phi(x), where Phi(x) = (1 + erf(x / sqrt 2)) / 2: d_x = d_y (Phi(x) + x Phi'(x))."""
     scaled = x * (1.0 / math.sqrt(2.0))
     return 0.5 * (d_y * (1.0 + erf(scaled)) + scaled * erf_backward(d_y, scaled))
 
 
 def softmax_backward(d_y: Array, y: Array) -> Array:  # (..., T), (..., T) -> (..., T)
-    """d_x = y (d_y - sum(d_y y)) along the last axis: y_i by x_j is y_i (1 - y_i) if i = j, else -y_i y_j."""
+    """Gradient of y = softmax(x) along the last axis, from y alone: d_x = y (d_y - sum(d_y y)).
+
+    The derivative of y_i with respect to x_j is y_i (1 - y_i) if i = j, and -y_i y_j otherwise.
+    """
     return y * (d_y - (d_y * y).sum(axis=-1, keepdims=True))
 
 
 def layer_norm_backward(
     d_y: Array, x: Array, weight: Array, eps: float
-) -> tuple[Array, Nested]:  # (..., D), (..., D), (D,) -> (..., D), of (D,)
-    """y = n weight + bias with n = (x - mean) / deviation; d_n = d_y weight, then over D
+) -> tuple[Array, Nested]:  # (..., D), (..., D), (D,) -> (..., D), {weight (D,), bias (D,)}
+    """Gradient of y = n weight + bias, where n = (x - mean(x)) / deviation and deviation = sqrt(var(x) + eps).
 
-    d_x = (d_n - mean(d_n) - n mean(d_n n)) / deviation: a shift of x, or (but for eps) a stretch, does not change n.
+    With d_n = d_y weight, and means over D,
+
+        d_x = (d_n - mean(d_n) - n mean(d_n n)) / deviation
+
+    The subtractions remove two directions from d_n, because n does not change along them: adding a constant to x leaves
+    n as it is, and so (apart from eps) does scaling x.
     """
     centred = x - x.mean(axis=-1, keepdims=True)
     deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
@@ -58,8 +70,8 @@ def layer_norm_backward(
 
 def linear_backward(
     d_y: Array, x: Array, weight: Array
-) -> tuple[Array, Nested]:  # (..., M), (..., K), (M, K) -> (..., K), of (M, K) and (M,)
-    """y = x W^T + b, so d_x = d_y W, d_W = d_y^T x and d_b = the sum of d_y over all rows."""
+) -> tuple[Array, Nested]:  # (..., M), (..., K), (M, K) -> (..., K), {weight (M, K), bias (M,)}
+    """Gradient of y = x W^T + b: d_x = d_y W, d_W = d_y^T x, and d_b is the sum of d_y over all rows."""
     d_rows, rows = d_y.reshape(-1, d_y.shape[-1]), x.reshape(-1, x.shape[-1])
     d_x = (d_rows @ weight).reshape(x.shape)
     return d_x, {"weight": d_rows.T @ rows, "bias": _sum_rows(d_y)}
@@ -68,10 +80,11 @@ def linear_backward(
 def embeddings_backward(
     d_x: Array, ids: Array, token_type_ids: Array | None, weights: Nested, saved: Nested, eps: float,
     drop: Record = ignore,
-) -> Nested:  # (..., T, D), (..., T), (..., T) -> of (V, D), (P, D), ...  # fmt: skip
-    """A row of a table gets the sum of the gradients of all tokens that it was looked up for. Ids have no gradient.
+) -> Nested:  # (..., T, D), (..., T), (..., T) -> {word (V, D), position (P, D), ...}  # fmt: skip
+    """Gradient of the embeddings: each row of a table gets the sum of the gradients of all tokens that use it.
 
-    Id 0 is a token like any other. (Torch's BertModel has padding_idx=0, which gives the row of a typed [PAD] none.)
+    Token ids have no gradient. Id 0 is a token like any other. (BertModel in torch has padding_idx=0, so there the row
+    of a [PAD] that a text contains gets no gradient.)
     """
     T, D = d_x.shape[-2:]
     total = saved["word_embeddings"] + saved["position_embeddings"] + saved["token_type_embeddings"]
@@ -93,23 +106,29 @@ def embeddings_backward(
 
 def self_attention_backward(
     d_context: Array, x: Array, weights: Nested, saved: Nested, H: int, drop: Record = ignore
-) -> tuple[Array, Nested]:  # (..., T, D), (..., T, D) -> (..., T, D), nested
-    """context = probs value, so d_probs = d_context value^T and d_value = probs^T d_context; scores = query key^T /
-    sqrt(E), so d_query = d_scores key / sqrt(E) and d_key = d_scores^T query / sqrt(E). x was read three times: add.
+) -> tuple[Array, Nested]:  # (..., T, D), (..., T, D) -> (..., T, D), {query, key, value}
+    """Gradient of self-attention, with respect to its input x and to the parameters of query, key and value.
 
-    Scores of the padding are -inf, their probabilities 0, and so are their gradients. So is that of key.bias, but for
-    rounding: it adds the same to all scores of a query, which softmax does not see.
+        context = probs value             d_probs = d_context value^T         d_value = probs^T d_context
+        scores = query key^T / sqrt(E)    d_query = d_scores key / sqrt(E)    d_key = d_scores^T query / sqrt(E)
+
+    x is the input of query, key and value, so d_x is the sum of three gradients.
+
+    Scores of padding are -inf, so their probabilities and gradients are 0. The gradient of key.bias is 0 as well, up to
+    rounding: the bias adds the same number to all scores of a query, which does not change their softmax.
     """
 
     def heads(y: Array) -> Array:
         return y.reshape(*y.shape[:-1], H, -1).swapaxes(-2, -3)  # (..., H, T, E)
 
     query, key, value, d_context = (heads(y) for y in (saved["query"], saved["key"], saved["value"], d_context))
-    d_value = saved["probs"].swapaxes(-1, -2) @ d_context  # (..., H, T, E); these are the probabilities after dropout
+    d_value = saved["probs"].swapaxes(-1, -2) @ d_context  # (..., H, T, E)
     d_probs = drop("probs", d_context @ value.swapaxes(-1, -2))  # (..., H, T, T)
-    d_scores = softmax_backward(d_probs, softmax(saved["scores"])) * (1.0 / math.sqrt(query.shape[-1]))
-    d_query = d_scores @ key
-    d_key = d_scores.swapaxes(-1, -2) @ query
+    probs = softmax(saved["scores"])  # computed again, because saved["probs"] is after dropout
+    d_scores = softmax_backward(d_probs, probs)
+    d_product = d_scores * (1.0 / math.sqrt(query.shape[-1]))  # (..., H, T, T): of query key^T
+    d_query = d_product @ key  # (..., H, T, E)
+    d_key = d_product.swapaxes(-1, -2) @ query
 
     d_x, gradients = np.zeros_like(x), {}
     for name, d_y in (("query", d_query), ("key", d_key), ("value", d_value)):
@@ -121,13 +140,16 @@ def self_attention_backward(
 
 def layer_backward(
     d_x: Array, x: Array, weights: Nested, saved: Nested, H: int, eps: float, drop: Record = ignore
-) -> tuple[Array, Nested]:  # (..., T, D), (..., T, D) -> (..., T, D), nested
-    """Feed-forward, then attention. What is added to its input passes its gradient both ways: through it, and past it.
+) -> tuple[Array, Nested]:  # (..., T, D), (..., T, D) -> (..., T, D), nested like the layer's weights
+    """Gradient of one layer: through feed-forward first, then through attention.
 
-    d_x: by the layer's output. x: the layer's input.
+    A residual connection adds the input of a block to its output. The gradient of the sum therefore goes both ways:
+    through the block, and directly to its input, where the two are added.
+
+    d_x: with respect to the output of the layer. x: the input of the layer.
     """
     attention, intermediate, output = weights["attention"], weights["intermediate"], weights["output"]
-    middle = saved["attention"]["output"]["LayerNorm"]  # what feed-forward reads
+    middle = saved["attention"]["output"]["LayerNorm"]  # the input of feed-forward
 
     total = saved["output"]["dense"] + middle
     d_total, d_output_norm = layer_norm_backward(d_x, total, output["LayerNorm"]["weight"], eps)
@@ -152,16 +174,19 @@ def layer_backward(
 def encoder_backward(
     d_x: Array, ids: Array, token_type_ids: Array | None, weights: Nested, saved: Nested, config: ModelConfig,
     drop: Record = ignore,
-) -> Nested:  # (..., T, D), (..., T), (..., T) -> nested  # fmt: skip
-    """The layers from the last to the first, then the embeddings. A layer's input is the output of the one before."""
+) -> Nested:  # (..., T, D), (..., T), (..., T) -> nested like the weights  # fmt: skip
+    """Gradient of the encoder: the layers from last to first, then the embeddings.
+
+    d_x: with respect to the output of the last layer. The input of a layer is the output of the layer before it.
+    """
     H, eps = config.num_attention_heads, config.layer_norm_eps
-    kept = saved["encoder"]["layer"]
+    saved_layers = saved["encoder"]["layer"]
     gradients: dict[str, Nested] = {}
     for number in reversed(range(config.num_hidden_layers)):
-        x = kept[str(number - 1)]["output"]["LayerNorm"] if number else saved["embeddings"]["LayerNorm"]
-        here, scope = str(number), f"encoder.layer.{number}"
-        d_x, gradients[here] = layer_backward(
-            d_x, x, weights["encoder"]["layer"][here], kept[here], H, eps, within(scope, drop)
+        x = saved_layers[str(number - 1)]["output"]["LayerNorm"] if number else saved["embeddings"]["LayerNorm"]
+        key, scope = str(number), f"encoder.layer.{number}"
+        d_x, gradients[key] = layer_backward(
+            d_x, x, weights["encoder"]["layer"][key], saved_layers[key], H, eps, within(scope, drop)
         )
     d_embeddings = embeddings_backward(
         d_x, ids, token_type_ids, weights["embeddings"], saved["embeddings"], eps, within("embeddings", drop)
@@ -172,9 +197,10 @@ def encoder_backward(
 def pooling_backward(
     d_vector: Array, x: Array, mask: Array | None, mode: str
 ) -> Array:  # (..., D), (..., T, D), (..., T) or None -> (..., T, D)
-    """The mean gives each token d_vector / T; where only the first token was read, or the largest, that one takes all.
+    """Gradient of pooling, which distributes d_vector over the T tokens of a text. Padding gets 0.
 
-    Of equal largest values the first takes it.
+    mean: each token gets d_vector / T. mean_sqrt_len_tokens: each token gets d_vector / sqrt(T). cls: the first token
+    gets d_vector. max: each number of d_vector goes to the token with the largest value there, the first of equals.
     """
     d_x = np.zeros_like(x)
     if mode == "cls":
@@ -191,9 +217,9 @@ def pooling_backward(
 
 
 def normalize_backward(d_y: Array, x: Array) -> Array:  # (..., D), (..., D) -> (..., D)
-    """y = x / |x|, so d_x = (d_y - y (y . d_y)) / |x|: along x nothing changes.
+    """Gradient of y = x / |x|: d_x = (d_y - y (y . d_y)) / |x|, which has no component along x.
 
-    Where the length is taken as 1e-12 it does not depend on x, and d_x = d_y / 1e-12.
+    Where |x| is below 1e-12, y is x / 1e-12, and d_x = d_y / 1e-12.
     """
     length = np.sqrt((x * x).sum(axis=-1, keepdims=True))
     y = np.where(length > 1e-12, x / np.maximum(length, 1e-12), 0.0)
@@ -204,16 +230,19 @@ def forward_saving(
     ids: Array, weights: Nested, config: ModelConfig, *, mask: Array | None = None,
     token_type_ids: Array | None = None, dropout: Dropout | None = None, text_numbers: Sequence[int] = (0,),
 ) -> tuple[Array, Nested]:  # fmt: skip
-    """`reference.forward`, under dropout, and every intermediate for `backward`: after dropout, nested by its name.
+    """Run `reference.forward` with dropout, and store every intermediate for `backward`.
 
-    ids, weights, config, mask, token_type_ids: as `reference.forward` has them.
-    text_numbers: each text's number in the batch, which dropout's masks depend on.
+    ids, weights, config, mask, token_type_ids: as for `reference.forward`.
+    text_numbers: the number of each text in the batch. The masks of dropout depend on it.
 
-    Returns (D,) or (B, D), and the intermediates. Raises InputValueError for dropout with a mask: which elements are
-    dropped depends on the text's length, so texts go with others of their length.
+    Returns the vectors, (D,) or (B, D), and the intermediates after dropout, nested by their names. Raises
+    InputValueError for dropout with a padding mask: which elements are dropped depends on the length of the text, so
+    all texts must have the same length.
     """
     if mask is not None and dropout is not None:
-        raise InputValueError("dropout with a mask: expected texts of one length and no padding under dropout")
+        raise InputValueError(
+            "mask: expected None, found a mask together with dropout: give texts of equal length, without padding"
+        )
     drop = dropping(dropout, text_numbers, config.num_hidden_layers)
     saved: dict[str, Array] = {}
 
@@ -229,10 +258,10 @@ def backward(
     d_vector: Array, saved: Nested, ids: Array, weights: Nested, config: ModelConfig, *, mask: Array | None = None,
     token_type_ids: Array | None = None, dropout: Dropout | None = None, text_numbers: Sequence[int] = (0,),
 ) -> dict[str, Array]:  # fmt: skip
-    """The gradient by every parameter, under the names of `parameter_shapes`, summed over the texts.
+    """Gradient of the loss with respect to every parameter, by the names of `parameter_shapes`, summed over the texts.
 
-    d_vector: (D,) or (B, D), the gradient of the loss by what `forward_saving` returned.
-    saved: the intermediates that it returned; the rest as it was given.
+    d_vector: the gradient with respect to the vectors that `forward_saving` returned, (D,) or (B, D).
+    saved: the intermediates that it returned. The other arguments: as given to it.
     """
     drop = dropping(dropout, text_numbers, config.num_hidden_layers)
     d_pooled = normalize_backward(d_vector, saved["pooling"]) if config.normalize else d_vector
@@ -243,7 +272,7 @@ def backward(
 
 
 def flatten(nested: Nested, scope: str = "") -> Iterator[tuple[str, Array]]:
-    """{"a": {"b": {"weight": array}}} -> ("a.b.weight", array), ...: what `reference.nest` was made from."""
+    """Yield ("a.b.weight", array) for {"a": {"b": {"weight": array}}}, the inverse of `reference.nest`."""
     for name, inner in nested.items():
         if isinstance(inner, Mapping):
             yield from flatten(inner, f"{scope}{name}.")
@@ -256,14 +285,15 @@ def _sum_rows(x: Array) -> Array:  # (..., D) -> (D,)
 
 
 class ReferenceTrainingEngine:
-    """A model in training, in NumPy: ragged texts to vectors, and the gradient by the vectors to that by the weights.
+    """The training engine in NumPy: ragged texts to vectors, and gradients of vectors to gradients of weights.
 
-    weights: by the names of `parameter_shapes`, all float32, or all float64 to measure against. They are not copied: an
-        optimiser changes them in place.
-    chunk_tokens: tokens whose intermediates are kept at a time (at least one text): what bounds the memory.
+    weights: an array for every name of `parameter_shapes`, all float32, or all float64 for the reference that others
+        are measured against. They are not copied, so an optimiser can update them in place.
+    chunk_tokens: the most tokens whose intermediates are in memory at once (but at least one text). It bounds the
+        memory.
 
-    A text's number is its place in `texts`, so forward and backward must be given the same ones.
-    Raises InputTypeError: the weights are of several dtypes.
+    The number of a text is its index in `texts`, so `backward` must be given the same texts as `forward`.
+    Raises InputTypeError if the weights have different dtypes.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], chunk_tokens: int = 1024) -> None:
@@ -277,12 +307,12 @@ class ReferenceTrainingEngine:
         self._chunk_tokens = chunk_tokens
 
     def refresh(self) -> None:
-        """To be called when weights were changed. Nothing to do here: they are used as they are."""
+        """Call this after the weights have changed. It does nothing here, because the arrays are used directly."""
 
     def forward(
         self, texts: Sequence[Sequence[int]], dropout: Dropout | None = None
-    ) -> Array:  # B texts of T tokens each, whatever T -> (B, D)
-        """The vectors, scaled to unit length if the model does so. Nothing is kept for `backward`."""
+    ) -> Array:  # B texts of any lengths -> (B, D)
+        """The vectors of the texts, of unit length if the model normalises. Nothing is stored for `backward`."""
         vectors = np.empty((len(texts), self.config.hidden_size), self._dtype)
         for numbers, ids in self._chunks(texts):
             drop = dropping(dropout, numbers, self.config.num_hidden_layers)
@@ -291,8 +321,8 @@ class ReferenceTrainingEngine:
 
     def backward(
         self, texts: Sequence[Sequence[int]], d_vectors: Array, dropout: Dropout | None = None
-    ) -> dict[str, Array]:  # B texts, (B, D) -> one array a parameter
-        """The gradient by every parameter: chunk by chunk the forward pass once more, then back; the sum of all."""
+    ) -> dict[str, Array]:  # B texts, (B, D) -> one array per parameter
+        """Gradient of every parameter, summed over chunks. Each chunk is run forward once more, then backward."""
         total = {name: np.zeros_like(array) for name, array in self.weights.items()}
         for numbers, ids in self._chunks(texts):
             _, saved = forward_saving(ids, self._nested, self.config, dropout=dropout, text_numbers=numbers)
@@ -304,7 +334,7 @@ class ReferenceTrainingEngine:
         return total
 
     def _chunks(self, texts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Array]]:
-        """The texts' numbers and their ids, (B, T): texts of one length, as many as the limit of tokens allows."""
+        """Yield the numbers and the ids (B, T) of texts of equal length, as many as `chunk_tokens` allows."""
         by_length: dict[int, list[int]] = {}
         for number, text in enumerate(texts):
             by_length.setdefault(len(text), []).append(number)

@@ -1,4 +1,4 @@
-"""The loss of a training run as a picture, from its log."""
+"""The chart of a training run, drawn from its log: the loss and the evaluations by step."""
 
 import warnings
 from pathlib import Path
@@ -10,15 +10,16 @@ from minilm_np.train.log import read_log
 
 
 def draw_loss(log: Path, picture: Path) -> None:
-    """Draw the loss of each step, its running mean, and the evaluations. Without matplotlib: a warning, no picture.
+    """Draw the loss of each step, its running mean, and the evaluations. Without matplotlib, only warn.
 
-    log: the run's log.jsonl. picture: a .png.
+    log: the log.jsonl of a run. picture: the .png to write.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         warnings.warn(
-            f"no {picture.name} is drawn: matplotlib is not installed: pip install 'minilm-np[train]'", stacklevel=2
+            f"{picture.name} is not drawn, because matplotlib is not installed: pip install 'minilm-np[train]'",
+            stacklevel=2,
         )
         return
     entries = read_log(log)

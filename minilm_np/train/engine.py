@@ -1,13 +1,13 @@
-"""The Numba engine of training: token ids in, vectors out; the vectors' gradient in, the weights' gradients out.
+"""The training engine in Numba: token ids to vectors, and gradients of the vectors to gradients of the weights.
 
-Twin: `backward.ReferenceTrainingEngine` and what it calls, in the same order. A batch is ragged, as everywhere: nothing
-is padded. It is cut into chunks of whole texts with a bounded number of tokens. A batch of one chunk keeps its
-activations from the forward to the backward pass; of more chunks each is run forward once more before it is run
-backward (gradient caching: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021),
-with the same dropout, so the gradient is the same.
+Its twin is `backward.ReferenceTrainingEngine`, with the functions that it calls, in the same order. A batch is ragged:
+nothing is padded. It is cut into chunks of whole texts with a bounded number of tokens. A batch of one chunk stores its
+activations from the forward to the backward pass. If there are more chunks, each is run forward a second time before
+it is run backward (gradient caching: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited
+Setup, 2021). The second time it has the same dropout, so the gradient is the same.
 
-Threads share every step by ranges of rows, outputs or heads. No sum depends on the ranges, so the gradients' bits do
-not depend on the number of threads.
+Each step is split among the threads by ranges of rows, outputs or heads. No sum depends on the ranges, so the bits of
+the gradients do not depend on the number of threads.
 """
 
 import functools
@@ -29,14 +29,14 @@ from minilm_np.train.backward import normalize_backward
 from minilm_np.train.dense_layers import Gradients, Product, products
 from minilm_np.train.dropout import ATTENTION, ATTENTION_OUTPUT, EMBEDDINGS, OUTPUT, Dropout
 from minilm_np.train.kernels.layout import ENTRIES, LANES, attention_scratch_size, gradient_scratch_size
-from minilm_np.train.optim import SparseRows
-from minilm_np.train.ragged import Chunk
+from minilm_np.train.optim import Gradient, SparseRows
+from minilm_np.train.ragged import Chunk, Integers
 
 Array = NDArray[np.float32]
 
-CHUNK_TOKENS = 4096  # whose activations are kept at a time: 450 MB for the published model's sizes
-TASKS_A_THREAD = 4  # of every step
-GRADIENT_ROWS = 192  # outputs of a task of a weight's gradient: what it copies stays in the L2 cache
+CHUNK_TOKENS = 4096  # tokens whose activations are in memory at once: 450 MB for the published model
+TASKS_PER_THREAD = 4  # of each step
+GRADIENT_ROWS = 192  # rows of a weight's gradient per task, so that the data it copies stays in the L2 cache
 
 WORD, POSITION, TYPE = (f"embeddings.{table}_embeddings.weight" for table in ("word", "position", "token_type"))
 
@@ -47,13 +47,15 @@ def _kernels() -> tuple[dict[str, Any], Any]:
 
 
 class TrainingEngine:
-    """A model's weights, and the kernels that run it in both directions.
+    """The weights of a model, with the compiled kernels for the forward and the backward pass.
 
-    config: the model. weights: name -> float32 array of every parameter, C-contiguous, which an optimiser may change in
-    place; call `refresh` then. threads: as for `SentenceEncoder`. The kernels are compiled here, or loaded from the
-    cache. One thread at a time may call it.
+    config: the configuration of the model.
+    weights: a C-contiguous float32 array for every parameter, by name. An optimiser may change them in place; call
+        `refresh` after that.
+    threads: as for `SentenceEncoder`.
 
-    Raises InputTypeError, InputValueError: threads is not a number of at least 1.
+    The constructor compiles the kernels, or loads them from the cache. An engine is not thread-safe: only one thread at
+    a time may call its methods. Raises InputTypeError, InputValueError (threads is not an int of at least 1).
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], threads: int | None = None) -> None:
@@ -66,11 +68,11 @@ class TrainingEngine:
         self._zeros = np.zeros(max(config.hidden_size, config.intermediate_size), np.float32)
         self._buffers: dict[tuple[str, int], Array] = {}
         self._scratch = [np.empty(0, np.float32)] * self.threads
-        self._kept: tuple[Chunk, Dropout | None] | None = None  # whose activations the buffers hold
+        self._kept: tuple[Chunk, Dropout | None] | None = None  # of the activations in the buffers
         self.refresh()
 
     def refresh(self) -> None:
-        """Pack the weights again, after they were changed."""
+        """Pack the weights again after they have changed."""
         self._kept = None
         every = (product for layer in self._products for product in layer.values())
         self._run("pack", [arguments for product in every for arguments in product.packing()])
@@ -78,7 +80,7 @@ class TrainingEngine:
     # ---- a batch -----------------------------------------------------------------------------------------------------
 
     def forward(self, texts: Sequence[Sequence[int]], dropout: Dropout | None = None) -> Array:
-        """Vectors (B, D) of B texts' token ids, as the model makes them: normalised if it normalises."""
+        """The vectors (B, D) of B texts, given as token ids; of unit length if the model normalises."""
         chunks = list(ragged.chunks(texts, CHUNK_TOKENS))
         vectors = [self._pooled(self._forward(chunk, dropout, keep=len(chunks) == 1), chunk) for chunk in chunks]
         pooled = np.concatenate(vectors)
@@ -86,34 +88,36 @@ class TrainingEngine:
 
     def backward(
         self, texts: Sequence[Sequence[int]], d_vectors: Array, dropout: Dropout | None = None
-    ) -> dict[str, Any]:
-        """The gradient of every parameter, from that of the vectors (B, D) that `forward` made of the same arguments.
+    ) -> dict[str, Gradient]:
+        """Gradient of every parameter, by name: `SparseRows` for the word embeddings, an array for each other one.
 
-        Returns arrays by the parameters' names; `SparseRows` of the word embeddings.
+        texts, dropout: as given to `forward`.
+        d_vectors: the gradient with respect to the vectors that `forward` returned, (B, D).
         """
-        gradients, word = Gradients(self.config), None
+        gradients = Gradients(self.config)
+        word = SparseRows(np.empty(0, np.int64), np.empty((0, self.config.hidden_size), np.float32))
         for chunk in ragged.chunks(texts, CHUNK_TOKENS):
             if self._kept is None or self._kept[1] != dropout or not self._kept[0].same(chunk):
                 self._forward(chunk, dropout, keep=True)
             rows, values = self._backward(chunk, d_vectors[chunk.numbers], dropout, gradients)
-            if word is not None:
+            if len(word.rows):
                 numbers, both = np.concatenate([word.rows, rows]), np.concatenate([word.values, values])
                 rows, values = ragged.sum_rows(both, numbers)
             word = SparseRows(rows, values)
-        return gradients.arrays | {WORD: word}
+        return {**gradients.arrays, WORD: word}
 
     # ---- a chunk: `reference.encoder` and `backward.encoder_backward` -----------------------------------------------
 
     def _forward(self, chunk: Chunk, dropout: Dropout | None, keep: bool) -> Array:
-        """Token vectors (N, D). With `keep`, `_backward` can follow; without, all layers share their buffers."""
+        """The token vectors (N, D). With `keep`, activations stay for `_backward`; without, layers share buffers."""
         L = self.config.num_hidden_layers
         self._kept = (chunk, dropout) if keep else None
         x = self._buffer("x", 0, chunk)
         self._norm(self._embedded(chunk), "embeddings.LayerNorm", x)
         self._drop(x, None, x, chunk, dropout, L, EMBEDDINGS)
         for number, product in enumerate(self._products):
-            layer, place = f"encoder.layer.{number}", number if keep else 0
-            qkv, context, attended, middle, hidden, total = (self._buffer(name, place, chunk) for name in _OF_A_LAYER)
+            layer, buffer = f"encoder.layer.{number}", number if keep else 0
+            qkv, context, attended, middle, hidden, total = (self._buffer(name, buffer, chunk) for name in _ACTIVATIONS)
             active = self._buffer("active", 0, chunk)
             self._dense(x, product["query_key_value"], qkv)
             self._attention("attention", (qkv,), context, chunk, dropout, number)
@@ -130,10 +134,10 @@ class TrainingEngine:
 
     def _backward(
         self, chunk: Chunk, d_vectors: Array, dropout: Dropout | None, gradients: Gradients
-    ) -> tuple[Any, Array]:
-        """Add the gradients of one chunk, of which `_forward` kept the activations, and overwrite these.
+    ) -> tuple[Integers, Array]:
+        """Add the gradients of one chunk to `gradients`, from the activations that `_forward` stored.
 
-        Returns the word embeddings' gradient: the numbers of its rows, and the rows.
+        The activations are overwritten. Returns the gradient of the word embeddings: row numbers and rows.
         """
         config, L = self.config, self.config.num_hidden_layers
         self._kept = None
@@ -146,7 +150,7 @@ class TrainingEngine:
         d_x[:] = ragged.pooling_backward(d_vectors, x, chunk.offsets, config.pooling_mode)
         for number in reversed(range(L)):
             layer, product, d_product = f"encoder.layer.{number}", self._products[number], gradients.products[number]
-            qkv, context, attended, middle, hidden, total = (self._buffer(name, number, chunk) for name in _OF_A_LAYER)
+            qkv, context, attended, middle, hidden, total = (self._buffer(name, number, chunk) for name in _ACTIVATIONS)
             x = self._buffer("x", number, chunk)
 
             self._norm_backward(d_x, total, f"{layer}.output.LayerNorm", gradients, d_total)
@@ -174,7 +178,7 @@ class TrainingEngine:
         return ragged.sum_rows(d_total, chunk.ids)
 
     def _embedded(self, chunk: Chunk) -> Array:
-        """Word, position and token type, added: (N, D)."""
+        """The sum of word, position and token type embeddings, (N, D)."""
         total = self._buffer("embedded", 0, chunk)
         np.add(self.weights[WORD][chunk.ids], self.weights[POSITION][chunk.rows], out=total)
         total += self.weights[TYPE][0]
@@ -184,18 +188,18 @@ class TrainingEngine:
         return ragged.pooling(x, chunk.offsets, self.config.pooling_mode)
 
     def _buffer(self, name: str, number: int, chunk: Chunk) -> Array:
-        """(N, C) of the array of this name and number, which stays from call to call."""
+        """An array (N, C) with this name and number; its memory is reused from call to call."""
         D = self.config.hidden_size
         width = {"hidden": self.config.intermediate_size, "query_key_value": 3 * D}.get(name.removeprefix("d_"), D)
         width = self.config.intermediate_size if name == "active" else width
         N = len(chunk.ids)
         memory = self._buffers.get((name, number))
         if memory is None or memory.size < N * width + LANES:
-            memory = np.empty(max(N, CHUNK_TOKENS) * width + LANES, np.float32)  # takes memory when it is written
+            memory = np.empty(max(N, CHUNK_TOKENS) * width + LANES, np.float32)  # uses memory only where it is written
             self._buffers[name, number] = memory
         return memory[: N * width].reshape(N, width)
 
-    # ---- steps: each is a line of `reference.py` or `backward.py`, shared by the threads -----------------------------
+    # ---- steps: each is one operation of `reference.py` or `backward.py`, split among the threads --------------------
 
     def _dense(self, x: Array, product: Product, out: Array) -> None:
         """`linear`."""
@@ -204,7 +208,7 @@ class TrainingEngine:
         self._run("dense", ((*where, *sizes, *rows, panels) for rows in self._parts(len(x))))
 
     def _dense_backward(self, d_y: Array, product: Product, past: Array | None, out: Array) -> None:
-        """`linear_backward`, the gradient of x; `past` is what came by another way, and is added."""
+        """`linear_backward`, the gradient of x, plus `past`: the gradient through a residual connection, or None."""
         weight = product.transposed_packed
         where = d_y.ctypes.data, weight.ctypes.data, self._zeros.ctypes.data
         results: tuple[int, ...] = (out.ctypes.data,)
@@ -215,7 +219,7 @@ class TrainingEngine:
         self._run(entry, ((*where, *results, *sizes, *rows, len(weight)) for rows in self._parts(len(d_y))))
 
     def _weight_gradient(self, d_y: Array, x: Array, d_weight: Array, d_bias: Array) -> None:
-        """`linear_backward`, the gradients of weight and bias, which are added to."""
+        """`linear_backward`, the gradients of weight and bias, added to d_weight and d_bias."""
         where = d_y.ctypes.data, x.ctypes.data, d_weight.ctypes.data
         (N, M), K = d_y.shape, x.shape[1]
         n_parts = max(-(-M // GRADIENT_ROWS), min(2 * self.threads, -(-M // LANES)) if self.threads > 1 else 1)
@@ -235,7 +239,7 @@ class TrainingEngine:
         self._run("norm", ((*where, *rows, self.config.layer_norm_eps) for rows in self._parts(len(x))))
 
     def _norm_backward(self, d_y: Array, x: Array, name: str, gradients: Gradients, out: Array) -> None:
-        """`layer_norm_backward`; x is overwritten."""
+        """`layer_norm_backward`. Overwrites x with the normalised x."""
         weight, x_hat = self.weights[f"{name}.weight"], x
         where = d_y.ctypes.data, x.ctypes.data, weight.ctypes.data, out.ctypes.data, x_hat.ctypes.data, x.shape[1]
         self._run("norm_backward", ((*where, *rows, self.config.layer_norm_eps) for rows in self._parts(len(x))))
@@ -245,7 +249,7 @@ class TrainingEngine:
         self._column_sums(d_y, gradients.arrays[f"{name}.bias"])
 
     def _elements(self, entry: str, *arrays: Array) -> None:
-        """`gelu` or `gelu_backward`, of each element; buffers go on to a whole number of vectors."""
+        """`gelu` or `gelu_backward` of each element. Buffers are padded to a whole number of SIMD vectors."""
         where = [array.ctypes.data for array in arrays]
         size = -(-arrays[0].size // LANES) * LANES
         self._run(entry, ((*where, *part) for part in self._parts(size, LANES)))
@@ -260,7 +264,7 @@ class TrainingEngine:
         layer: int,
         place: int,
     ) -> Array:
-        """out = dropout(x) + residual. Returns out; or x, if nothing is dropped and nothing added."""
+        """out = dropout(x) + residual. Returns out, or x itself if nothing is dropped or added."""
         key = _key(dropout, layer, place)
         if residual is None and key is None:
             return x
@@ -274,7 +278,7 @@ class TrainingEngine:
     def _attention(
         self, entry: str, inputs: tuple[Array, ...], out: Array, chunk: Chunk, dropout: Dropout | None, layer: int
     ) -> None:
-        """`self_attention` from query, key and value to context, or its gradient."""
+        """`self_attention` from query, key and value to context, or the gradient of that part."""
         config, B = self.config, len(chunk.numbers)
         size = attention_scratch_size(int(np.diff(chunk.offsets).max()), config.head_size)
         which = chunk.offsets.ctypes.data, chunk.numbers.ctypes.data
@@ -286,13 +290,16 @@ class TrainingEngine:
         self._run(entry, ((*where, *part, scale, factor) for part in heads), size)
 
     def _parts(self, total: int, step: int = 1) -> list[tuple[int, int]]:
-        """Nearly equal ranges of 0 .. total that begin at multiples of step; a few for each thread."""
+        """Nearly equal ranges of 0 .. total that begin at multiples of `step`: TASKS_PER_THREAD for each thread."""
         steps = -(-total // step)
-        parts = min(steps, TASKS_A_THREAD * self.threads)
+        parts = min(steps, TASKS_PER_THREAD * self.threads)
         return [(steps * p // parts * step, min(total, steps * (p + 1) // parts * step)) for p in range(parts)]
 
     def _run(self, entry: str, tasks: Iterable[tuple[float, ...]], scratch: int = 0) -> None:
-        """Call a kernel for every task, on all threads; with the address of so many floats first, if any."""
+        """Call a kernel once per task, on all threads.
+
+        scratch: the floats of scratch memory that the kernel needs per thread. Their address is its first argument.
+        """
         kernel, waiting, members = self._kernels[entry], deque(tasks), itertools.count()
 
         def work() -> None:
@@ -316,12 +323,12 @@ class TrainingEngine:
         workers.run(work, min(self.threads, len(waiting)) - 1, cancel=waiting.clear)
 
 
-# A layer's activations: what its products and LayerNorms read, in the order in which they are made.
-_OF_A_LAYER = ("query_key_value", "context", "attention_total", "middle", "hidden", "output_total")
+# The stored activations of a layer, in the order in which they are computed.
+_ACTIVATIONS = ("query_key_value", "context", "attention_total", "middle", "hidden", "output_total")
 
 
 def _key(dropout: Dropout | None, layer: int, place: int) -> tuple[float, ...] | None:
-    """Seed, place, step, threshold and factor, as the kernels want them; None if nothing is dropped."""
+    """Seed, place, step, threshold and factor for the kernels; None if nothing is dropped."""
     p = 0.0 if dropout is None else dropout.attention if place == ATTENTION else dropout.hidden
     if dropout is None or p == 0.0:
         return None

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step: a run cannot go on from what is half done."""
+"""Delay Ctrl-C to the end of a training step, because a run cannot be resumed from the middle of one."""
 
 import logging
 import signal
@@ -12,24 +12,28 @@ logger = logging.getLogger("minilm_np")
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """In a `with` block, the first Ctrl-C only makes the function that this gives say so; a second one interrupts.
+    """In a `with` block, delay the first Ctrl-C. Gives a function that returns whether Ctrl-C was pressed.
 
-    Nothing is changed outside of the main thread, which alone is interrupted, or where the host has its own handler.
+    A second Ctrl-C raises KeyboardInterrupt at once. Outside of the main thread, or if the program has its own handler
+    of SIGINT, nothing is changed and the function returns False.
     """
-    asked: list[int] = []
+    received: list[int] = []
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield lambda: False
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
-        logger.warning("interrupted: stops after this step, with a checkpoint; once more to stop at once, without")
+        received.append(number)
+        logger.warning(
+            "interrupted: training stops after this step and writes a checkpoint; press Ctrl-C again to stop at once, "
+            "without a checkpoint"
+        )
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""A run's log.jsonl: a line a step, `{"step": ..., "loss": ...}`, and one an evaluation."""
+"""The log of a training run, log.jsonl: one line per step, `{"step": ..., "loss": ...}`, and one per evaluation."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from minilm_np.errors import SaveError
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log; none where there is no file. A line that a crash cut off is left out."""
+    """The entries of a log, or none if there is no file. A line that a crash cut off is skipped."""
     entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -23,7 +23,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def open_log(path: Path, step: int) -> tuple[list[dict[str, Any]], IO[str]]:
-    """The entries up to a step, and the file with only them in it, open for more. Raises SaveError."""
+    """Remove all entries after a step. Returns the others, and the file opened for appending. Raises SaveError."""
     try:
         kept = [entry for entry in read_log(path) if entry["step"] <= step]
         with atomic_file(path) as file:
@@ -34,6 +34,7 @@ def open_log(path: Path, step: int) -> tuple[list[dict[str, Any]], IO[str]]:
 
 
 def write_entry(log: IO[str], entry: Mapping[str, Any]) -> None:
+    """Append one entry, and flush it."""
     log.write(_line(entry))
     log.flush()
 

@@ -1,12 +1,12 @@
-"""A training run: batches in, a model's folder out, and on the way a log, evaluations and checkpoints.
+"""A training run: it takes an encoder and batches, and writes one folder.
 
-    OUTPUT/model/        the trained model, when the run is over
-    OUTPUT/best/         the model of the best evaluation so far
-    OUTPUT/log.jsonl     a line a step, and a line an evaluation
+    OUTPUT/model/        the trained model, written at the end of the run
+    OUTPUT/best/         the model with the best evaluation so far
+    OUTPUT/log.jsonl     one line per step, and one line per evaluation
     OUTPUT/loss.png      the loss by step
-    OUTPUT/checkpoints/  to go on from, see `checkpoints.py`
+    OUTPUT/checkpoints/  to resume from, see `checkpoints.py`
 
-A run that was interrupted and resumed gives the same weights, bit for bit, as one that was not.
+A run that was interrupted and resumed gives the same weights, bit for bit, as an uninterrupted run.
 """
 
 import dataclasses
@@ -23,9 +23,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np import SentenceEncoder, reference
+from minilm_np import reference
 from minilm_np.errors import InputValueError, NonFiniteError, SaveError
 from minilm_np.model_files.settings import resolve_prompt
+from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.train import checkpoints, interrupts
 from minilm_np.train.chart import draw_loss
 from minilm_np.train.dropout import Dropout
@@ -38,24 +39,27 @@ from minilm_np.train.sampling import Batch, Sampler
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; the defaults are the published run's, but for the number of steps and of warm-up (500)."""
+    """The options that the result depends on.
+
+    The defaults are those of the published model, except for the number of steps and of warm-up steps (there 500).
+    """
 
     steps: int = 1000
-    rate: float = 2e-5  # the learning rate at its highest
+    rate: float = 2e-5  # the highest learning rate
     warmup_steps: int | None = None  # in which the rate rises from 0; None: a tenth of the steps
-    schedule: str = "linear"  # or "constant", "cosine"
-    optimizer: str = "published"  # AdamW's form, or "torch"
+    schedule: str = "linear"  # after the warm-up; or "constant", "cosine"
+    optimizer: str = "published"  # the form of AdamW; or "torch"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
-    decay: float = 0.0
-    max_norm: float = 1.0  # the gradient is clipped to this length
+    decay: float = 0.0  # weight decay
+    max_norm: float = 1.0  # gradients are clipped to this global norm
     dropout: float = 0.1
     attention_dropout: float = 0.1
-    scale: float = 20.0  # what cosines are multiplied by in the loss
+    scale: float = 20.0  # the factor of the cosines in the loss
     seed: int = 0  # of dropout
 
     def __post_init__(self) -> None:
-        """Raises InputTypeError, InputValueError; of the schedule and the optimiser their own functions do."""
+        """Check the options that no other constructor checks. Raises InputTypeError, InputValueError."""
         Dropout(self.seed, 0, self.dropout, self.attention_dropout)
         if not 0 <= self.rate < math.inf:
             raise InputValueError(f"rate: expected a finite number of at least 0, found {self.rate}")
@@ -67,42 +71,43 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Habits:
-    """What is done on the way, and decides no bit of the result."""
+    """The options that the result does not depend on: when to evaluate, to save and to stop."""
 
-    evaluate_every: int = 0  # steps; 0 for at the end only
-    save_every: int = 0  # steps from one checkpoint to the next; 0 for none but at an interrupt
-    keep_last: int = 2  # checkpoints
-    patience: int = 0  # evaluations without a better one, after which the run ends early; 0 for never
-    progress: bool = False  # a bar on stderr
+    evaluate_every: int = 0  # steps between evaluations; 0: evaluate at the end only
+    save_every: int = 0  # steps between checkpoints; 0: write one at an interrupt only
+    keep_last: int = 2  # the number of checkpoints to keep
+    patience: int = 0  # stop after this many evaluations without an improvement; 0: never
+    progress: bool = False  # show a progress bar on stderr
 
     def __post_init__(self) -> None:
-        """Raises InputValueError."""
+        """Raise InputValueError for a number below its minimum."""
         for name, least in {"evaluate_every": 0, "save_every": 0, "keep_last": 1, "patience": 0}.items():
             if getattr(self, name) < least:
                 raise InputValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
 
 
-# What it is called with has `encode(texts) -> (n, D)`; the larger the figure, the better the model.
+# A function of an object with `encode(texts) -> (n, D)`. It returns a figure that is larger for a better model.
 Evaluation = Callable[["Current"], float]
 
 
 @dataclass
 class Result:
-    """How a run ended."""
+    """The outcome of a training run."""
 
-    step: int
-    loss: float  # the mean of the last steps, at most 50
-    evaluations: dict[str, float]  # the last ones
+    step: int  # the number of steps done
+    loss: float  # the mean over the last 50 steps
+    evaluations: dict[str, float]  # the figures of the last evaluation
     stopped_early: bool
 
 
 class Current:
-    """The model as it is now, for evaluations: with the prompt and the size that it has when it is used."""
+    """The model in its current state, for evaluations. It encodes with the default prompt and size of the encoder."""
 
     def __init__(self, encoder: SentenceEncoder, engine: TrainingEngine) -> None:
         self._encoder, self._engine = encoder, engine
 
-    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # -> (n, d), of unit length
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:  # n texts -> (n, D) or, if truncated, (n, d)
+        """The vectors of texts, of unit length."""
         use = self._encoder.use
         prompt = resolve_prompt(use.prompts, use.default_prompt_name, None, None)
         vectors = self._engine.forward(self._encoder.tokenizer([prompt + text for text in texts]).ids)
@@ -120,21 +125,29 @@ def train(
     threads: int | None = None,
     resume: bool = False,
 ) -> Result:
-    """Train a copy of the encoder's weights on batches of data, and write OUTPUT.
+    """Train a copy of an encoder's weights on batches of data, and write the folder OUTPUT.
 
-    encoder: the model to begin with; it is not changed. data: from `open_data`; its batch size is the run's.
-    evaluations: by name; the first one decides which model is the best, and when to end early.
-    threads: as for `SentenceEncoder`. resume: go on from the last checkpoint in OUTPUT, with the same options and data.
+    encoder: the model to start from. It is not changed.
+    data: the batches, from `open_data`.
+    output: a new or empty folder; or, with `resume`, the folder of the run to continue.
+    options, habits: the options that the result depends on, and those that it does not depend on; None: the defaults.
+    evaluations: functions of the current model, by name. The first one decides which model is the best, and when to
+        stop early.
+    threads: as for `SentenceEncoder`.
+    resume: continue from the last checkpoint in OUTPUT, with the same options and data.
 
-    Raises InputValueError (OUTPUT holds something; nothing to resume; options or data of another run), DataError,
-    SaveError, CheckpointError, NonFiniteError (the run has diverged; says at which step), and whatever an evaluation
-    raises. After that, or Ctrl-C, it can be resumed: a checkpoint is written at the end of the step.
+    Ctrl-C stops the run after the current step. Then, and after an evaluation that raises, a checkpoint is written, so
+    the run can be resumed. Raises InputValueError (OUTPUT is not empty; there is no checkpoint to resume from; the
+    options or data differ from those of the run), DataError, SaveError, CheckpointError, NonFiniteError (the run has
+    diverged; the message names the step), and any exception of an evaluation.
     """
     options, habits = options or TrainingOptions(), habits or Habits()
     return _Run(encoder, data, Path(output), options, habits, evaluations or {}, threads).go(resume)
 
 
 class _Run:
+    """The state of a run, and its steps."""
+
     def __init__(
         self, encoder: SentenceEncoder, data: Sampler, output: Path, options: TrainingOptions, habits: Habits,
         evaluations: Mapping[str, Evaluation], threads: int | None,
@@ -151,11 +164,12 @@ class _Run:
         self.step = 0
         self.best: float | None = None
         self.since_best = 0  # evaluations
-        self.evaluated = self.saved = 0  # the steps of the last evaluation and checkpoint
+        self.evaluated = self.saved = 0  # the steps of the last evaluation and of the last checkpoint
         self.checkpoints = output / "checkpoints"
         self.log_file = output / "log.jsonl"
 
     def go(self, resume: bool) -> Result:
+        """Run all steps that are left, and write the model."""
         if resume:
             self._resume()
         else:
@@ -164,7 +178,7 @@ class _Run:
         losses = deque((entry["loss"] for entry in entries if "loss" in entry), maxlen=50)
         figures: dict[str, float] = next((e["evaluation"] for e in reversed(entries) if "evaluation" in e), {})
         with log, self._bar() as bar, interrupts.deferred() as interrupted:
-            figures = self._maybe_evaluate(log) or figures  # of a run that was stopped in an evaluation
+            figures = self._maybe_evaluate(log) or figures  # if the run was interrupted in this evaluation
             while self.step < self.options.steps and not self._has_stalled():
                 began = time.perf_counter()
                 entry = self._one_step(next(self.data))
@@ -179,23 +193,27 @@ class _Run:
                     raise KeyboardInterrupt
         checkpoints.save_weights(self.output / "model", self.encoder, self.weights)
         draw_loss(self.log_file, self.output / "loss.png")
-        loss = float(np.mean(losses)) if losses else math.nan  # of a log that was lost
+        loss = float(np.mean(losses)) if losses else math.nan  # no losses: the log was lost
         return Result(self.step, loss, figures, self._has_stalled())
 
     def _claim_output(self) -> None:
-        """Make the folder; one with nothing but the empty log of a run that failed at once is as good as new."""
+        """Create the folder, or check that it is empty. (The empty log of a run that failed at once does not count.)"""
         try:
             self.output.mkdir(parents=True, exist_ok=True)
             found = [path for path in self.output.iterdir() if path != self.log_file or path.stat().st_size]
         except OSError as error:
             raise SaveError(f"{self.output}: the folder cannot be used: {error.strerror or error}") from error
         if found:
-            raise InputValueError(f"{self.output}: expected a new or empty folder, or to resume the run that is in it")
+            raise InputValueError(
+                f"{self.output}: expected a new or empty folder, found {min(found).name} in it: choose another folder, "
+                "or resume the run in this one"
+            )
 
     def _one_step(self, batch: Batch) -> dict[str, Any]:
+        """Update the weights with one batch. Returns the entry of the log."""
         options, config = self.options, self.encoder.config
         if len(batch.columns) == 2 and len(batch.columns[0]) == 1:
-            raise InputValueError("a batch of one pair teaches nothing: the other pairs are what it is told from")
+            raise InputValueError("a batch of one pair has no negatives: use a batch size of at least 2")
         ids = self.encoder.tokenizer([text for column in batch.columns for text in column]).ids
         dropout = Dropout(options.seed, self.step, options.dropout, options.attention_dropout)
         rate = options.rate * self.factor(self.step)
@@ -215,6 +233,7 @@ class _Run:
         }  # fmt: skip
 
     def _maybe_evaluate(self, log: IO[str]) -> dict[str, float]:
+        """Evaluate, log and save the best model, if an evaluation is due. Returns the figures, or none."""
         every = self.habits.evaluate_every
         due = self.step == self.options.steps or (every and self.step % every == 0)
         if not self.evaluations or not due or self.step == self.evaluated:
@@ -226,7 +245,7 @@ class _Run:
             is_better = not math.isnan(decisive) and (self.best is None or decisive > self.best)
             if is_better:
                 checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
-        except BaseException:  # a file that is not there, Ctrl-C: the steps are not lost
+        except BaseException:  # also KeyboardInterrupt: the steps so far must not be lost
             self._save()
             raise
         self.best, self.since_best = (decisive, 0) if is_better else (self.best, self.since_best + 1)
@@ -235,17 +254,18 @@ class _Run:
         return figures
 
     def _has_stalled(self) -> bool:
+        """Whether the last `patience` evaluations brought no improvement."""
         return 0 < self.habits.patience <= self.since_best
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Write a checkpoint of this step, unless there is one."""
+        """Write a checkpoint of the current step, unless it has one."""
         if self.step == self.saved:
             return
         state = {
             "step": self.step,
-            "options": self._decisive(),
+            "options": self._fixed(),
             "data": self.data.state(),
             "best": self.best,
             "since_best": self.since_best,
@@ -255,23 +275,26 @@ class _Run:
         checkpoints.keep_last(self.checkpoints, self.habits.keep_last)
         self.saved = self.step
 
-    def _decisive(self) -> dict[str, Any]:
-        """What decides the result besides weights, data and step, and must be the same when a run goes on."""
+    def _fixed(self) -> dict[str, Any]:
+        """Everything but weights, data and step that the result depends on; it must be the same after a resume."""
         model = dataclasses.asdict(self.encoder.config)
-        del model["transformer_path"]  # of a folder, not of a model
+        del model["transformer_path"]  # a path in the folder, not a property of the model
         tokenizer = hashlib.sha256(self.encoder.tokenizer.to_json().encode()).hexdigest()
         return dataclasses.asdict(self.options) | model | {"tokenizer": tokenizer}
 
     def _resume(self) -> None:
+        """Restore the last checkpoint."""
         found = checkpoints.list_checkpoints(self.checkpoints)
         if not found:
-            raise InputValueError(f"{self.checkpoints}: expected a checkpoint to resume from, found none: begin anew")
+            raise InputValueError(
+                f"{self.checkpoints}: expected a checkpoint to resume from, found none: start a new run"
+            )
         state = checkpoints.read_run(found[-1])
-        for name, expected in json.loads(json.dumps(self._decisive())).items():  # tuples as JSON has them
+        for name, expected in json.loads(json.dumps(self._fixed())).items():  # JSON turns tuples into lists
             if (was := state["options"].get(name)) != expected:
                 raise InputValueError(
-                    f"{found[-1]}: the run was begun with {name} {was!r}, not {expected!r}: resume it as it was begun, "
-                    f"or begin a new one with {found[-1] / 'model'}"
+                    f"{found[-1]}: {name}: expected {was!r}, as when the run was started, found {expected!r}: resume "
+                    f"with the same options and model, or start a new run from the model {found[-1] / 'model'}"
                 )
         self.data.restore(state["data"])
         weights, optimizer = checkpoints.read_arrays(found[-1], self.encoder.config)

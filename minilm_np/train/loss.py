@@ -1,12 +1,12 @@
-"""What training minimises: each text must find its partner among all texts of the batch.
+"""The contrastive loss: each text must find its partner among all candidates of the batch.
 
-The columns of a batch are anchors, positives and, maybe, hard negatives. Every anchor is compared with candidates by
-`scale` times the cosine, and cross entropy asks for its own positive:
+The columns of a batch are anchors, positives and optional hard negatives. The score of an anchor and a candidate is
+`scale` times their cosine. Cross entropy rewards a high score of the anchor's own positive:
 
     pairs (a, p)            S = scale A P^T, (B, B);  loss = (CE(S) + CE(S^T)) / 2: a finds p, and p finds a
     tuples (a, p, n, ...)   S = scale A [P; N; ...]^T, (B, (n - 1) B);  loss = CE(S): a finds p
 
-where CE(S) is the mean over rows of log sum exp(S_i) - S_ii.
+CE(S) is the mean over rows i of log sum exp(S_i) - S_ii.
 
 Source: Reimers and Gurevych, Sentence-BERT (2019); Henderson et al., Efficient Natural Language Response Suggestion
 (2017), section 4.4. Upstream: the published training script; MultipleNegativesRankingLoss of sentence-transformers.
@@ -23,9 +23,10 @@ from minilm_np.train.backward import normalize_backward
 
 
 def cross_entropy(scores: Array) -> tuple[float, Array]:  # (B, C) -> (), (B, C)
-    """The mean over rows i of log sum exp(scores_i) - scores_ii, and its gradient, (softmax - one at ii) / B.
+    """The mean over rows i of log sum exp(scores_i) - scores_ii, and its gradient.
 
-    The row's maximum is taken out before exp, and the sum is at least 1 then: no scale overflows.
+    The gradient of row i is (softmax(scores_i) - e_i) / B, where e_i is 1 at column i and 0 elsewhere. The maximum of
+    each row is subtracted before exp, so exp never overflows and each sum is at least 1.
     """
     B = len(scores)
     shifted = scores - scores.max(axis=1, keepdims=True)
@@ -38,28 +39,28 @@ def cross_entropy(scores: Array) -> tuple[float, Array]:  # (B, C) -> (), (B, C)
 
 
 def contrastive_loss(vectors: Array, *, scale: float = 20.0, normalize: bool = False) -> tuple[float, Array]:
-    """The loss of a batch and its gradient by the vectors.
+    """The loss of a batch, and its gradient with respect to the vectors.
 
-    vectors: (n, B, D), float32 or float64: n >= 2 columns of B texts each: anchors, positives, then hard negatives.
-    scale: what the cosines are multiplied by.
-    normalize: scale the vectors to unit length first; False where the model has done so.
+    vectors: (n, B, D), float32 or float64: n >= 2 columns of B texts each (anchors, positives, hard negatives).
+    scale: the factor by which cosines are multiplied.
+    normalize: scale the vectors to unit length first. Use False if the model has normalised them.
 
-    Returns the loss (a Python float) and d_vectors, (n, B, D) in the dtype of vectors; sums are in float64.
-    Raises InputTypeError, InputValueError (shape, dtype, scale), NonFiniteError (which text's vector is not finite).
+    Returns the loss (a Python float) and d_vectors, (n, B, D) in the dtype of vectors. Sums are in float64.
+    Raises InputTypeError, InputValueError (shape, dtype, scale), NonFiniteError (vectors or scores are not finite).
     """
     _check(vectors, scale)
     x = vectors.astype(np.float64)
     unit = reference.normalize(x) if normalize else x
     n, B, D = unit.shape
     anchors, candidates = unit[0], unit[1:].reshape(-1, D)  # (B, D), ((n - 1) B, D)
-    with np.errstate(over="ignore", invalid="ignore"):  # the error below says more than a warning
+    with np.errstate(over="ignore", invalid="ignore"):  # the error below is clearer than NumPy's warning
         scores = _product(anchors, candidates) * scale
         loss, d_scores = cross_entropy(scores)
         if n == 2:
             back, d_back = cross_entropy(scores.T)
             loss, d_scores = (loss + back) / 2, (d_scores + d_back.T) / 2
     if not math.isfinite(loss):
-        raise NonFiniteError(f"the loss is {loss}: the scores overflow at scale {scale}; use a smaller one")
+        raise NonFiniteError(f"the loss is {loss}: the scores overflow at scale {scale}: use a smaller scale")
     d_unit = np.empty_like(unit)
     d_unit[0] = _product(d_scores, candidates.T) * scale
     d_unit[1:] = (_product(d_scores.T, anchors.T) * scale).reshape(n - 1, B, D)
@@ -68,7 +69,7 @@ def contrastive_loss(vectors: Array, *, scale: float = 20.0, normalize: bool = F
 
 
 def _product(x: Array, y: Array) -> Array:  # (N, K), (M, K) -> (N, M)
-    """x y^T, each sum in one order: a BLAS's may depend on its threads, and a run is to give the same bits on any."""
+    """x y^T with sums in a fixed order: in BLAS the order may depend on the threads, and with it the bits of a run."""
     return np.einsum("nk,mk->nm", np.ascontiguousarray(x), np.ascontiguousarray(y))
 
 
@@ -78,7 +79,7 @@ def _check(vectors: Array, scale: float) -> None:
         raise InputTypeError(f"vectors: expected an array of float32 or float64, found {found}")
     if vectors.ndim != 3 or len(vectors) < 2 or not vectors.size:
         raise InputValueError(
-            f"vectors: expected (columns, texts, numbers) with at least 2 columns and 1 text, found {vectors.shape}"
+            f"vectors: expected (n, B, D), n columns of B texts, at least 2 columns and 1 text, found {vectors.shape}"
         )
     if not 0 < scale < math.inf:
         raise InputValueError(f"scale: expected a finite number above 0, found {scale}")
@@ -86,6 +87,7 @@ def _check(vectors: Array, scale: float) -> None:
     if not finite.all():
         column, row = np.argwhere(~finite)[0]
         raise NonFiniteError(
-            f"column {column}, row {row}: the vector is not finite (NaN or infinity), nor is it for "
-            f"{np.count_nonzero(~finite) - 1} others: the weights have diverged; use a smaller rate, or clip gradients"
+            f"vectors: expected finite numbers, found NaN or infinity in {np.count_nonzero(~finite)} of {finite.size} "
+            f"vectors, first in column {column}, row {row}: the weights have diverged: use a smaller rate, or clip "
+            "gradients"
         )

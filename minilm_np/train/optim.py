@@ -1,23 +1,24 @@
-"""How the weights follow the gradient: AdamW in two forms, clipping, and schedules of the rate.
+"""The optimiser: AdamW in two forms, clipping of gradients, and schedules of the learning rate.
 
-AdamW keeps for every weight a running mean m of its gradient g, and v of its square, and at step t = 1, 2, ... does
+For every weight p, AdamW stores a running mean m of its gradient g, and a running mean v of g^2. Step t = 1, 2, ... is
 
     m = b1 m + (1 - b1) g          v = b2 v + (1 - b2) g^2
 
     "published"  p -= rate sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps);   then p -= rate decay p
     "torch"      p -= rate decay p;   then p -= rate / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 
-The second corrects v before eps is added, so there eps weighs more at the end and less at the start.
+The "torch" form corrects v before it adds eps. The "published" form equals it with eps / sqrt(1 - b2^t) in the place of
+eps, which is larger in the first steps.
 
-An embedding table's gradient is sparse: a batch reads some of its rows. Dense AdamW still moves every row that a batch
-has ever read, as its m goes on after its gradient is 0. But a row that none has read has m = v = 0, and moves by
-0 / (0 + eps) = 0. So the update runs over the rows that were ever touched, through the same lines as a dense one, and
-gives the same bits. (Late updates, caught up when a row is read again, would save only memory traffic and would not
-give the same bits.) Weight decay moves untouched rows too, so with it the table is swept whole.
+The gradient of an embedding table is sparse, because a batch uses few of its rows. Dense AdamW still moves every row
+that any earlier batch has used: m continues to act after the gradient is 0. A row that no batch has used has m = v = 0
+and moves by 0 / (0 + eps) = 0. So the update runs over all rows that were ever used, through the same code as a dense
+update, and gives the same bits. (Delayed updates, made when a row is used again, would save only memory traffic, and
+would not give the same bits.) Weight decay also moves unused rows, so with decay the whole table is updated.
 
 Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2; Kingma and Ba, Adam (2015),
-section 2, whose last line is the published form's order. Upstream: AdamW of transformers before version 5, with which
-the published model was trained; torch.optim.AdamW; get_*_schedule_with_warmup of transformers.
+section 2, whose last line gives the order of the published form. Upstream: AdamW of transformers before version 5,
+which trained the published model; torch.optim.AdamW; get_*_schedule_with_warmup of transformers.
 """
 
 import math
@@ -35,13 +36,13 @@ from minilm_np.reference import Array
 FORMS = ("published", "torch")
 SCHEDULES = ("linear", "constant", "cosine")
 
-_BLOCK = 1 << 16  # numbers updated while they are in the processor's cache
-_CLIP_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
+_BLOCK = 1 << 16  # numbers updated at a time, so that they stay in the cache of the CPU
+_CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """The gradient of a table of which a batch read some rows: `rows`, (n,) ascending, and their `values`, (n, D)."""
+    """The gradient of a table of which a batch used n rows: `rows`, (n,) ascending, and their `values`, (n, D)."""
 
     rows: Array
     values: Array
@@ -51,11 +52,12 @@ Gradient = Array | SparseRows
 
 
 class AdamW:
-    """The optimiser's state over a model's weights, which it updates in place.
+    """AdamW for a model's weights, which it updates in place, together with its state.
 
-    weights: by name; writable, C-contiguous, float32 or float64. The state has their dtype.
+    weights: arrays by name, writable, C-contiguous, float32 or float64. The state has the same dtype.
     form: "published" or "torch", see above.
-    decay: the weight decay; not of biases nor of LayerNorm's weights.
+    betas, eps: b1, b2 and eps of the formulas.
+    decay: the weight decay. It does not apply to biases and the weights of LayerNorm.
 
     Raises InputTypeError, InputValueError.
     """
@@ -86,14 +88,16 @@ class AdamW:
         self._form, self._betas, self._eps, self._decay = form, betas, eps, decay
         self._m = {name: np.zeros_like(array) for name, array in weights.items()}
         self._v = {name: np.zeros_like(array) for name, array in weights.items()}
-        # the rows of a table that were ever touched, ascending; no entry once all are
-        self._touched = {name: np.empty(0, np.int64) for name, array in weights.items() if array.ndim == 2}
+        # The rows of each table that were ever used, ascending. A table without an entry is updated as a whole.
+        self._used_rows = {name: np.empty(0, np.int64) for name, array in weights.items() if array.ndim == 2}
 
     def step(self, gradients: Mapping[str, Gradient], rate: float) -> None:
-        """One update of all weights at this rate. An error changes nothing.
+        """Update all weights once. An error leaves them unchanged.
 
-        gradients: for every weight an array of its shape and dtype; for a table `SparseRows` will do, or not, in turn.
-        Raises InputTypeError, InputValueError. That gradients are finite is for `clip_by_global_norm` to see.
+        gradients: for every weight an array of its shape and dtype, or `SparseRows` for a table. The kind may differ
+            from step to step. Whether they are finite is not checked here, but in `clip_by_global_norm`.
+        rate: the learning rate of this step.
+        Raises InputTypeError, InputValueError.
         """
         if not 0 <= rate < math.inf:
             raise InputValueError(f"rate: expected a finite number of at least 0, found {rate}")
@@ -106,21 +110,21 @@ class AdamW:
             if isinstance(gradient, SparseRows):
                 blocks = _row_blocks(p, m, v, gradient, self._moving_rows(name, gradient.rows, decay))
             else:
-                self._touched.pop(name, None)
+                self._used_rows.pop(name, None)
                 blocks = _dense_blocks(p, m, v, gradient)
             for block in blocks:
                 self._update(*block, rate, decay)
 
     def _moving_rows(self, name: str, rows: Array, decay: float) -> Array:
-        """The rows of a table that this step moves, `rows` having a gradient."""
-        if name in self._touched:
-            self._touched[name] = np.union1d(self._touched[name], rows)
+        """The rows of a table that this step moves, if `rows` have a gradient."""
+        if name in self._used_rows:
+            self._used_rows[name] = np.union1d(self._used_rows[name], rows)
             if not decay:
-                return self._touched[name]
+                return self._used_rows[name]
         return np.arange(len(self._weights[name]))
 
     def _update(self, p: Array, m: Array, v: Array, g: Array, rate: float, decay: float) -> None:
-        """The formulas at the head of this file, in place. All arrays have one shape; scalars keep their dtype."""
+        """Apply the formulas at the top of this file in place. All arrays have one shape, scalars are Python floats."""
         (b1, b2), t = self._betas, self.steps
         correction = math.sqrt(1 - b2**t)
         change = np.multiply(g, 1 - b1)
@@ -144,52 +148,59 @@ class AdamW:
             p -= p * (rate * decay)
 
     def state(self) -> dict[str, Array]:
-        """What a checkpoint needs: "steps", and "m.NAME", "v.NAME" and, of a table of which not all rows were touched,
-        "rows.NAME" (m and v then hold these rows). Some are the arrays in use: write them, do not keep them.
+        """The state for a checkpoint, as arrays by name: "steps", "m.NAME" and "v.NAME".
+
+        A table of which only some rows were used also has "rows.NAME"; its m and v then hold these rows only. Some of
+        the arrays are those in use, not copies: write them to a file before the next step.
         """
         state: dict[str, Array] = {"steps": np.array(self.steps, np.int64)}
         for name in self._weights:
-            part: Any = self._touched.get(name, ...)
+            part: Any = self._used_rows.get(name, ...)
             state[f"m.{name}"], state[f"v.{name}"] = self._m[name][part], self._v[name][part]
-            if name in self._touched:
+            if name in self._used_rows:
                 state[f"rows.{name}"] = part
         return state
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Take up what `state` gave, for the same weights. Raises InputTypeError, InputValueError, changing nothing."""
+        """Restore a state that `state` returned for the same weights.
+
+        Raises InputTypeError, InputValueError; the optimiser is then unchanged.
+        """
         tables = [name for name, array in self._weights.items() if array.ndim == 2]
-        touched = {name: state[f"rows.{name}"] for name in tables if f"rows.{name}" in state}
+        used_rows = {name: state[f"rows.{name}"] for name in tables if f"rows.{name}" in state}
         names = [f"{kind}.{name}" for kind in "mv" for name in self._weights]
-        _check_names("state of AdamW", state, ["steps", *names, *(f"rows.{name}" for name in touched)])
+        _check_names("state of AdamW", state, ["steps", *names, *(f"rows.{name}" for name in used_rows)])
         steps = state["steps"]
         if steps.shape != () or steps.dtype != np.int64 or steps < 0:
             raise InputValueError(f"state of AdamW: steps: expected an int64 of at least 0, found {steps!r:.60}")
-        for name, rows in touched.items():
+        for name, rows in used_rows.items():
             _check_rows(f"rows.{name}", rows, len(self._weights[name]))
         for kind, name in (full.split(".", 1) for full in names):
             shape = self._weights[name].shape
-            expected = (len(touched[name]), *shape[1:]) if name in touched else shape
+            expected = (len(used_rows[name]), *shape[1:]) if name in used_rows else shape
             _check_array(f"{kind}.{name}", state[f"{kind}.{name}"], expected, self._weights[name].dtype)
         self.steps = int(steps)
-        self._touched = {name: np.array(rows) for name, rows in touched.items()}
+        self._used_rows = {name: np.array(rows) for name, rows in used_rows.items()}
         for name in self._weights:
-            part: Any = touched.get(name, ...)
+            part: Any = used_rows.get(name, ...)
             for kind, arrays in (("m", self._m), ("v", self._v)):
                 arrays[name] = np.zeros_like(self._weights[name])
                 arrays[name][part] = state[f"{kind}.{name}"]
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay applies to this parameter: not to biases, nor to what LayerNorm multiplies by."""
+    """Whether weight decay applies to this parameter: to all but biases and the weights of LayerNorm."""
     return not name.endswith(("bias", "LayerNorm.weight"))
 
 
 def clip_by_global_norm(gradients: Mapping[str, Gradient], max_norm: float = 1.0) -> float:
-    """Scale all gradients in place so that they are, as one long vector, no longer than max_norm; return its length.
+    """Scale all gradients in place so that their global norm is at most max_norm. Returns the norm before scaling.
 
-    The factor is max_norm / (length + 1e-6), if below 1. Squares are summed in float64, always in the same order.
+    The global norm is the length of all gradients as one vector. The factor is max_norm / (norm + 1e-6), if that is
+    below 1. Squares are summed in float64, always in the same order.
+
     max_norm: above 0; math.inf measures without clipping.
-    Raises InputValueError, NonFiniteError (which parameter's gradient is not finite), before anything is changed.
+    Raises InputValueError, NonFiniteError (with the name of the first gradient that is not finite), before any change.
     """
     if not max_norm > 0:
         raise InputValueError(f"max_norm: expected a number above 0, found {max_norm}")
@@ -200,7 +211,7 @@ def clip_by_global_norm(gradients: Mapping[str, Gradient], max_norm: float = 1.0
             total += float(np.square(flat[start : start + _BLOCK], dtype=np.float64).sum())
         if not math.isfinite(total):
             raise NonFiniteError(
-                f"the gradient of {name} is not finite (NaN or infinity): the weights have diverged; use a smaller rate"
+                f"the gradient of {name} is not finite (NaN or infinity): the weights have diverged: use a smaller rate"
             )
     norm = math.sqrt(total)
     factor = max_norm / (norm + _CLIP_EPS)
@@ -211,16 +222,17 @@ def clip_by_global_norm(gradients: Mapping[str, Gradient], max_norm: float = 1.0
 
 
 def schedule(name: str, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """The factor of the rate at each update, counted from 0, as transformers has it.
+    """A function from the step, counted from 0, to the factor of the learning rate, as in transformers.
 
-    All rise from 0 in warmup_steps (so with a warm-up the first update has rate 0). Then "constant" stays at 1,
-    "linear" falls to 0 at total_steps, "cosine" does so as half a cosine wave. Raises InputValueError.
+    The factor rises linearly from 0 to 1 over warmup_steps, so with a warm-up the first step has the rate 0. Then
+    "constant" stays at 1, "linear" falls to 0 at total_steps, and "cosine" falls to 0 there as half a cosine wave.
+    Raises InputValueError.
     """
     check_choice("schedule", name, SCHEDULES)
     if not 0 <= warmup_steps <= total_steps or total_steps < 1:
         raise InputValueError(
-            f"schedule: expected 0 <= warmup_steps <= total_steps and at least 1 step, found {warmup_steps} warm-up "
-            f"steps of {total_steps}"
+            f"schedule: expected 0 <= warmup_steps <= total_steps and total_steps >= 1, found warmup_steps "
+            f"{warmup_steps} and total_steps {total_steps}"
         )
 
     def factor(step: int) -> float:
@@ -235,7 +247,7 @@ def schedule(name: str, warmup_steps: int, total_steps: int) -> Callable[[int], 
 
 
 def _dense_blocks(p: Array, m: Array, v: Array, g: Array) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """Flat views of a parameter, its state and its gradient."""
+    """Yield flat views of a parameter, of its state and of its gradient, block by block."""
     p, m, v, g = p.reshape(-1), m.reshape(-1), v.reshape(-1), g.reshape(-1)
     for start in range(0, p.size, _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -245,7 +257,10 @@ def _dense_blocks(p: Array, m: Array, v: Array, g: Array) -> Iterator[tuple[Arra
 def _row_blocks(
     p: Array, m: Array, v: Array, gradient: SparseRows, rows: Array
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """Copies of these rows of a table, some at a time, which go back into it when the next are asked for."""
+    """Yield copies of these rows of a table, of its state and of its gradient, block by block.
+
+    The caller changes the copies in place. They are written back to the table when the generator continues.
+    """
     size = max(1, _BLOCK // p.shape[1])
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -268,7 +283,7 @@ def _check_gradients(gradients: Mapping[str, Gradient], weights: Mapping[str, Ar
         weight = weights[name]
         if isinstance(gradient, SparseRows):
             if weight.ndim != 2:
-                raise InputTypeError(f"gradient of {name}: expected an array, found SparseRows, which are for tables")
+                raise InputTypeError(f"gradient of {name}: expected an array, found SparseRows, which only tables have")
             _check_rows(f"gradient of {name}", gradient.rows, len(weight))
             shape = (len(gradient.rows), weight.shape[1])
             _check_array(f"gradient of {name}", gradient.values, shape, weight.dtype)
@@ -276,13 +291,13 @@ def _check_gradients(gradients: Mapping[str, Gradient], weights: Mapping[str, Ar
             _check_array(f"gradient of {name}", gradient, weight.shape, weight.dtype)
 
 
-def _check_names(what: str, found: Mapping[str, Any], expected: Iterable[str]) -> None:
+def _check_names(what: str, found: Mapping[str, object], expected: Iterable[str]) -> None:
     missing, unknown = sorted(set(expected) - found.keys()), sorted(found.keys() - set(expected))
     if missing or unknown:
         raise InputValueError(f"{what}: missing: {reprlib.repr(missing)}; unknown: {reprlib.repr(unknown)}")
 
 
-def _check_array(what: str, found: Array, shape: tuple[int, ...], dtype: Any) -> None:
+def _check_array(what: str, found: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if not isinstance(found, np.ndarray) or found.dtype != dtype:
         kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
         raise InputTypeError(f"{what}: expected an array of {dtype}, found {kind}")
@@ -292,6 +307,6 @@ def _check_array(what: str, found: Array, shape: tuple[int, ...], dtype: Any) ->
 
 def _check_rows(what: str, rows: Array, length: int) -> None:
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise InputTypeError(f"{what}: rows: expected one axis of integers, found {rows.ndim} of {rows.dtype}")
+        raise InputTypeError(f"{what}: rows: expected integers (n,), found {rows.dtype} with {rows.ndim} axes")
     if len(rows) and not (rows[0] >= 0 and rows[-1] < length and (rows[1:] > rows[:-1]).all()):
-        raise InputValueError(f"{what}: rows: expected ascending ones from 0 to {length - 1}, each once")
+        raise InputValueError(f"{what}: rows: expected distinct rows from 0 to {length - 1} in ascending order")

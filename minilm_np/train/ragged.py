@@ -1,6 +1,6 @@
-"""A ragged batch in chunks of whole texts, and the pooling of its tokens in both directions.
+"""Chunks of a ragged batch, each of whole texts, and the pooling of their tokens with its gradient.
 
-Twins: `reference.pooling`, `backward.pooling_backward`. These few sums are NumPy's own, each along one text.
+Twins: `reference.pooling`, `backward.pooling_backward`. The sums are NumPy's, one per text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,21 +15,21 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """N tokens of B texts, end to end."""
+    """N tokens of B texts, one text after the other."""
 
     ids: Integers  # (N,)
-    offsets: Integers  # (B + 1,): text b is tokens offsets[b] to offsets[b + 1]
-    numbers: Integers  # (B,): of the texts in the whole batch
+    offsets: Integers  # (B + 1,): text b has the tokens offsets[b] to offsets[b + 1] - 1
+    numbers: Integers  # (B,): the number of each text in the whole batch
     rows: Integers  # (N,): the position of each token in its text
-    texts: Integers  # (N,): the number of each token's text
+    texts: Integers  # (N,): the number of the text of each token
 
     def same(self, other: "Chunk") -> bool:
-        """Whether these are the same texts at the same places of their batches."""
+        """Whether both chunks hold the same texts with the same numbers."""
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("ids", "offsets", "numbers"))
 
 
 def chunks(texts: Sequence[Sequence[int]], budget: int) -> Iterator[Chunk]:
-    """Cut a batch into runs of at most `budget` tokens, or of one text, in the order of the batch."""
+    """Cut a batch, in its order, into chunks of at most `budget` tokens (but at least one text)."""
     start, tokens = 0, 0
     for number, text in enumerate(texts):
         if number > start and tokens + len(text) > budget:
@@ -54,7 +54,7 @@ def _chunk(texts: Sequence[Sequence[int]], start: int, stop: int) -> Chunk:
 
 
 def pooling(x: Array, offsets: Integers, mode: str) -> Array:  # (N, D), (B + 1,) -> (B, D)
-    """`reference.pooling` of each text."""
+    """`reference.pooling` for each text."""
     starts = offsets[:-1]
     if mode == "cls":
         return x[starts]
@@ -66,14 +66,14 @@ def pooling(x: Array, offsets: Integers, mode: str) -> Array:  # (N, D), (B + 1,
 
 
 def pooling_backward(d_vectors: Array, x: Array, offsets: Integers, mode: str) -> Array:  # (B, D), (N, D) -> (N, D)
-    """`backward.pooling_backward` of each text."""
+    """`backward.pooling_backward` for each text."""
     if mode in ("cls", "max"):
         d_x = np.zeros_like(x)
         if mode == "cls":
             d_x[offsets[:-1]] = d_vectors
             return d_x
         for d_vector, start, stop in zip(d_vectors, offsets[:-1], offsets[1:], strict=True):
-            largest = x[start:stop].argmax(axis=0)[None]  # the first of equal ones
+            largest = x[start:stop].argmax(axis=0)[None]  # the first of equals
             np.put_along_axis(d_x[start:stop], largest, d_vector[None], axis=0)
         return d_x
     return np.repeat(d_vectors / _divisors(offsets, mode), np.diff(offsets), axis=0)
@@ -85,7 +85,7 @@ def _divisors(offsets: Integers, mode: str) -> Array:  # -> (B, 1)
 
 
 def sum_rows(values: Array, numbers: Integers) -> tuple[Integers, Array]:  # (N, D), (N,) -> (n,) ascending, (n, D)
-    """The sums of the rows that have the same number, each from the first to the last."""
+    """Sum the rows of `values` that have the same number, from first to last. Returns the numbers and the sums."""
     order = np.argsort(numbers, kind="stable")
     rows, starts = np.unique(numbers[order], return_index=True)
     return rows, np.add.reduceat(values[order], starts)

@@ -1,15 +1,16 @@
-"""Which samples make the next batch: the published sampling, made repeatable, restartable, and safe for small sets.
+"""The samples of each batch: the published sampling, made reproducible, resumable, and safe for small data sets.
 
-As published (the training script of all-MiniLM-L6-v2): a cycle is a few data sets, each drawn with probability weight /
-total weight, with replacement; each gives the batches of a few consecutive steps; within a cycle no text comes twice,
-for a text would be its own negative. Where this differs:
+The training script of all-MiniLM-L6-v2 works in cycles. A cycle draws a few data sets with replacement, each with the
+probability weight / total weight. Each set then supplies the batches of a few consecutive steps. Within a cycle no text
+occurs twice, because a repeated text would be its own negative. This module differs in three points:
 
-- A sample that would bring a text again is not dropped: its turn is late, and it comes up in the first batch that can
-  take it. Late ones go first, in their order. One that is still late when the next pass reaches it has one turn, not
-  two.
-- A set too small for its share of a cycle does not loop for ever: once every sample of it was looked at in vain, the
-  cycle's texts are forgotten, all but those of the batch being made. Within a batch no text ever comes twice.
-- Everything is a function of the seed and of what `Sampler.state` returns.
+- A sample that would repeat a text is not dropped, but postponed: it comes in the first later batch that can take it.
+  Postponed samples go first, in their order. A sample that is still postponed when the next pass over its set reaches
+  it comes once, not twice.
+- A set that is too small for its part of a cycle does not loop for ever. Once every sample of it has been tried in
+  vain, the texts of the cycle may occur again, except for those of the current batch. Within a batch, no text ever
+  occurs twice.
+- All batches are a function of the seed and of the state that `Sampler.state` returns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,16 +22,16 @@ import numpy as np
 from minilm_np._checks import check_int
 from minilm_np.errors import InputValueError
 
-# Late samples that a batch looks at first. More than that pile up only where one text is in a good part of a set: then
-# those in front come up one a batch, and reading all of them each time would take longer than training.
+# The most postponed samples that a batch tries first. There are more only if one text occurs in a large part of a set.
+# Then each batch can take one of them, and reading them all for every batch would take longer than training.
 LATE_AT_A_TIME = 1024
 
 
 class Source(Protocol):
-    """A data set: samples of the same number of texts each, by their number."""
+    """A data set: numbered samples, each with the same number of texts."""
 
     name: str
-    crc32: int  # of all of it: a state is of no use with other data
+    crc32: int  # of the whole set: a state can be restored only with the same data
 
     def __len__(self) -> int: ...
 
@@ -42,20 +43,20 @@ class Batch:
     """The texts of one step: `columns[c][b]` is text c of sample b."""
 
     columns: list[list[str]]
-    source: str  # the name of the data set that all of them are of
-    lines: list[int]  # where in it: the first line is 1
+    source: str  # the name of the data set that all samples come from
+    lines: list[int]  # the line of each sample in it, from 1
 
 
 class Sampler:
-    """Batches without end, from one data set or several.
+    """An endless iterator of batches from one or several data sets.
 
-    sources, weights: the sets, and how often each is drawn in proportion to the others.
-    batch_size: samples a batch. One has fewer only where its set has no more without using a text twice, which
-        `data.open_data` refuses as far as one look at the file shows it.
-    sets_per_cycle, steps_per_set: 2 and 4 as published; with 1 and 1 each text comes once in a batch, and a set whose
-        texts are all different is gone through once before it is shuffled again.
+    sources, weights: the data sets, and how often each one is drawn in relation to the others.
+    batch_size: samples per batch. A batch has fewer only if its set cannot fill it without repeating a text.
+        (`data.open_data` refuses such a file if one pass over it in order shows this.)
+    sets_per_cycle, steps_per_set: the published values are 2 and 4. With 1 and 1, texts are distinct within each batch
+        only, and a set of distinct texts is used up completely before it is shuffled again.
 
-    A pass over a set takes 8 bytes a sample. Raises InputTypeError, InputValueError for a number that makes no sense.
+    Memory: 8 bytes per sample of each set. Raises InputTypeError, InputValueError.
     """
 
     def __init__(
@@ -74,20 +75,20 @@ class Sampler:
             "sets_per_cycle": check_int("sets_per_cycle", sets_per_cycle, 1),
             "steps_per_set": check_int("steps_per_set", steps_per_set, 1),
         }
-        self.step = 0  # batches made so far
+        self.step = 0  # batches returned so far
         self._sources = list(sources)
         self._weights = [float(weight) for weight in weights]
         self._probabilities = np.array(self._weights) / sum(self._weights)
         self._walks = [Walk(source, seed, number) for number, source in enumerate(self._sources)]
-        self._cycle: list[tuple[int, int]] = []  # the set and number of each sample whose texts must not come again
-        self._seen: set[str] = set()  # those texts
+        self._cycle: list[tuple[int, int]] = []  # the set and the number of each sample in this cycle
+        self._seen: set[str] = set()  # their texts, which must not occur again in this cycle
 
     def __len__(self) -> int:
-        """How many samples there are in all the sets."""
+        """The number of samples in all data sets."""
         return sum(len(source) for source in self._sources)
 
     def texts(self) -> Iterator[str]:
-        """Every text of every sample of every set, in the order of the files; the batches are not affected."""
+        """Yield every text of every data set, in the order of the files. This does not affect the batches."""
         for source in self._sources:
             for sample in range(len(source)):
                 yield from source[sample]
@@ -117,7 +118,7 @@ class Sampler:
         return [int(number) for number in draws]
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides which batches follow, as values for JSON."""
+        """The state on which all following batches depend, as JSON values."""
         return {
             "data": self._data(),
             "step": self.step,
@@ -128,20 +129,19 @@ class Sampler:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken: the batches that follow are the same.
+        """Restore a state: the following batches are those that followed when `state` returned it.
 
-        Raises InputValueError where the state is of other data, another seed or another batch size, or is no state.
-        The sampler is then as it was.
+        Raises InputValueError if the state is broken, or belongs to other data, another seed or another batch size. The
+        sampler is then unchanged.
         """
         data = state.get("data")
         if not isinstance(data, dict):
-            raise InputValueError(f"the sampler's state is broken (its data: {data!r}): expected what state() returned")
+            raise InputValueError(f"state of the sampler: expected a result of state(), found the data {data!r:.80}")
         for key, expected in self._data().items():
             if (found := data.get(key)) != expected:
-                there = "is not there" if found is None else f"is {found!r} there"
                 raise InputValueError(
-                    f"the sampler's state is of another run: {key} {there}, {expected!r} here: "
-                    "resume with the data, the seed and the batch size that the run was begun with"
+                    f"state of the sampler: it belongs to another run: {key}: expected {expected!r}, found {found!r}: "
+                    "resume with the same data, seed and batch size"
                 )
         try:
             step = int(state["step"])
@@ -153,7 +153,7 @@ class Sampler:
                     raise IndexError(f"{source.name} has {len(source)} samples")
         except (LookupError, TypeError, ValueError) as error:
             raise InputValueError(
-                f"the sampler's state is broken ({error!r}): expected what state() returned"
+                f"state of the sampler: expected a result of state(), found a broken one ({error!r})"
             ) from None
         self.step, self._cycle, self._seen = step, cycle, seen
         for walk, (passes, position, late) in zip(self._walks, walks, strict=True):
@@ -165,7 +165,7 @@ class Sampler:
 
 
 class Walk:
-    """A shuffled walk through one data set, pass after pass, and the samples whose turn is late."""
+    """A shuffled walk through one data set, pass after pass, with the samples that are postponed (`late`)."""
 
     def __init__(self, source: Source, seed: int, number: int) -> None:
         self._source = source
@@ -174,16 +174,17 @@ class Walk:
         self.go_to(0, 0, ())
 
     def go_to(self, passes: int, position: int, late: Iterable[int]) -> None:
-        self.passes = passes  # completed ones
-        self.position = position  # in the order of this pass
-        self.late = dict.fromkeys(late)  # a set that keeps its order
+        """Continue at this position: after `passes` whole passes, with these postponed samples."""
+        self.passes = passes
+        self.position = position  # in the order of the current pass
+        self.late = dict.fromkeys(late)  # an ordered set
         generator = _generator(self._seed, 1 + self._number, passes)
         self._order = generator.permutation(len(self._source))
 
     def draw(self, count: int, seen: set[str]) -> list[int]:
-        """Take `count` samples none of whose texts was seen, and add their texts; fewer if there are no more."""
+        """Take `count` samples without a text in `seen`, and add their texts to it. Fewer if no more can be found."""
         drawn = self.draw_late(count, seen, LATE_AT_A_TIME)
-        last = self.passes + 1  # what is left of this pass, and a whole one, is every sample
+        last = self.passes + 1  # the rest of this pass and one whole pass try every sample
         while len(drawn) < count:
             if self.position == len(self._order):
                 if self.passes == last:
@@ -200,7 +201,7 @@ class Walk:
         return drawn
 
     def draw_late(self, count: int, seen: set[str], look_at: int | None = None) -> list[int]:
-        """As `draw`, from the samples whose turn is late; only from the first `look_at` of them."""
+        """Like `draw`, but from the postponed samples only, or from the first `look_at` of them."""
         drawn: list[int] = []
         for sample in list(self.late)[:look_at]:
             if len(drawn) == count:
@@ -212,7 +213,7 @@ class Walk:
 
 
 def _new(texts: list[str], seen: set[str]) -> bool:
-    """Whether none of a sample's texts was seen; if so they are now."""
+    """Whether none of these texts is in `seen`. If so, add them to it."""
     if not seen.isdisjoint(texts):
         return False
     seen.update(texts)
@@ -220,5 +221,5 @@ def _new(texts: list[str], seen: set[str]) -> bool:
 
 
 def _generator(seed: int, *place: int) -> np.random.Generator:
-    """The random numbers of one place: one cycle's choice of sets, or one pass over one set."""
+    """The random generator of one place: of the sets of one cycle, or of one pass over one set."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))

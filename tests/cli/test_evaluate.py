@@ -1,4 +1,4 @@
-"""`minilm-np eval`: the table, the JSON, the examples as printed, and how it fails."""
+"""Test `minilm-np eval`: the table, the JSON, the examples of the help, and errors."""
 
 import argparse
 import json
@@ -22,10 +22,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command in this process, in an empty folder: exit code, stdout, stderr."""
+    """Run the command in this process, in an empty folder. Returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    if evaluate not in cli.COMMANDS:
-        monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, evaluate))
 
     def command(*arguments: str) -> tuple[int, str, str]:
         try:
@@ -38,7 +36,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.weights
-def test_the_table_and_the_json_say_what_the_functions_do(
+def test_the_table_and_the_json_show_what_the_functions_return(
     run: Run, tmp_path: Path, model_folder: Path, published: SentenceEncoder
 ) -> None:
     model = ("--backend", "numpy", "--model", str(model_folder))
@@ -66,7 +64,7 @@ def test_the_table_and_the_json_say_what_the_functions_do(
 
 
 @pytest.mark.weights
-def test_a_correlation_that_is_undefined_is_null_in_json(run: Run, tmp_path: Path, model_folder: Path) -> None:
+def test_an_undefined_correlation_is_null_in_json(run: Run, tmp_path: Path, model_folder: Path) -> None:
     (tmp_path / "a.tsv").write_text("score\tsentence1\tsentence2\n5\tA cat\tA dog\n3\tA cat\tA dog\n")
     model = ("--backend", "numpy", "--model", str(model_folder))
     code, out, _ = run("sts", "a.tsv", *model, "--format", "json")
@@ -78,14 +76,14 @@ def test_a_correlation_that_is_undefined_is_null_in_json(run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("task", "name", "raw", "message"),
     [
-        ("sts", "a.tsv", b"score\tsentence1\tsentence2\nhigh\ta\tb\n", "a.tsv, line 2: the score: expected a number"),
+        ("sts", "a.tsv", b"score\tsentence1\tsentence2\nhigh\ta\tb\n", "a.tsv, line 2: score: expected a number"),
         ("sts", "a.csv", b"one,two\n", "a.csv, line 1: expected a header that names the columns"),
-        ("retrieval", "a.tsv", b"a\tb\nc\n", "a.tsv, line 2: one text only: expected a pair or a triplet"),
-        ("retrieval", "a.jsonl", b"", "a.jsonl, line 1: the file is empty"),
-        ("retrieval", "a.txt", b"a\tb\n", "a.txt: expected a name that ends in .jsonl or .tsv"),
+        ("retrieval", "a.tsv", b"a\tb\nc\n", "a.tsv, line 2: expected a pair or a triplet of texts, separated by tabs"),
+        ("retrieval", "a.jsonl", b"", "a.jsonl, line 1: expected a pair or a triplet of texts on each line, found an"),
+        ("retrieval", "a.txt", b"a\tb\n", "a.txt: expected a file name that ends in .jsonl, .tsv"),
     ],
 )
-def test_a_bad_file_is_one_line_before_any_model_is_loaded(
+def test_a_broken_file_is_reported_in_one_line_before_the_model_is_loaded(
     run: Run, tmp_path: Path, task: str, name: str, raw: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(raw)
@@ -95,7 +93,7 @@ def test_a_bad_file_is_one_line_before_any_model_is_loaded(
     assert err.count("\n") == 1
 
 
-def test_a_file_that_is_missing_is_one_line(run: Run) -> None:
+def test_a_missing_file_is_reported_in_one_line(run: Run) -> None:
     code, _, err = run("sts", "nothing.tsv")
     assert (code, err) == (1, "minilm-np: error: nothing.tsv cannot be read: No such file or directory\n")
 
@@ -103,7 +101,7 @@ def test_a_file_that_is_missing_is_one_line(run: Run) -> None:
 @pytest.mark.parametrize(
     "arguments", [(), ("sts",), ("other", "a.tsv"), ("retrieval", "a.tsv", "--k", "0"), ("sts", "a.tsv", "--k", "3")]
 )
-def test_wrong_usage_is_two(run: Run, arguments: tuple[str, ...]) -> None:
+def test_the_exit_code_of_wrong_usage_is_2(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith("usage: minilm-np")
@@ -112,7 +110,7 @@ def test_wrong_usage_is_two(run: Run, arguments: tuple[str, ...]) -> None:
 @pytest.mark.weights
 @pytest.mark.usefixtures("model_folder")
 @pytest.mark.parametrize("task", ["", "sts", "retrieval"])
-def test_the_example_in_the_help_works_as_printed(run: Run, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+def test_the_example_of_the_help_runs(run: Run, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code, out, _ = run(*task.split(), "--help")
     assert code == 0

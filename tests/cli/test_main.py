@@ -87,7 +87,7 @@ def test_a_warning_is_one_line_on_stderr(command: Command, small: Path, tmp_path
     arguments = [sys.executable, "-c", program, "encode", *NUMPY, "--model", str(tmp_path), "a"]
     found = subprocess.run(arguments, capture_output=True, text=True)
     assert found.returncode == 0
-    expected = "has no modules.json: mean pooling without normalisation is assumed"
+    expected = "has no modules.json: assuming mean pooling without normalisation"
     assert found.stderr == f"minilm-np: warning: {tmp_path} {expected}\n"
 
 

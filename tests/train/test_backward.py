@@ -1,4 +1,4 @@
-"""Every gradient of `backward.py` against torch autograd in float64, and against central differences."""
+"""Test every gradient of `backward.py` against torch autograd in float64, and against central differences."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,10 +19,9 @@ from minilm_np.train.dropout import ATTENTION, ATTENTION_OUTPUT, EMBEDDINGS, OUT
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.models import living_weights, ragged_ids, small_configs, torch_model
 
-BOUND = 1e-9  # relative, of each parameter's gradient, in float64
-FLOOR = (
-    1e-5  # as a share of the largest gradient of any parameter; below it a gradient is judged as if it were so large
-)
+BOUND = 1e-9  # of the error of each parameter's gradient, relative to its largest number, in float64
+# A gradient smaller than this share of the largest gradient of any parameter is compared as if it were that large.
+FLOOR = 1e-5
 
 SMALL = ModelConfig(
     vocab_size=13, max_position_embeddings=9, hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
@@ -46,7 +45,7 @@ def assert_gradients_close(
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> Iterator[None]:
-    """On small arrays torch's threads mostly wait for each other."""
+    """Use one thread in torch: on small arrays, its threads mostly wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
@@ -56,7 +55,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def masks_in_torchs_order(dropout: Dropout, text: int, T: int, config: ModelConfig) -> Iterator[np.ndarray]:
-    """The masks of one text in the order in which BertModel calls for dropout."""
+    """Yield the masks of one text in the order in which BertModel applies dropout."""
     D, H, L = config.hidden_size, config.num_attention_heads, config.num_hidden_layers
     yield dropout.scale(EMBEDDINGS, L, text, T, D, np.float64)
     for layer in range(L):
@@ -69,12 +68,12 @@ def torch_gradients(
     config: ModelConfig, weights: dict[str, np.ndarray], texts: list[list[int]], d_vectors: np.ndarray,
     dropout: Dropout | None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # fmt: skip
-    """Vectors, and gradients of sum(d_vectors * vectors), by BertModel, Pooling and Normalize, under our masks."""
+    """Vectors, and gradients of sum(d_vectors * vectors), from BertModel, Pooling and Normalize, with our masks."""
     import torch
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
     model = torch_model(config, weights)
-    model.embeddings.word_embeddings.padding_idx = None  # which would leave out the gradient of id 0
+    model.embeddings.word_embeddings.padding_idx = None  # or the gradient of id 0 would be 0
     pooling, normalize = Pooling(config.hidden_size, config.pooling_mode), Normalize()
     model.train(dropout is not None)
     vectors = []
@@ -104,7 +103,7 @@ def torch_gradients(
 @settings(max_examples=60)
 def test_every_gradient_equals_torch_autograd(data: st.DataObject) -> None:
     config = data.draw(small_configs())
-    assume(config.hidden_size >= 6)  # LayerNorm of two numbers is +-1: ties for max pooling, and gradients of nothing
+    assume(config.hidden_size >= 6)  # LayerNorm of two numbers is +-1: ties in max pooling, and gradients of zero
     texts = data.draw(ragged_ids(config, max_texts=5))
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     weights = living_weights(config, data.draw(st.integers(0, 2**32)))
@@ -163,7 +162,7 @@ def test_every_gradient_equals_central_differences(pooling_mode: str, normalize:
 
 
 def difference_of(function: Any, x: np.ndarray, d_y: np.ndarray) -> np.ndarray:
-    """The gradient of sum(d_y * function(x)) by central differences, element by element."""
+    """The gradient of sum(d_y * function(x)) by central differences, one element at a time."""
     gradient = np.empty_like(x)
     for place in np.ndindex(x.shape):
         up, down = x.copy(), x.copy()
@@ -253,7 +252,7 @@ def test_dtype_names_and_shapes_are_those_of_the_weights(dtype: Any) -> None:
         assert {array.dtype for array in gradients.values()} == {np.dtype(dtype)}
 
 
-def test_the_engine_uses_the_weights_as_they_are_now() -> None:
+def test_the_engine_uses_changed_weights() -> None:
     weights = living_weights(SMALL, 0)
     engine = ReferenceTrainingEngine(SMALL, weights)
     before = engine.forward(TEXTS)
@@ -265,15 +264,15 @@ def test_the_engine_uses_the_weights_as_they_are_now() -> None:
     assert np.abs(after - before).max() > 0.01
 
 
-def test_normalize_passes_the_gradient_of_a_zero_vector_as_torch_does() -> None:
+def test_the_gradient_of_normalize_at_a_zero_vector_equals_torch() -> None:
     d_y = np.arange(3.0)
     np.testing.assert_array_equal(b.normalize_backward(d_y, np.zeros(3)), d_y / 1e-12)
 
 
-def test_dropout_with_padding_is_refused() -> None:
+def test_dropout_with_a_padding_mask_is_refused() -> None:
     nested = reference.nest(living_weights(SMALL, 0), np.float64)
     ids = np.array([[1, 2]])
-    with pytest.raises(InputValueError, match="dropout with a mask: expected texts of one length"):
+    with pytest.raises(InputValueError, match="mask: expected None, found a mask together with dropout"):
         b.forward_saving(ids, nested, SMALL, mask=np.array([[True, False]]), dropout=Dropout(0, 0))
 
 

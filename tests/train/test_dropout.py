@@ -1,4 +1,4 @@
-"""Dropout: the generator against published answers, masks against scalar loops, rates, and what a mask depends on."""
+"""Test dropout: the generator against published answers, masks against scalar loops, and what a mask depends on."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from minilm_np import InputTypeError, InputValueError
 from minilm_np.train.dropout import ATTENTION, ATTENTION_OUTPUT, EMBEDDINGS, OUTPUT, Dropout, dropping, philox
 from tests.support.compare import assert_same_bits
 
-# kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, answer
+# From kat_vectors of Random123, philox4x32 with 10 rounds: counter, key, answer.
 KNOWN_ANSWERS = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -29,7 +29,7 @@ def test_the_generator_gives_the_published_answers(counter: str, key: str, answe
 
 
 def scalar_philox(counter: list[int], key: list[int]) -> list[int]:
-    """The ten rounds once more, on Python integers."""
+    """The ten rounds on Python integers."""
     for _ in range(10):
         a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
         counter = [b // 2**32 ^ counter[1] ^ key[0], b % 2**32, a // 2**32 ^ counter[3] ^ key[1], a % 2**32]
@@ -57,12 +57,12 @@ def test_a_mask_equals_the_scalar_loops(columns: int, dtype: Any) -> None:
         assert_same_bits(dropout.scale(place, layer, 11, 5, columns, dtype), expected)
 
 
-def test_the_share_of_dropped_elements_is_as_asked_for_and_the_mean_stays() -> None:
+def test_the_share_of_dropped_elements_is_p_and_the_mean_is_preserved() -> None:
     mask = Dropout(seed=1, step=1, hidden=0.1).scale(OUTPUT, 0, 0, 1000, 384, np.float32)
     dropped = (mask == 0).mean()
     assert abs(dropped - 0.1) < 4 * (0.1 * 0.9 / mask.size) ** 0.5  # four standard deviations
     assert set(np.unique(mask)) == {np.float32(0), np.float32(1 / 0.9)}
-    assert abs((mask == 0).mean(axis=0) - 0.1).max() < 0.06  # no column, no row stands out
+    assert abs((mask == 0).mean(axis=0) - 0.1).max() < 0.06  # in every column and row alike
     assert abs((mask == 0).mean(axis=1) - 0.1).max() < 0.1
 
 
@@ -77,15 +77,15 @@ def test_a_mask_depends_on_seed_step_layer_place_text_and_nothing_else() -> None
     }
     assert len(set(masks.values())) == len(masks)
     again = Dropout(1, 0).scale(OUTPUT, 1, 1, 3, 40, np.float32)
-    assert again.tobytes() == masks[1, 0, 1, OUTPUT, 1][: again.nbytes]  # a row does not depend on those after it
+    assert again.tobytes() == masks[1, 0, 1, OUTPUT, 1][: again.nbytes]  # a row does not depend on the rows after it
 
 
-def test_a_share_of_zero_drops_nothing() -> None:
+def test_a_probability_of_zero_drops_nothing() -> None:
     mask = Dropout(0, 0, hidden=0.0).scale(OUTPUT, 0, 0, 40, 40, np.float32)
     assert_same_bits(mask, np.ones((40, 40), np.float32))
 
 
-def test_the_hook_multiplies_at_the_four_places_and_nowhere_else() -> None:
+def test_the_hook_multiplies_at_the_four_places_only() -> None:
     dropout = Dropout(seed=3, step=4, hidden=0.3, attention=0.2)
     drop = dropout.hook([7, 2], layers=2)
     for name, place, layer, shape in (
@@ -111,8 +111,8 @@ def test_the_hook_multiplies_at_the_four_places_and_nowhere_else() -> None:
         ({"seed": -1}, InputValueError, "dropout: seed: expected an int from 0 to .*, found -1"),
         ({"step": 0.5}, InputTypeError, "dropout: step: expected an int, found float"),
         ({"step": True}, InputTypeError, "dropout: step: expected an int, found bool"),
-        ({"hidden": 1.0}, InputValueError, "dropout: hidden: expected a share from 0 to below 1, found 1.0"),
-        ({"attention": float("nan")}, InputValueError, "dropout: attention: expected a share .*, found nan"),
+        ({"hidden": 1.0}, InputValueError, "dropout: hidden: expected a probability from 0 to below 1, found 1.0"),
+        ({"attention": float("nan")}, InputValueError, "dropout: attention: expected a probability .*, found nan"),
         ({"attention": "0.1"}, InputTypeError, "dropout: attention: expected a float, found str"),
     ],
 )

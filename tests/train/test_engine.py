@@ -1,4 +1,7 @@
-"""The training kernels against the NumPy reference, whatever the shapes; the same bits for any threads and chunks."""
+"""Test the training engine against the NumPy reference, for many shapes; threads and chunks must change no bit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,29 +13,45 @@ from minilm_np.train import engine as engines
 from minilm_np.train.backward import ReferenceTrainingEngine
 from minilm_np.train.dropout import Dropout
 from minilm_np.train.engine import TrainingEngine
-from minilm_np.train.optim import SparseRows
+from minilm_np.train.optim import Gradient, SparseRows
 from tests.support.models import living_weights, ragged_ids, small_configs
 
 DROPOUTS = (None, Dropout(7, 3, 0.1, 0.25), Dropout(2**32 - 1, 0, 0.5, 0.0), Dropout(0, 2**32 - 1, 0.0, 0.9))
-SIZES = {"vocab_size": 60, "max_position_embeddings": 160, "max_seq_length": 160, "type_vocab_size": 2}
 MEDIUM = ModelConfig(
-    **SIZES, hidden_size=96, num_hidden_layers=2, num_attention_heads=3, intermediate_size=200, layer_norm_eps=1e-12
-)
-# off the tile, the panel and the vector in both directions; one text as long as three spans of keys
+    vocab_size=60, max_position_embeddings=160, max_seq_length=160, type_vocab_size=2, hidden_size=96,
+    num_hidden_layers=2, num_attention_heads=3, intermediate_size=200, layer_norm_eps=1e-12,
+)  # fmt: skip
+# Lengths below and above multiples of the tile, the panel and the vector; one text as long as three spans of keys.
 TEXTS = [np.random.default_rng(0).integers(0, 60, length).tolist() for length in (1, 5, 33, 160, 7, 2, 16, 49)]
 
 
-def run(config, weights, texts, d_vectors, dropout, threads=2):
+Weights = dict[str, np.ndarray]
+Texts = Sequence[Sequence[int]]
+
+
+def run(
+    config: ModelConfig,
+    weights: Weights,
+    texts: Texts,
+    d_vectors: np.ndarray,
+    dropout: Dropout | None,
+    threads: int = 2,
+) -> tuple[np.ndarray, dict[str, Gradient]]:
+    """The vectors and the gradients of the engine."""
     engine = TrainingEngine(config, weights, threads)
     return engine.forward(texts, dropout), engine.backward(texts, d_vectors, dropout)
 
 
-def truth(config, weights, texts, d_vectors, dropout):
+def truth(
+    config: ModelConfig, weights: Weights, texts: Texts, d_vectors: np.ndarray, dropout: Dropout | None
+) -> tuple[np.ndarray, Weights]:
+    """The vectors and the gradients of the reference in float64."""
     reference = ReferenceTrainingEngine(config, {name: array.astype(np.float64) for name, array in weights.items()})
     return reference.forward(texts, dropout), reference.backward(texts, d_vectors.astype(np.float64), dropout)
 
 
-def dense(gradient, shape):
+def dense(gradient: Gradient, shape: tuple[int, ...]) -> np.ndarray:
+    """A gradient as one array."""
     if not isinstance(gradient, SparseRows):
         return gradient
     table = np.zeros(shape, np.float32)
@@ -40,8 +59,11 @@ def dense(gradient, shape):
     return table
 
 
-def errors(found, expected):
-    """Of each parameter, relative to its largest gradient; of those that are zero in theory, to the layer's others."""
+def errors(found: Mapping[str, Gradient], expected: Weights) -> dict[str, float]:
+    """The error of each parameter's gradient, relative to the largest number of that gradient.
+
+    The gradient of key.bias is zero in theory, so its error is relative to the gradient of value.bias.
+    """
     largest = {name: np.abs(array).max() for name, array in expected.items()}
     for name in largest:
         if name.endswith("key.bias"):
@@ -53,17 +75,20 @@ def errors(found, expected):
     }
 
 
-def same_bits(first, second):
+def assert_same_bits(first: Mapping[str, Gradient], second: Mapping[str, Gradient]) -> None:
     assert first.keys() == second.keys()
     for name, a in first.items():
         b = second[name]
         if isinstance(a, SparseRows):
+            assert isinstance(b, SparseRows)
             assert np.array_equal(a.rows, b.rows)
             a, b = a.values, b.values
+        assert isinstance(b, np.ndarray)
         assert a.tobytes() == b.tobytes(), name
 
 
-def drawn(config, seed, texts, scale=0.3):
+def drawn(config: ModelConfig, seed: int, texts: Texts, scale: float = 0.3) -> tuple[Weights, np.ndarray]:
+    """Random weights, and a random gradient of the vectors."""
     weights = {name: array.astype(np.float32) for name, array in living_weights(config, seed, scale).items()}
     d_vectors = np.random.default_rng(seed).normal(size=(len(texts), config.hidden_size)).astype(np.float32)
     return weights, d_vectors
@@ -71,26 +96,25 @@ def drawn(config, seed, texts, scale=0.3):
 
 @given(st.data())
 @settings(max_examples=60)
-def test_gradients_equal_the_reference_in_float64(data):
+def test_gradients_equal_the_reference_in_float64(data: st.DataObject) -> None:
     config = data.draw(small_configs())
     texts = data.draw(ragged_ids(config, max_texts=6))
     dropout = data.draw(st.sampled_from(DROPOUTS))
     weights, d_vectors = drawn(config, data.draw(st.integers(0, 99)), texts)
     vectors, gradients = run(config, weights, texts, d_vectors, dropout)
     exact, expected = truth(config, weights, texts, d_vectors, dropout)
-    # of tiny random models some are ill-conditioned: a vector near zero before Normalize, a row near constant before
-    # LayerNorm. Float32 NumPy meets the same, and is the measure then
-    _, rounded = ReferenceTrainingEngine(config, weights), None
+    # Some tiny random models are ill-conditioned: a vector near zero before Normalize, or a nearly constant row before
+    # LayerNorm. The reference in float32 has the same rounding errors, so for those it sets the bound.
     rounded = ReferenceTrainingEngine(config, weights).backward(texts, d_vectors, dropout)
-    bound = np.maximum(1e-4, 20 * np.array(list(errors(rounded, expected).values())).max())
+    bound = max(1e-4, 20 * max(errors(rounded, expected).values()))
     assert np.abs(vectors - exact).max() <= 1e-4 * max(1.0, np.abs(exact).max())
     assert max(errors(gradients, expected).values()) <= bound
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS)
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens"])
-def test_gradients_of_a_larger_model(pooling, dropout):
-    config = ModelConfig(**{**vars(MEDIUM), "pooling_mode": pooling, "normalize": pooling != "cls"})
+def test_gradients_of_a_larger_model(pooling: str, dropout: Dropout | None) -> None:
+    config = replace(MEDIUM, pooling_mode=pooling, normalize=pooling != "cls")
     weights, d_vectors = drawn(config, 1, TEXTS, 0.1)
     _, gradients = run(config, weights, TEXTS, d_vectors, dropout)
     _, expected = truth(config, weights, TEXTS, d_vectors, dropout)
@@ -99,17 +123,17 @@ def test_gradients_of_a_larger_model(pooling, dropout):
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS[:2])
-def test_the_number_of_threads_changes_no_bit(dropout):
+def test_the_number_of_threads_changes_no_bit(dropout: Dropout | None) -> None:
     weights, d_vectors = drawn(MEDIUM, 2, TEXTS)
     vectors, gradients = run(MEDIUM, weights, TEXTS, d_vectors, dropout, threads=1)
     for threads in (2, 3, 5):
         again, others = run(MEDIUM, weights, TEXTS, d_vectors, dropout, threads)
         assert again.tobytes() == vectors.tobytes()
-        same_bits(gradients, others)
+        assert_same_bits(gradients, others)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 200])
-def test_a_cached_gradient_is_the_unchunked_one(monkeypatch, budget):
+def test_a_gradient_in_chunks_equals_the_unchunked_one(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     weights, d_vectors = drawn(MEDIUM, 3, TEXTS)
     vectors, gradients = run(MEDIUM, weights, TEXTS, d_vectors, DROPOUTS[1])
     monkeypatch.setattr(engines, "CHUNK_TOKENS", budget)
@@ -119,21 +143,23 @@ def test_a_cached_gradient_is_the_unchunked_one(monkeypatch, budget):
     assert max(errors(cached, whole).values()) <= 1e-5
 
 
-def test_what_the_forward_pass_kept_is_used_only_for_the_same_pass():
+def test_stored_activations_are_used_only_for_the_same_texts_and_dropout() -> None:
     weights, d_vectors = drawn(MEDIUM, 4, TEXTS)
     engine = TrainingEngine(MEDIUM, weights, 2)
     fresh = {}
     for dropout in DROPOUTS[:2]:
-        engine.refresh()  # forgets what was kept
+        engine.refresh()  # discards stored activations
         fresh[dropout] = engine.backward(TEXTS, d_vectors, dropout)
     engine.forward(TEXTS, DROPOUTS[0])
-    same_bits(engine.backward(TEXTS, d_vectors, DROPOUTS[1]), fresh[DROPOUTS[1]])
+    assert_same_bits(engine.backward(TEXTS, d_vectors, DROPOUTS[1]), fresh[DROPOUTS[1]])
     engine.forward(TEXTS[::-1], DROPOUTS[0])
-    same_bits(engine.backward(TEXTS, d_vectors, DROPOUTS[0]), fresh[DROPOUTS[0]])
-    same_bits(engine.backward(TEXTS, d_vectors, DROPOUTS[0]), fresh[DROPOUTS[0]])  # a second time: nothing is kept
+    assert_same_bits(engine.backward(TEXTS, d_vectors, DROPOUTS[0]), fresh[DROPOUTS[0]])
+    assert_same_bits(
+        engine.backward(TEXTS, d_vectors, DROPOUTS[0]), fresh[DROPOUTS[0]]
+    )  # again: the activations are gone
 
 
-def test_changed_weights_count_after_refresh():
+def test_changed_weights_take_effect_after_refresh() -> None:
     weights, d_vectors = drawn(MEDIUM, 5, TEXTS)
     engine = TrainingEngine(MEDIUM, weights, 2)
     engine.forward(TEXTS)
@@ -142,10 +168,10 @@ def test_changed_weights_count_after_refresh():
     engine.refresh()
     vectors, gradients = run(MEDIUM, weights, TEXTS, d_vectors, None)
     assert engine.forward(TEXTS).tobytes() == vectors.tobytes()
-    same_bits(engine.backward(TEXTS, d_vectors), gradients)
+    assert_same_bits(engine.backward(TEXTS, d_vectors), gradients)
 
 
-def test_without_dropout_the_vectors_are_the_encoders():
+def test_without_dropout_the_vectors_equal_those_of_the_encoder() -> None:
     weights, _ = drawn(MEDIUM, 6, TEXTS)
     from minilm_np.engine.float32.engine import Encoder
 
@@ -155,7 +181,7 @@ def test_without_dropout_the_vectors_are_the_encoders():
 
 
 @pytest.mark.weights
-def test_gradients_of_the_published_model(published: SentenceEncoder):
+def test_gradients_of_the_published_model(published: SentenceEncoder) -> None:
     texts = published.tokenizer(["How to list files", "ls -l", "a much longer sentence " * 8, ""]).ids
     d_vectors = np.random.default_rng(0).normal(size=(4, 384)).astype(np.float32)
     weights = {name: np.array(array) for name, array in published.weights.items()}

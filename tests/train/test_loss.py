@@ -1,4 +1,4 @@
-"""The loss and its gradient against torch in float64, at ordinary and at absurd scales, and what it refuses."""
+"""Test the loss and its gradient: against torch in float64, at common and at extreme scales, and error messages."""
 
 import math
 from typing import Any
@@ -31,6 +31,7 @@ def torch_loss(vectors: np.ndarray, scale: float, normalize: bool) -> tuple[floa
     if len(vectors) == 2:
         loss = (loss + cross_entropy(scores.T, labels)) / 2
     loss.backward()
+    assert leaf.grad is not None
     return loss.item(), leaf.grad.numpy()
 
 
@@ -46,12 +47,12 @@ def test_loss_and_gradient_equal_torch(n: int, B: int, D: int, seed: int, normal
 
 
 def test_the_loss_by_hand() -> None:
-    """Two pairs, one matched and one crossed: scores [[1, 0], [1, 0]] times 2."""
+    """Two pairs with the scores [[1, 0], [1, 0]] times 2: the first anchor finds its positive, the second does not."""
     vectors = np.array([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
     rows = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2
     columns = (math.log(2) + math.log(2)) / 2
     assert contrastive_loss(vectors, scale=2.0)[0] == pytest.approx((rows + columns) / 2, rel=1e-15)
-    # the same with a negative each that is orthogonal: it adds exp(0) to each row, and columns no longer count
+    # with one orthogonal negative per pair: it adds exp(0) twice to each row, and the columns no longer count
     negatives = np.zeros((1, 2, 2))
     rows = (math.log(1 + 3 * math.exp(-2)) + math.log(3 + math.exp(2))) / 2
     assert contrastive_loss(np.concatenate([vectors, negatives]), scale=2.0)[0] == pytest.approx(rows, rel=1e-15)
@@ -87,7 +88,7 @@ def test_float32_vectors_give_a_float32_gradient_of_the_float64_sums() -> None:
     assert_same_bits(d_vectors, d_wide.astype(np.float32))
 
 
-def test_normalizing_unit_vectors_changes_only_what_lies_along_them() -> None:
+def test_normalizing_unit_vectors_removes_only_the_gradient_along_them() -> None:
     vectors = columns(2, 4, 6, seed=2)
     loss, d_vectors = contrastive_loss(vectors)
     same_loss, d_tangent = contrastive_loss(vectors, normalize=True)
@@ -101,12 +102,22 @@ def test_normalizing_unit_vectors_changes_only_what_lies_along_them() -> None:
         ([[1.0]], 20, InputTypeError, "vectors: expected an array of float32 or float64, found list"),
         (np.ones((2, 2, 2), int), 20, InputTypeError, "vectors: expected an array .*, found int64"),
         (np.ones((1, 2, 2)), 20, InputValueError, r"at least 2 columns and 1 text, found \(1, 2, 2\)"),
-        (np.ones((4, 2)), 20, InputValueError, r"expected \(columns, texts, numbers\) .*, found \(4, 2\)"),
+        (np.ones((4, 2)), 20, InputValueError, r"expected \(n, B, D\), .*, found \(4, 2\)"),
         (np.ones((2, 0, 2)), 20, InputValueError, r"at least 2 columns and 1 text, found \(2, 0, 2\)"),
         (np.ones((2, 2, 2)), 0, InputValueError, "scale: expected a finite number above 0, found 0"),
         (np.ones((2, 2, 2)), math.nan, InputValueError, "scale: expected a finite number above 0, found nan"),
-        (np.ones((2, 2, 2)) * [[[1]], [[math.nan]]], 20, NonFiniteError, "column 1, row 0: .* nor is it for 1 others"),
-        (np.array([[[1.0], [1.0]], [[1.0], [math.inf]]]), 20, NonFiniteError, "column 1, row 1: the vector is not fin"),
+        (
+            np.ones((2, 2, 2)) * [[[1]], [[math.nan]]],
+            20,
+            NonFiniteError,
+            "NaN or infinity in 2 of 4 vectors, first in column 1, row 0: ",
+        ),
+        (
+            np.array([[[1.0], [1.0]], [[1.0], [math.inf]]]),
+            20,
+            NonFiniteError,
+            "in 1 of 4 vectors, first in column 1, row 1: ",
+        ),
     ],
 )
 def test_refusals(vectors: Any, scale: float, error: type[Exception], message: str) -> None:

@@ -1,4 +1,4 @@
-"""AdamW against torch and against scalar loops, sparse rows against dense ones bit for bit, clipping, schedules."""
+"""Test AdamW against torch and scalar loops, sparse against dense gradients bit for bit, clipping and schedules."""
 
 import math
 from typing import Any
@@ -72,7 +72,7 @@ def test_the_published_form_equals_scalar_loops(decay: float) -> None:
             assert weights[name][place] == pytest.approx(p, rel=1e-12, abs=1e-14), (name, place, t)
 
 
-def test_the_two_forms_differ_only_by_where_eps_stands() -> None:
+def test_the_two_forms_differ_only_in_the_place_of_eps() -> None:
     weights, others = random_arrays(0), random_arrays(0)
     published, torchs = AdamW(weights, "published", eps=1e-300), AdamW(others, "torch", eps=1e-300)
     for step in range(3):
@@ -84,7 +84,7 @@ def test_the_two_forms_differ_only_by_where_eps_stands() -> None:
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[tuple[float, SparseRows]]:
-    """Steps of a rate and the gradient of the table: rows that come, stay away, and come again; maybe none."""
+    """Steps, each a rate and a gradient of the table, in which a row may be used, unused, and used again."""
     steps = []
     for _ in range(draw(st.integers(1, 8))):
         rows = np.array(sorted(draw(st.sets(st.integers(0, 10), max_size=5))), np.int64)
@@ -116,7 +116,7 @@ def test_sparse_rows_give_the_bits_of_a_dense_gradient(
                 assert_same_bits(weights[name], expected[name], f"{name}, step {step}")
 
 
-def test_sparse_and_dense_gradients_in_turn_give_the_bits_of_dense_ones() -> None:
+def test_alternating_sparse_and_dense_gradients_give_the_bits_of_dense_ones() -> None:
     weights, expected = random_arrays(0, np.float32), random_arrays(0, np.float32)
     mixed, whole = AdamW(weights), AdamW(expected)
     for step in range(6):
@@ -127,7 +127,7 @@ def test_sparse_and_dense_gradients_in_turn_give_the_bits_of_dense_ones() -> Non
         assert_same_bits(weights[TABLE], expected[TABLE], f"step {step}")
 
 
-def test_rows_move_on_after_their_gradient_is_gone_and_untouched_rows_do_not() -> None:
+def test_rows_move_after_their_gradient_is_0_and_unused_rows_do_not() -> None:
     weights = random_arrays(0, np.float32)
     before = weights[TABLE].copy()
     optimiser = AdamW(weights)
@@ -154,7 +154,7 @@ def test_biases_and_layer_norms_do_not_decay() -> None:
 
 def sparse_gradients(step: int) -> dict[str, Any]:
     gradients: dict[str, Any] = random_arrays(step, np.float32)
-    rows = np.unique([step % 7, 3 * step % 7])  # of the table's 11 rows, four are never touched
+    rows = np.unique([step % 7, 3 * step % 7])  # four of the 11 rows are never used
     return gradients | {TABLE: SparseRows(rows, gradients[TABLE][rows])}
 
 
@@ -176,7 +176,7 @@ def test_a_run_resumed_from_its_state_gives_the_same_bits(table: str) -> None:
     assert (f"rows.{TABLE}" in state) == (table == "sparse")
     weights = {name: array.copy() for name, array in weights.items()}
     second = AdamW(weights)
-    second.step(gradients(100), 0.0)  # which load_state forgets
+    second.step(gradients(100), 0.0)  # load_state discards this step
     second.load_state(state)
     assert second.steps == 4
     for name, array in second.state().items():
@@ -187,7 +187,7 @@ def test_a_run_resumed_from_its_state_gives_the_same_bits(table: str) -> None:
         assert_same_bits(weights[name], expected[name], name)
 
 
-def test_a_fresh_state_can_be_taken_up() -> None:
+def test_a_fresh_state_can_be_restored() -> None:
     weights = random_arrays(0, np.float32)
     optimiser = AdamW(weights)
     optimiser.load_state(AdamW(random_arrays(1, np.float32)).state())
@@ -203,7 +203,11 @@ def test_a_fresh_state_can_be_taken_up() -> None:
         ({"steps": np.array(-1)}, InputValueError, "steps: expected an int64 of at least 0, found array"),
         ({f"v.{BIAS}": np.zeros(4, np.float32)}, InputValueError, r"v.output.dense.bias: expected the shape \(5,\)"),
         ({f"v.{BIAS}": np.zeros(5)}, InputTypeError, "expected an array of float32, found float64"),
-        ({f"rows.{TABLE}": np.array([3, 1])}, InputValueError, "rows: expected ascending ones from 0 to 10, each once"),
+        (
+            {f"rows.{TABLE}": np.array([3, 1])},
+            InputValueError,
+            "rows: expected distinct rows from 0 to 10 in ascending order",
+        ),
         ({f"rows.{TABLE}": np.array([1])}, InputValueError, r"expected the shape \(1, 6\), found \(\d, 6\)"),
         ({f"rows.{TABLE}": None}, InputValueError, r"expected the shape \(11, 6\), found \(\d, 6\)"),
     ],
@@ -236,6 +240,7 @@ def test_clipping_equals_torch(size: float) -> None:
     expected = torch.nn.utils.clip_grad_norm_(tensors, 1.0).item()
     assert clip_by_global_norm(gradients, 1.0) == pytest.approx(expected, rel=1e-14)
     for tensor, (name, array) in zip(tensors, gradients.items(), strict=True):
+        assert tensor.grad is not None
         assert_close(array, tensor.grad.numpy(), rel=1e-14, what=name)
 
 
@@ -274,7 +279,7 @@ def test_schedules_equal_those_of_transformers(warmup: int, total: int) -> None:
     import torch
     from transformers import optimization
 
-    theirs = {
+    theirs: dict[str, Any] = {
         "linear": optimization.get_linear_schedule_with_warmup,
         "constant": optimization.get_constant_schedule_with_warmup,
         "cosine": optimization.get_cosine_schedule_with_warmup,
@@ -290,7 +295,7 @@ def test_schedules_equal_those_of_transformers(warmup: int, total: int) -> None:
         assert ours(total + 5) == pytest.approx(1.0 if name == "constant" else 0.0, abs=1e-16)
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- error messages --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,15 +335,23 @@ def test_weights_that_cannot_be_updated_in_place_are_refused() -> None:
         ),
         ({BIAS: np.ones(5, np.float32)}, InputTypeError, "expected an array of float64, found float32"),
         ({BIAS: [1.0] * 5}, InputTypeError, "expected an array of float64, found list"),
-        ({BIAS: SparseRows(np.array([1]), np.ones((1, 1)))}, InputTypeError, "found SparseRows, which are for tables"),
+        ({BIAS: SparseRows(np.array([1]), np.ones((1, 1)))}, InputTypeError, "found SparseRows, which only tables"),
         (
             {TABLE: SparseRows(np.array([1, 1]), np.ones((2, 6)))},
             InputValueError,
-            "expected ascending ones from 0 to 10",
+            "expected distinct rows from 0 to 10 in",
         ),
-        ({TABLE: SparseRows(np.array([3, 11]), np.ones((2, 6)))}, InputValueError, "expected ascending ones from 0 to"),
-        ({TABLE: SparseRows(np.array([-1]), np.ones((1, 6)))}, InputValueError, "expected ascending ones from 0 to 10"),
-        ({TABLE: SparseRows(np.array([1.0]), np.ones((1, 6)))}, InputTypeError, "one axis of integers, found 1 of flo"),
+        ({TABLE: SparseRows(np.array([3, 11]), np.ones((2, 6)))}, InputValueError, "expected distinct rows from 0 to"),
+        (
+            {TABLE: SparseRows(np.array([-1]), np.ones((1, 6)))},
+            InputValueError,
+            "expected distinct rows from 0 to 10 in",
+        ),
+        (
+            {TABLE: SparseRows(np.array([1.0]), np.ones((1, 6)))},
+            InputTypeError,
+            r"expected integers \(n,\), found float64 wi",
+        ),
         ({TABLE: SparseRows(np.array([1]), np.ones((2, 6)))}, InputValueError, r"expected the shape \(1, 6\)"),
     ],
 )
@@ -362,5 +375,5 @@ def test_rates_norms_and_schedules_out_of_range_are_refused() -> None:
         clip_by_global_norm(random_arrays(0), 0)
     with pytest.raises(InputValueError, match="schedule: expected one of 'linear', 'constant', 'cosine', found 'step'"):
         schedule("step", 0, 1)
-    with pytest.raises(InputValueError, match="found 5 warm-up steps of 4"):
+    with pytest.raises(InputValueError, match="found warmup_steps 5 and total_steps 4"):
         schedule("linear", 5, 4)

@@ -1,4 +1,4 @@
-"""Sampling: repeatable, restartable anywhere, no text twice, no sample lost, sets in proportion to their weights."""
+"""Test the sampling: reproducible, resumable anywhere, no text twice, no sample lost, sets drawn by their weights."""
 
 import itertools
 import json
@@ -40,14 +40,14 @@ def rows(batch: Batch) -> list[list[str]]:
 
 
 def repeated(batches: list[Batch]) -> list[str]:
-    """Texts of more than one sample; a sample whose own texts are equal does not count."""
+    """The texts of more than one sample. (The texts of one sample may be equal.)"""
     texts = Counter(text for batch in batches for row in rows(batch) for text in set(row))
     return [text for text, count in texts.items() if count > 1]
 
 
 @st.composite
 def mixes(draw: st.DrawFn) -> dict[str, Any]:
-    """Sets of any size over few texts, which they share, so that much clashes."""
+    """Data sets of any size that share few texts, so that many samples conflict."""
     text = st.sampled_from("abcdefghijklmnop")
     sets = []
     for number in range(draw(st.integers(1, 3))):
@@ -70,12 +70,12 @@ def test_the_same_seed_gives_the_same_batches(mix: dict[str, Any]) -> None:
 
 
 @given(mixes(), st.integers(0, 20))
-def test_a_sampler_restored_anywhere_goes_on_as_if_never_interrupted(mix: dict[str, Any], stop: int) -> None:
+def test_a_restored_sampler_gives_the_same_following_batches(mix: dict[str, Any], stop: int) -> None:
     sampler = Sampler(**mix)
     take(sampler, stop)
     state = json.loads(json.dumps(sampler.state()))
     other = Sampler(**mix)
-    take(other, 3)  # what it did before does not matter
+    take(other, 3)  # the restored state replaces its own
     other.restore(state)
     assert other.step == stop
     assert other.state() == sampler.state()
@@ -83,7 +83,7 @@ def test_a_sampler_restored_anywhere_goes_on_as_if_never_interrupted(mix: dict[s
 
 
 @given(mixes())
-def test_no_text_comes_twice_in_a_batch_and_every_row_is_a_line_of_its_set(mix: dict[str, Any]) -> None:
+def test_no_text_occurs_twice_in_a_batch_and_every_row_is_a_line_of_its_set(mix: dict[str, Any]) -> None:
     sources = {source.name: source for source in mix["sources"]}
     for batch in take(Sampler(**mix), 30):
         assert not repeated([batch])
@@ -93,7 +93,7 @@ def test_no_text_comes_twice_in_a_batch_and_every_row_is_a_line_of_its_set(mix: 
 
 @given(mixes())
 @settings(max_examples=50)
-def test_every_sample_comes_up(mix: dict[str, Any]) -> None:
+def test_every_sample_is_drawn(mix: dict[str, Any]) -> None:
     mix |= {"sets_per_cycle": 1, "steps_per_set": 1}
     for source in mix["sources"]:
         sampler = Sampler(**mix | {"sources": [source], "weights": [1]})
@@ -101,7 +101,7 @@ def test_every_sample_comes_up(mix: dict[str, Any]) -> None:
         assert found == set(range(1, len(source) + 1))
 
 
-def test_texts_that_are_all_different_come_once_a_pass_and_shuffled() -> None:
+def test_distinct_texts_occur_once_per_pass_in_shuffled_order() -> None:
     sampler = plain(distinct("x", 60), 6)
     passes = [[line for batch in take(sampler, 10) for line in batch.lines] for _ in range(3)]
     for lines in passes:
@@ -111,7 +111,7 @@ def test_texts_that_are_all_different_come_once_a_pass_and_shuffled() -> None:
     assert [line for batch in take(plain(distinct("x", 60), 6, seed=1), 10) for line in batch.lines] != passes[0]
 
 
-def test_within_a_cycle_of_a_mix_no_text_comes_twice_and_a_set_is_held() -> None:
+def test_within_a_cycle_no_text_occurs_twice_and_each_set_supplies_consecutive_steps() -> None:
     large = [Samples("a", [[f"{n % 211}", f"a {n}"] for n in range(500)]), distinct("b", 400, columns=3)]
     sampler = Sampler(large, [2, 1], batch_size=8, seed=3)
     seen = set()
@@ -130,11 +130,11 @@ def test_sets_are_drawn_in_proportion_to_their_weights() -> None:
     sampler = Sampler(sets, [1, 2.5, 6.5], batch_size=1, seed=5)
     drawn = Counter(batch.source for batch in take(sampler, 8000))
     for name, share in (("a", 0.1), ("b", 0.25), ("c", 0.65)):
-        # 2,000 draws, each held for 4 steps: the standard deviation is at most 11 draws
+        # 2,000 draws for 4 steps each: the standard deviation is at most 11 draws
         assert abs(drawn[name] / 4 - 2000 * share) < 4 * 11
 
 
-def test_a_text_in_much_of_a_set_comes_once_a_batch_and_none_of_its_samples_is_lost() -> None:
+def test_a_frequent_text_occurs_once_per_batch_and_none_of_its_samples_is_lost() -> None:
     samples = [["hub", f"hub {n}"] for n in range(40)] + [[f"q {n}", f"d {n}"] for n in range(60)]
     batches = take(plain(samples, 10), 60)
     assert [len(batch.lines) for batch in batches] == [10] * 60
@@ -142,7 +142,7 @@ def test_a_text_in_much_of_a_set_comes_once_a_batch_and_none_of_its_samples_is_l
     assert {line for batch in batches for line in batch.lines} == set(range(1, 101))
 
 
-def test_no_sample_is_lost_where_more_are_late_than_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sample_is_lost_if_more_are_postponed_than_a_batch_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "LATE_AT_A_TIME", 3)
     samples = [[f"hub {n % 4}", f"h {n}"] for n in range(40)] + [[f"q {n}", f"d {n}"] for n in range(60)]
     sampler = plain(samples, 25)
@@ -151,14 +151,14 @@ def test_no_sample_is_lost_where_more_are_late_than_are_looked_at(monkeypatch: p
     assert {line for batch in batches for line in batch.lines} == set(range(1, 101))
 
 
-def test_a_sample_that_is_still_late_when_a_pass_reaches_it_waits_for_its_one_turn(
+def test_a_sample_that_is_still_postponed_when_a_pass_reaches_it_comes_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sampling, "LATE_AT_A_TIME", 1)
     walk = Walk(distinct("x", 10), 0, 0)
     walk.go_to(1, 0, [0, 1, 2, 3])
     assert sorted(walk.draw(7, set())) == [0, 4, 5, 6, 7, 8, 9]
-    assert list(walk.late) == [1, 2, 3, 0]  # whose turn in this pass came with its late one, and is late now
+    assert list(walk.late) == [1, 2, 3, 0]  # 0 came as a postponed sample, so in this pass it is postponed
 
 
 def test_a_set_too_small_for_its_share_of_a_cycle_still_fills_its_batches() -> None:
@@ -171,7 +171,7 @@ def test_a_set_too_small_for_its_share_of_a_cycle_still_fills_its_batches() -> N
     assert max(counts.values()) - min(counts.values()) <= 8
 
 
-def test_a_batch_is_short_where_a_full_one_needs_a_text_twice() -> None:
+def test_a_batch_is_short_if_a_full_one_would_repeat_a_text() -> None:
     batches = take(plain([["a", "b"], ["c", "d"], ["a", "c"]], 2), 12)
     assert {tuple(sorted(batch.lines)) for batch in batches} == {(1, 2), (3,)}
 
@@ -181,7 +181,7 @@ def test_a_sample_of_equal_texts_is_a_sample_like_any_other() -> None:
     assert sorted(batch.lines) == [1, 2]
 
 
-def test_texts_are_all_of_them_in_order() -> None:
+def test_texts_yields_all_texts_in_order() -> None:
     sampler = Sampler(
         [Samples("a", [["1", "2"]]), Samples("b", [["3", "4", "5"], ["1", "6", "7"]])], [1, 1], batch_size=1
     )
@@ -191,17 +191,20 @@ def test_texts_are_all_of_them_in_order() -> None:
     assert first.lines[0] in (1, 2)
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- error messages --------------------------------------------------------------------------------------------------
 
 
 def test_a_state_of_another_run_is_refused_and_changes_nothing() -> None:
     samples = distinct("one", 9)
     state = plain(samples, 3).state()
     for other, message in [
-        (plain(samples, 3, seed=1), "seed is 0 there, 1 here"),
-        (plain(samples, 2), "batch_size is 3 there, 2 here"),
-        (plain(samples[:8], 3), r"set one is \[9, .* there, \[8, .* here"),
-        (plain([["x", "y"], *samples[1:]], 3), r"set one is \[9, .* there, \[9, .* here: resume with the data"),
+        (plain(samples, 3, seed=1), "another run: seed: expected 1, found 0"),
+        (plain(samples, 2), "batch_size: expected 2, found 3"),
+        (plain(samples[:8], 3), r"set one: expected \[8, .*\], found \[9, "),
+        (
+            plain([["x", "y"], *samples[1:]], 3),
+            r"set one: expected \[9, .*\], found \[9, .*\]: resume with the same data",
+        ),
     ]:
         take(other, 2)
         before = other.state()
@@ -227,12 +230,12 @@ def test_a_broken_state_is_refused_and_changes_nothing(change: dict[str, Any]) -
     sampler = plain(distinct("one", 9), 3)
     take(sampler, 2)
     before = sampler.state()
-    with pytest.raises(InputValueError, match="the sampler's state is broken"):
+    with pytest.raises(InputValueError, match=r"state of the sampler: expected a result of state\(\), found"):
         sampler.restore(before | change)
     assert sampler.state() == before
 
 
-def test_numbers_that_make_no_sense_are_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
     source = distinct("one", 9)
     with pytest.raises(InputValueError, match="batch_size: expected an int of at least 1, found 0"):
         Sampler([source], [1], batch_size=0)

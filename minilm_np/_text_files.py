@@ -1,0 +1,115 @@
+"""Read files of texts line by line, and files of samples: pairs or triplets of texts, for training and evaluation.
+
+A file of samples is `.jsonl` (each line is a list of texts, or an object {"texts": [...]}) or `.tsv` (texts separated
+by tabs, no header, no quoting). Both may be compressed: `.jsonl.gz`, `.tsv.gz`. Each line holds one sample, `[anchor,
+positive]` or `[anchor, positive, negative, ...]`. All lines of a file have the same number of texts.
+"""
+
+import codecs
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from minilm_np.errors import DataError
+
+KINDS = (".jsonl", ".tsv")
+
+
+def read_samples(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """Yield the samples of a file in order. Each line is checked when it is read. Raises DataError."""
+    return (texts for _, texts in sample_lines(Path(path)))
+
+
+def sample_lines(path: Path) -> Iterator[tuple[bytes, list[str]]]:
+    """Yield each line of a file of samples, as raw bytes and as its texts. Raises DataError."""
+    kind = kind_of(path)
+    number = columns = 0
+    for number, line in enumerate(raw_lines(path), 1):
+        texts = parse_sample(line, kind, path, number)
+        columns = columns or len(texts)
+        if len(texts) != columns:
+            raise DataError(
+                f"{path}, line {number}: expected {columns} texts, as on the lines before, found {len(texts)}"
+            )
+        yield line, texts
+    if not number:
+        raise DataError(f"{path}, line 1: expected a pair or a triplet of texts on each line, found an empty file")
+
+
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, with their line ends. A file named `.gz` is decompressed. Raises DataError."""
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for line in file:
+                number += 1
+                yield line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path}, line {number + 1}: the gzip data is broken: {error}: download the file again"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def decode_line(raw: bytes, path: Path, number: int) -> str:
+    """Decode a line as UTF-8. A byte order mark at the start of line 1 is removed. Raises DataError."""
+    line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}: expected UTF-8, found byte 0x{line[error.start]:02x} at position {error.start}: "
+            "convert the file, for example with iconv"
+        ) from None
+
+
+def kind_of(path: Path) -> str:
+    """The kind of a file of samples by its name, ".jsonl" or ".tsv", whether compressed or not. Raises DataError."""
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if kind not in KINDS:
+        raise DataError(f"{path}: expected a file name that ends in .jsonl, .tsv, .jsonl.gz or .tsv.gz")
+    return kind
+
+
+def parse_sample(raw: bytes, kind: str, path: Path, number: int) -> list[str]:
+    """The texts of one line of a file of samples. Raises DataError."""
+    where = f"{path}, line {number}"
+    line = decode_line(raw, path, number)
+    if kind == ".tsv":
+        texts: list[Any] = line.removesuffix("\n").removesuffix("\r").split("\t")
+    else:
+        texts = _parse_json(line, where)
+    if len(texts) < 2:
+        tabs = ", separated by tabs" if kind == ".tsv" else ""
+        found = "only one text" if texts else "no text"
+        raise DataError(f"{where}: expected a pair or a triplet of texts{tabs}, found {found}")
+    for column, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"{where}, text {column}: expected a string, found {shown(text)}")
+        if not text.strip():
+            raise DataError(f"{where}, text {column}: the text is empty: remove the line")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{where}, text {column}: expected valid Unicode, found a lone surrogate in {shown(text)}")
+    return texts
+
+
+def shown(value: object) -> str:
+    """A JSON value for an error message, cut to 80 characters."""
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _parse_json(line: str, where: str) -> list[Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: expected JSON: {error}") from None
+    texts = value["texts"] if isinstance(value, dict) and value.keys() == {"texts"} else value
+    if not isinstance(texts, list):
+        raise DataError(f'{where}: expected a list of texts, or {{"texts": [...]}}, found {shown(value)}')
+    return texts

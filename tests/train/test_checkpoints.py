@@ -1,0 +1,112 @@
+"""Test checkpoints: a resumed run gives the bits of an uninterrupted one, and what cannot be resumed is refused."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minilm_np import SentenceEncoder
+from minilm_np.errors import CheckpointError, InputValueError
+from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
+from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.train.checkpoints import list_checkpoints
+from minilm_np.train.loop import Current, Evaluation, Habits
+from tests.support.training_runs import CONFIG, RECIPE, log_of, run, same_bits
+
+
+def interrupted_at(step: int) -> dict[str, Evaluation]:
+    """An evaluation at every step that raises KeyboardInterrupt at this one, as Ctrl-C does."""
+    calls = []
+
+    def evaluation(current: Current) -> float:
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return 0.0
+
+    return {"figure": evaluation}
+
+
+@pytest.mark.parametrize("step", [1, 5, 11])
+def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(
+    encoder: SentenceEncoder, pairs: Path, tmp_path: Path, step: int
+) -> None:
+    run(encoder, pairs, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(encoder, pairs, tmp_path / "cut", habits=Habits(evaluate_every=1), evaluations=interrupted_at(step))
+    assert [path.name for path in list_checkpoints(tmp_path / "cut" / "checkpoints")] == [f"step-{step:06d}"]
+    assert not (tmp_path / "cut" / "model").exists()
+    run(encoder, pairs, tmp_path / "cut", resume=True)
+    assert same_bits(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
+    losses = [[entry["loss"] for entry in log_of(tmp_path / name) if "loss" in entry] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_resumed_from_an_earlier_checkpoint_after_a_crash(
+    encoder: SentenceEncoder, pairs: Path, tmp_path: Path
+) -> None:
+    run(encoder, pairs, tmp_path / "whole", habits=Habits(save_every=5))
+    shutil.rmtree(tmp_path / "whole" / "model")  # as after a crash at step 12
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "whole", kept)
+    shutil.rmtree(kept / "checkpoints" / "step-000010")
+    run(encoder, pairs, tmp_path / "whole", resume=True)
+    run(encoder, pairs, kept, resume=True)
+    assert same_bits(tmp_path / "whole" / "model", kept / "model")
+    assert [entry["step"] for entry in log_of(kept)] == list(range(1, 13))
+
+
+def test_the_remains_of_a_killed_run_are_removed(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=5))
+    left = tmp_path / "run" / "checkpoints" / ".step-000012.killed"
+    left.mkdir()
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6), resume=True)
+    assert not left.exists()
+
+
+def test_only_the_last_checkpoints_are_kept(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=3, keep_last=2))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-000009", "step-000012"]
+    assert len({path.stat().st_mode for path in (checkpoints / "step-000012").glob("*.*")}) == 1
+
+
+# ---- error messages --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_checkpoints_cannot_be_resumed(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputValueError, match="expected a checkpoint to resume from, found none: start a new run"):
+        run(encoder, pairs, tmp_path / "run", resume=True)
+
+
+def test_resuming_with_other_options_or_data_is_refused(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=4))
+    with pytest.raises(InputValueError, match=r"rate: expected 0.001, as when the run was started, found 0.002"):
+        run(encoder, pairs, tmp_path / "run", dataclasses.replace(RECIPE, rate=0.002), resume=True)
+    other_texts = SentenceEncoder.random(dataclasses.replace(CONFIG, max_seq_length=16), seed=1, backend="numpy")
+    with pytest.raises(InputValueError, match=r"max_seq_length: expected 32, as when the run was started, found 16"):
+        run(other_texts, pairs, tmp_path / "run", resume=True)
+    wider = SentenceEncoder.random(dataclasses.replace(CONFIG, hidden_size=64), seed=1, backend="numpy")
+    with pytest.raises(InputValueError, match=r"hidden_size: expected 32, .*, found 64: resume with the same options"):
+        run(wider, pairs, tmp_path / "run", resume=True)
+    ids = [*CHARACTER_VOCABULARY[:-2], *CHARACTER_VOCABULARY[:-3:-1]]
+    swapped = SentenceEncoder.from_weights(CONFIG, TextTokenizer(bert_tokenizer(ids), CONFIG), encoder.weights)
+    with pytest.raises(InputValueError, match=r"tokenizer: expected '[0-9a-f]{64}', as when the run was started, fo"):
+        run(swapped, pairs, tmp_path / "run", resume=True)
+    other = tmp_path / "other.jsonl"
+    other.write_text(pairs.read_text().replace("copy", "clone"))
+    with pytest.raises(InputValueError, match="belongs to another run"):
+        run(encoder, other, tmp_path / "run", resume=True)
+
+
+def test_a_broken_checkpoint_is_refused(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6))
+    broken = tmp_path / "run" / "checkpoints" / "step-000012"
+    damages = [("optimizer.safetensors", b"half"), *(("run.json", text) for text in (b"{", b"[]", b'{"step": 1}'))]
+    for name, damage in damages:
+        good = (broken / name).read_bytes()
+        (broken / name).write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"step-000012: .*remove this folder, to resume from an earlier one"):
+            run(encoder, pairs, tmp_path / "run", resume=True)
+        (broken / name).write_bytes(good)
