@@ -61,9 +61,9 @@ def retrieval(
     relevant = [[numbers[sample[1]]] for sample in samples]
     if merge_queries:
         merged: dict[str, list[int]] = {}
-        for query, own in zip(queries, relevant, strict=True):
-            merged.setdefault(query, []).extend(own)
-        queries, relevant = list(merged), [list(dict.fromkeys(own)) for own in merged.values()]
+        for query, documents in zip(queries, relevant, strict=True):
+            merged.setdefault(query, []).extend(documents)
+        queries, relevant = list(merged), [list(dict.fromkeys(documents)) for documents in merged.values()]
     query_vectors, rows = _encode_distinct(encoder, queries)
     document_vectors, _ = _encode_distinct(encoder, list(numbers))
     return retrieval_vectors(query_vectors[rows], document_vectors, relevant, k=k)
@@ -94,8 +94,8 @@ def retrieval_vectors(
         )
     if len(relevant) != len(query_rows):
         raise InputValueError(f"relevant: expected one list per query, {len(query_rows)} in all, found {len(relevant)}")
-    for query, own in enumerate(relevant):
-        if not len(own) or len(set(own)) != len(own) or not all(0 <= row < n for row in own):
+    for query, rows in enumerate(relevant):
+        if not len(rows) or len(set(rows)) != len(rows) or not all(0 <= row < n for row in rows):
             raise InputValueError(
                 f"relevant[{query}]: expected distinct rows of documents, from 0 to {n - 1}, at least one"
             )
@@ -107,8 +107,8 @@ def retrieval_vectors(
     for start in range(0, len(query_rows), size):
         # BLAS may sum equal vectors in different orders; the scores are equal again after rounding to float32
         scores = (query_rows[start : start + size] @ document_rows.T).astype(np.float32)
-        for row, own in zip(scores, relevant[start : start + size], strict=True):
-            measures.append(_measures(row, own, k, cutoffs))
+        for of_query, rows in zip(scores, relevant[start : start + size], strict=True):
+            measures.append(_measures(of_query, rows, k, cutoffs))
     means = np.mean(measures, axis=0).tolist()
     names = [f"MRR@{k}", *(f"recall@{cutoff}" for cutoff in cutoffs), f"nDCG@{k}"]
     return {"queries": len(query_rows), "documents": n} | dict(zip(names, means, strict=True))
@@ -116,16 +116,16 @@ def retrieval_vectors(
 
 def _measures(scores: NDArray[np.float32], relevant: Sequence[int], k: int, cutoffs: list[int]) -> list[float]:
     """The measures of one query, [MRR, recall at each cutoff, nDCG]: means over all orders of equal scores."""
-    own, counts = np.unique(-scores[list(relevant)], return_counts=True)  # distinct scores, the best one first
+    negated, counts = np.unique(-scores[list(relevant)], return_counts=True)  # distinct scores, the best one first
     reciprocal = gain = 0.0
-    found = [0.0] * len(cutoffs)
-    for group, (score, count) in enumerate(zip(-own, counts.tolist(), strict=True)):
+    retrieved = [0.0] * len(cutoffs)  # relevant documents among the top ones, for each cutoff
+    for group, (score, count) in enumerate(zip(-negated, counts.tolist(), strict=True)):
         before = int(np.count_nonzero(scores > score))
         if before >= max(k, cutoffs[-1]):
             break
         tied = int(np.count_nonzero(scores == score))  # documents with this score; `count` of them are relevant
         for i, cutoff in enumerate(cutoffs):
-            found[i] += count * min(max(cutoff - before, 0), tied) / tied
+            retrieved[i] += count * min(max(cutoff - before, 0), tied) / tied
         ranks_in_reach = range(before + 1, min(before + tied, k) + 1)
         gain += count / tied * sum(1 / math.log2(1 + rank) for rank in ranks_in_reach)
         if group == 0:
@@ -135,7 +135,7 @@ def _measures(scores: NDArray[np.float32], relevant: Sequence[int], k: int, cuto
                 reciprocal += none_before * here / rank
                 none_before *= 1 - here
     ideal = sum(1 / math.log2(1 + rank) for rank in range(1, min(len(relevant), k) + 1))
-    return [reciprocal, *(part / len(relevant) for part in found), gain / ideal]
+    return [reciprocal, *(number / len(relevant) for number in retrieved), gain / ideal]
 
 
 def read_sts(path: str | os.PathLike[str]) -> tuple[list[float], list[str], list[str]]:
