@@ -2,10 +2,14 @@
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from minilm_np import evaluation
-from minilm_np.cli.options import add_command, add_model_options, encode, load, positive
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, encode, load, positive
 from minilm_np.sentence_encoder import SentenceEncoder, Vectors
+
+if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
 
 # Each example creates the file that it reads.
 STS_EXAMPLE = (
@@ -18,7 +22,7 @@ RETRIEVAL_EXAMPLE = (
 )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: "Commands") -> None:
     """Add the command `eval`."""
     parser = add_command(commands, "eval", None, "measure how good a model is", "minilm-np eval sts --help")
     tasks = parser.add_subparsers(required=True, metavar="TASK")
@@ -59,7 +63,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     for task in (sts, retrieval):
         add_model_options(task)
-        task.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+        add_format_option(task)
 
 
 class _Model:

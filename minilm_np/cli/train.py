@@ -11,6 +11,7 @@ from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
     from minilm_np.train.sampling import Sampler
 
 DEFAULT = "(default: %(default)s)"
@@ -30,7 +31,7 @@ NEW_SIZES = {
 }
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add(commands: "Commands") -> None:
     """Add the command `train`."""
     train = add_command(commands, "train", _train, "train a model on pairs or triplets of texts", EXAMPLE)
     train.add_argument(
