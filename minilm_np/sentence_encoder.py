@@ -191,6 +191,15 @@ class SentenceEncoder(Model):
 
         return trace.trace(self, texts, dtype=dtype, backend=backend)
 
+    @property
+    def contract_version(self) -> int | None:
+        """The version of the numerical contract that the vectors keep; None if the backend has no contract."""
+        if self.backend != "numba":
+            return None
+        from minilm_np.engine.float32.engine import CONTRACT_VERSION
+
+        return CONTRACT_VERSION
+
     def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
         """A SHA-256 that two machines share if they give these texts the same vectors, bit for bit.
 
