@@ -468,7 +468,7 @@ class SentenceEncoder:
         return self._model.kind.backend
 
     @property
-    def contract(self) -> str | None:
+    def contract(self) -> int | str | None:
         """The version of the numerical contract that fixes the vectors' bits; None if the backend has none."""
         return self._model.kind.contract
 

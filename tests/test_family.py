@@ -6,7 +6,7 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +36,7 @@ class Shape:
     normalize: bool = True
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
-    similarity: str | None = None
+    similarity: Literal["dot", "cosine", "euclidean"] | None = None
 
 
 BGE = {"query": "Represent this sentence for searching relevant passages: "}
@@ -94,7 +94,7 @@ def write_folder(folder: Path, shape: Shape, seed: int = 1) -> Any:
     return model
 
 
-@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES.keys())
+@pytest.fixture(scope="module", params=list(SHAPES.values()), ids=list(SHAPES))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shape, Path, Any]:
     folder = tmp_path_factory.mktemp("family")
     model = write_folder(folder, request.param)
@@ -159,7 +159,8 @@ def test_a_prompt_is_put_before_each_text(e5: Path) -> None:
 
 
 def test_the_callers_prompts_overrule_the_models(e5: Path) -> None:
-    encoder = SentenceEncoder(e5, prompts={"query": "Q ", "topic": None}, default_prompt_name="query")
+    prompts: Any = {"query": "Q ", "topic": None}
+    encoder = SentenceEncoder(e5, prompts=prompts, default_prompt_name="query")
     assert encoder.prompts == {"query": "Q ", "document": "", "passage": "passage: ", "topic": ""}
     assert_same_bits(encoder.encode("a"), encoder.encode("Q a", prompt=""))
     assert_same_bits(encoder.encode_document("a"), encoder.encode("a", prompt=""))

@@ -66,7 +66,10 @@ def assert_alike(found: Any, expected: Any, unit: bool) -> None:
         return
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     if expected.dtype == np.float32:
-        assert_close(found, expected, **{"abs_": BOUND} if unit else {"rel": 2e-5})
+        if unit:
+            assert_close(found, expected, abs_=BOUND)
+        else:
+            assert_close(found, expected, rel=2e-5)
 
 
 def assert_quantized_alike(found: Any, expected: Any, exact: Any, precision: str) -> None:
@@ -138,9 +141,10 @@ def test_the_same_call_has_the_same_result(
     assert_alike(found, expected, both[0].config.normalize and not tokens and not scaled_afterwards)
     if precision != "float32":
         exact = chosen | {"precision": "float32", "convert_to_tensor": False, "convert_to_numpy": True}
-        results = found, expected, getattr(both[0], method)(given_inputs, **exact)
-        single = isinstance(given_inputs, str)
-        assert_quantized_alike(*([one] if single else one for one in results), precision)
+        numbers = getattr(both[0], method)(given_inputs, **exact)
+        if isinstance(given_inputs, str):
+            found, expected, numbers = [found], [expected], [numbers]
+        assert_quantized_alike(found, expected, numbers, precision)
 
 
 @pytest.mark.weights

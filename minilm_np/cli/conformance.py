@@ -1,4 +1,4 @@
-"""`minilm-np conformance`: write a file that says what any implementation of a model computes, or check against one."""
+"""`minilm-np conformance`: write a file of the arrays that every implementation must compute, or check against one."""
 
 import argparse
 import json
@@ -11,15 +11,16 @@ from minilm_np.cli.files import check_output, read_lines
 from minilm_np.cli.options import add_command, add_model_options, load
 
 if TYPE_CHECKING:
-    from minilm_np.verify.conformance import Conformance, Row  # imported where they are used: the start is kept short
+    from minilm_np.verify.conformance import Check, Conformance  # imported where they are used, to keep the start short
 
 
 def add(commands: Any) -> None:
-    summary = "write or check a file that says what an implementation has to compute"
+    """Add `conformance`."""
+    summary = "write or check a file of the arrays that every implementation must compute"
     parser = commands.add_parser(
         "conformance",
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}. Its layout is in minilm_np/verify/CONFORMANCE.md.",
+        description=f"{summary[0].upper()}{summary[1:]}. The layout is in minilm_np/verify/CONFORMANCE.md.",
         epilog="example: minilm-np conformance write minilm.safetensors",
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
@@ -31,15 +32,17 @@ def add(commands: Any) -> None:
         "write texts, token ids, intermediates and vectors to a .safetensors file",
         "minilm-np conformance write minilm.safetensors",
     )
-    writing.add_argument("file", metavar="FILE", help="the file to write; it appears when it is whole")
+    writing.add_argument("file", metavar="FILE", help="the file to write (atomically)")
     writing.add_argument(
-        "--input", metavar="TEXTS", help="a text a line (UTF-8), - for standard input, not built-in ones"
+        "--input",
+        metavar="TEXTS",
+        help="a file of texts, one per line (UTF-8); - for stdin (default: built-in texts)",
     )
     writing.add_argument(
         "--full",
         type=_count,
         metavar="N",
-        help="the first N texts get all their intermediates, some 0.5 MB a token (default: 3)",
+        help="write all intermediates of the first N texts, about 0.5 MB per token (default: 3)",
     )
     add_model_options(writing)
 
@@ -47,10 +50,10 @@ def add(commands: Any) -> None:
         actions,
         "check",
         _check,
-        "check this installation against such a file: exit code 0 if it conforms, 1 if not",
+        "check this installation against such a file (exit code 0: it conforms, 1: it does not)",
         "minilm-np conformance check minilm.safetensors",
     )
-    checking.add_argument("file", metavar="FILE", help="the file, of the same model")
+    checking.add_argument("file", metavar="FILE", help="a file of the same model")
     add_model_options(checking)
     checking.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
 
@@ -62,7 +65,8 @@ def _count(value: str) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
-    from minilm_np.verify.conformance import default_texts, read, write
+    from minilm_np.verify.conformance import default_texts, write
+    from minilm_np.verify.conformance_file import read
 
     path = Path(options.file)
     check_output(path, "")
@@ -70,13 +74,15 @@ def _write(options: argparse.Namespace) -> int:
     encoder = load(options)
     texts = default_texts(encoder) if texts is None else texts
     if options.full is not None and options.full > len(texts):
-        options.parser.error(f"argument --full: expected at most {len(texts)}, all the texts, found {options.full}")
+        options.parser.error(
+            f"argument --full: expected at most {len(texts)}, the number of texts, found {options.full}"
+        )
     write(encoder, path, texts, full=options.full)
     _, manifest = read(path)
     n_full = sum(text["intermediates"] for text in manifest["texts"])
     print(
-        f"{path}: {len(manifest['texts'])} texts, {n_full} of them with {len(manifest['intermediates'])} intermediates,"
-        f" {os.path.getsize(path) / 1e6:.1f} MB, of {manifest['model']['name']}"
+        f"{path}: {manifest['model']['name']}, {len(manifest['texts'])} texts, {n_full} of them with "
+        f"{len(manifest['intermediates'])} intermediates, {os.path.getsize(path) / 1e6:.1f} MB"
     )
     return 0
 
@@ -90,7 +96,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _as_json(result: "Conformance") -> str:
-    def shown(row: "Row") -> dict[str, Any]:
+    def shown(row: "Check") -> dict[str, Any]:
         values = {"text": row.text, "implementation": row.implementation, "name": row.name, "tolerance": row.tolerance}
         errors = {"max_abs": row.max_abs, "max_rel": row.max_rel}  # JSON has no NaN and no infinity
         finite = {key: value if math.isfinite(value) else None for key, value in errors.items()}
@@ -109,47 +115,52 @@ def _as_json(result: "Conformance") -> str:
 
 
 def _as_text(result: "Conformance") -> str:
-    """A line a name with the largest relative error over all texts, a column an implementation; then the verdict."""
-    worst: dict[str, dict[str, Row]] = {}
+    """A table with the largest relative error of each name over all texts, by implementation; then the verdict."""
+    worst: dict[str, dict[str, Check]] = {}
     for row in result.rows:
         of_name = worst.setdefault(row.name, {})
-        # what is out of tolerance is the worst even if it is NaN
+        # an array out of tolerance is the worst even if its error is NaN
         if row.implementation not in of_name or _badness(row) > _badness(of_name[row.implementation]):
             of_name[row.implementation] = row
-    # the first text need not be one that has intermediates
+    # the first text need not be one with intermediates
     last = [name for name in ("vector", "vector, bit for bit") if name in worst]
-    names = [name for name in worst if name not in last] + last
-    columns = list(dict.fromkeys(row.implementation for row in result.rows))
+    names = [name for name in worst if name not in ("ids", *last)] + last
+    columns = list(dict.fromkeys(row.implementation for row in result.rows if row.name != "ids"))
     tolerance = result.manifest["tolerance"]
     texts, width = result.manifest["texts"], max(map(len, names))
+    wrong = sum(row.name == "ids" and not row.conforms for row in result.rows)
     lines = [
-        f"model  {result.manifest['model']['name']}, the weights of the file",
-        f"texts  {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
+        f"model      {result.manifest['model']['name']}, with the weights of the file",
+        f"texts      {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
+        f"token ids  {f'differ in {wrong} texts *' if wrong else 'equal in all texts'}",
         "",
-        "largest |difference| / largest |float64 of the file|, of the worst text; ids and bits: the part that differs",
-        f"out of tolerance, marked *: {', '.join(f'{key} {value:.1e}' for key, value in tolerance.items())}",
+        "error: largest |difference| / largest |float64 of the file|, of the worst text;",
+        "bit for bit: the part of the numbers that differ",
+        f"*: out of tolerance ({', '.join(f'{key} {value:.1e}' for key, value in tolerance.items())})",
         "",
-        f"{'':{width}}" + "".join(f"{column:>20}" for column in columns),
+        *(f"{'':{width}}" + "".join(f"{column.split()[line]:>10} " for column in columns) for line in (0, 1)),
     ]
     for name in names:
         cells = (worst[name].get(column) for column in columns)
-        lines.append(f"{name:{width}}" + "".join(f"{'' if row is None else _cell(row):>20}" for row in cells))
+        lines.append(f"{name:{width}}" + "".join(f"{'' if row is None else _cell(row):>11}" for row in cells))
+    return "\n".join(line.rstrip() for line in [*lines, "", _verdict(result)])
+
+
+def _verdict(result: "Conformance") -> str:
     first = result.first_failure
     if first is None:
-        verdict = "conforms: every array is within its tolerance"
-    else:
-        text = texts[first.text]["text"]
-        shown = repr(text if len(text) <= 40 else text[:37] + "...")
-        verdict = (
-            f"does not conform: the first array out of tolerance is {first.name} of text {first.text}, {shown}, "
-            f"{first.implementation}: error {first.max_rel:.2g}, tolerance {first.tolerance:.2g}"
-        )
-    return "\n".join(line.rstrip() for line in [*lines, "", verdict])
+        return "conforms: every array is within its tolerance"
+    text = result.manifest["texts"][first.text]["text"]
+    shown = repr(text if len(text) <= 40 else text[:37] + "...")
+    return (
+        f"does not conform: the first array out of tolerance is {first.name} of text {first.text}, {shown}, "
+        f"{first.implementation}: error {first.max_rel:.2g}, tolerance {first.tolerance:.2g}"
+    )
 
 
-def _badness(row: "Row") -> float:
+def _badness(row: "Check") -> float:
     return math.inf if math.isnan(row.max_rel) else row.max_rel
 
 
-def _cell(row: "Row") -> str:
+def _cell(row: "Check") -> str:
     return f"{row.max_rel:.1e}{' ' if row.conforms else '*'}"

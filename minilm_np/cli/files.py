@@ -1,5 +1,6 @@
 """Texts in and results out: reading lines of UTF-8, and writing files atomically."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -59,6 +60,27 @@ def read_lines(path: str) -> list[str]:
                 f"{where}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start}): "
                 "convert the file first, for example with iconv"
             ) from None
+    return texts
+
+
+def read_texts(path: str) -> list[str]:
+    """Return the texts of a file: one per line, or `text` of each object of a .jsonl file.
+
+    Raises InputValueError, OSError.
+    """
+    lines = read_lines(path)
+    if not path.lower().endswith(".jsonl"):
+        return lines
+    texts = []
+    for number, line in enumerate(lines, 1):
+        try:
+            item = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputValueError(f"{path}, line {number}: not JSON: {error}") from None
+        text = item.get("text") if isinstance(item, dict) else None
+        if not isinstance(text, str):
+            raise InputValueError(f'{path}, line {number}: expected an object with "text", found {line[:60]}')
+        texts.append(text)
     return texts
 
 

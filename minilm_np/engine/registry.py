@@ -22,7 +22,7 @@ class EngineKind:
 
     backend: str
     compute_type: str  # of the dense layers
-    contract: str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
+    contract: int | str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
     dtypes: tuple[str, ...]  # that it computes in; the first is the default
     own_threads: bool  # whether the engine runs threads of its own; otherwise its BLAS decides
     packages: tuple[str, ...]  # whose versions decide its results
@@ -78,7 +78,7 @@ def _numpy(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads:
 
 
 KINDS = (
-    EngineKind("numba", "float32", "1", ("float32",), True, ("numpy", "tokenizers", "numba"), _float32),
+    EngineKind("numba", "float32", 1, ("float32",), True, ("numpy", "tokenizers", "numba"), _float32),
     EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),
 )
 BACKENDS = tuple(dict.fromkeys(kind.backend for kind in KINDS))  # the first is the default

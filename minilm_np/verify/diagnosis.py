@@ -1,4 +1,4 @@
-"""What `diagnose` finds."""
+"""The result of `diagnose`: a verdict, its numbers, and advice."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -8,35 +8,36 @@ Verdict = Literal["same bits", "match", "explained", "scaled", "reordered", "une
 
 @dataclass(frozen=True)
 class Finding:
-    """What is left of the error when the reference deviates so."""
+    """The error that remains if the model is run with these deviations."""
 
     deviations: tuple[str, ...]  # none, one or two
-    max_abs_error: float  # of any number of a vector
-    relative_error: float  # to the largest number of that vector; the worst text's
-    rounding: float  # how much of `relative_error` rounding may be: of float32, and of how the vectors were stored
+    max_abs_error: float  # the largest difference of a number
+    relative_error: float  # the largest difference over the largest number of that vector; of the worst text
+    rounding: float  # the relative error that rounding explains: of float32, and of the stored numbers
     min_cosine: float
-    explains: bool
+    explains: bool  # the relative error is rounding
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is the matter with some vectors."""
+    """What differs between vectors and the model's, how sure that is, and what to do."""
 
     verdict: Verdict
     sentence: str
-    before: Finding | None  # the model as it is; None where the vectors cannot be compared with it
-    findings: tuple[Finding, ...]  # the best few, those that explain first
-    indistinguishable: tuple[tuple[str, ...], ...]  # deviations that have the same effect on these texts
-    no_effect: tuple[str, ...]  # deviations that would not be seen on these texts
-    what: tuple[str, ...]  # a sentence for each deviation that explains: what it is, and who is known to do it
-    remedies: tuple[str, ...]  # what to do about them
+    before: Finding | None  # the model without deviations; None if the vectors have another size
+    findings: tuple[Finding, ...]  # the best few; those that explain the vectors come first
+    indistinguishable: tuple[tuple[str, ...], ...]  # groups of deviations that have the same effect on these texts
+    no_effect: tuple[str, ...]  # deviations that these texts do not show
+    what: tuple[str, ...]  # for each deviation that explains the vectors: what it is, and which software does it
+    remedies: tuple[str, ...]  # what to do
     n_texts: int
-    n_measured: int  # texts that the findings were measured on
+    n_measured: int  # texts on which the findings were measured
 
     @property
     def matches(self) -> bool:
+        """Whether the vectors are the model's, up to rounding."""
         return self.verdict in ("same bits", "match")
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the diagnosis as JSON-compatible values."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Other implementations of the model, by the word that a command line has for them."""
+"""The other implementations, by the name, path or URL that a command line gives."""
 
 import re
 from pathlib import Path
@@ -20,15 +20,14 @@ SOURCES = (
 
 
 def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation:
-    """Open what is to be compared with an encoder.
+    """Open another implementation, to compare it with an encoder.
 
-    source: `sentence-transformers` or `transformers` (the installed packages, on the encoder's own folder; a random
-        encoder's weights are handed over), the path of an ONNX graph, of a file of vectors (.npy, .jsonl,
-        .safetensors), or the URL of an endpoint that speaks /v1/embeddings (OpenAI) or /embed
-        (text-embeddings-inference).
+    source: `sentence-transformers` or `transformers` (the installed package loads the encoder's folder, or gets the
+        weights of a random encoder); the path of an ONNX graph, or of a file of vectors (.npy, .jsonl, .safetensors);
+        or the URL of an endpoint with the API /v1/embeddings (OpenAI) or /embed (text-embeddings-inference).
 
-    Raises InputTypeError (not a str), InputValueError (no such source, file or vectors), MissingExtraError (a package
-    is not installed), ImplementationError (a folder or a graph that the other side cannot load).
+    Raises InputTypeError (not a str), InputValueError (no such source or file, or no vectors), MissingExtraError (a
+    package is not installed), ImplementationError (the other implementation cannot load the folder or the graph).
     """
     if not isinstance(source, str):
         raise InputTypeError(f"source: expected a str, found {type(source).__name__}")
@@ -42,12 +41,12 @@ def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation
         raise InputValueError(f"source: expected {SOURCES}, found {source!r}")
     path = Path(source)
     if not path.is_file():
-        raise InputValueError(f"source (--against, --vectors): there is no file {source}: check its path")
+        raise InputValueError(f"source (--against, --vectors): there is no file {source}: check the path")
     return OnnxModel(path, encoder) if path.suffix.lower() == ".onnx" else StoredVectors(path)
 
 
 def is_source(source: str) -> bool:
-    """Whether a word can be a source at all; a file need not be there."""
+    """Return whether a string can be a source; a file need not exist."""
     known = Path(source).suffix.lower() in {".onnx", *FORMATS}
     return source in ("sentence-transformers", "transformers") or _is_url(source) or known
 

@@ -1,4 +1,4 @@
-"""What every other implementation looks like from here."""
+"""The interface of every other implementation, and how their packages are imported."""
 
 import importlib
 import warnings
@@ -13,31 +13,31 @@ Array = NDArray[Any]
 
 
 class Implementation(Protocol):
-    """Something that turns texts into vectors, or has done so."""
+    """A source of vectors: a program that computes them, or a file that contains them."""
 
     @property
     def name(self) -> str:
-        """What a table calls it."""
+        """The name in reports."""
 
     @property
     def texts(self) -> list[str] | None:
-        """The texts that it has vectors of, and no others; None where it takes any, or does not know."""
+        """The texts for which it has vectors; None if it takes any text, or does not say."""
 
     def vectors(self, texts: Sequence[str]) -> Array:
-        """B texts -> (B, D) floats as the other side gives them: D may not be the model's, and values not finite."""
+        """Return the vectors of B texts, (B, D) floats, unchecked: D may differ from the model's, values may be NaN."""
 
     def intermediates(self, texts: Sequence[str]) -> list[dict[str, Array]] | None:
-        """One dict a text of what `reference.forward` records, by its names and in its shapes; None where it has none.
+        """Return one dict per text: arrays with the names and shapes of `reference.forward`. None if it has none.
 
         They are computed from this package's token ids, so that arithmetic is judged apart from tokenization.
         """
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
-        """The ids that its own tokenizer gives; None where it has none, or does not show them."""
+        """Return the token ids of its own tokenizer; None if it has none, or does not show them."""
 
 
 def load_extra(module: str) -> Any:
-    """Import what only comparisons need, without the warnings of its import. Raises MissingExtraError."""
+    """Import a module of the extra `verify`, without the warnings of its import. Raises MissingExtraError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

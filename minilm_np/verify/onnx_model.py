@@ -18,20 +18,20 @@ from minilm_np.verify.onnx_values import expose
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 POOLED = ("sentence_embedding", "sentence_embeddings", "embedding", "embeddings", "text_embeds", "pooled")
 HIDDEN = ("last_hidden_state", "token_embeddings", "hidden", "hidden_states", "output")
-POOLER = ("pooler_output", "pooler")  # BERT's own head, which no sentence vector comes from
+POOLER = ("pooler_output", "pooler")  # BERT's own head; it is not a sentence vector
 DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 class OnnxModel:
-    """Any graph that takes input_ids (and attention_mask, token_type_ids) and gives hidden states or pooled vectors.
+    """A graph from input_ids (and attention_mask, token_type_ids) to hidden states or pooled vectors.
 
-    Hidden states, (texts, tokens, D), are pooled as the encoder's config says; pooled vectors, (texts, D), are taken as
-    they are. Which output it is follows from its name, or from being the only one of its rank. It gets this package's
-    token ids, one text at a time and unpadded, unless the graph has a fixed number of tokens. Intermediates are the
-    outputs that have their names; where there are none, the graph is run once more with those values as outputs that
-    `onnx_values` knows (in a session of its own, since asking for them forbids fusions).
+    Hidden states, (texts, tokens, D), are pooled by the encoder's config; pooled vectors, (texts, D), are used as they
+    are. The output is chosen by its name, or as the only one of its rank. The graph gets this package's token ids, one
+    text at a time; it is padded only if the graph has a fixed number of tokens. Intermediates are the outputs with
+    their names. If there are none, `onnx_values` finds them inside the graph, and a second session has them as outputs
+    (a separate one, because additional outputs prevent fusions).
 
-    Raises ImplementationError: a file that onnxruntime does not run, other inputs, no output that could be it.
+    Raises ImplementationError: onnxruntime cannot load or run the file, other inputs, no such output.
     """
 
     texts = None
@@ -44,7 +44,7 @@ class OnnxModel:
         self._inputs = {node.name: node for node in self._session.get_inputs()}
         if "input_ids" not in self._inputs or not set(self._inputs) <= set(INPUTS):
             raise ImplementationError(
-                f"{path}: expected the inputs input_ids, attention_mask and perhaps token_type_ids, found "
+                f"{path}: expected the inputs input_ids, attention_mask and optionally token_type_ids, found "
                 f"{', '.join(self._inputs)}"
             )
         for node in self._inputs.values():
@@ -59,7 +59,7 @@ class OnnxModel:
         self._names = [node.name for node in self._session.get_outputs()]
         self._step_names = _step_names(encoder)
         named = {name: name for name in self._names if name in self._step_names}
-        # the session that shows intermediates, and their values' names
+        # the session whose outputs include the intermediates, and the names of these outputs
         self._steps: tuple[Any, dict[str, str]] | None = (self._session, named) if named else None
         self._output, self._is_hidden = self._choose_output()
 
@@ -81,7 +81,7 @@ class OnnxModel:
         if found is None:
             return self._session, {}
         content, values = found
-        if self._is_hidden:  # an output has a name of its own
+        if self._is_hidden:  # the graph's own output has another name
             values[f"encoder.layer.{self._encoder.config.num_hidden_layers - 1}.output.LayerNorm"] = self._output
         session, ids = self._open(content), self._encoder.tokenizer([""]).ids[0]
         shown = zip(values, self._run(ids, list(values.values()), session), strict=True)
@@ -91,7 +91,7 @@ class OnnxModel:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal: errors are raised as well
+        options.log_severity_level = 4  # fatal only: errors are raised as exceptions, too
         try:
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes, a dozen, have no other base
@@ -101,7 +101,7 @@ class OnnxModel:
         return None
 
     def _choose_output(self) -> tuple[str, bool]:
-        """The output that vectors are made from, by its name and its rank, and whether it is hidden states."""
+        """The name of the output for the vectors, and whether it is hidden states."""
         candidates = [name for name in self._names if name not in self._step_names and name.lower() not in POOLER]
         first = self._encoder.tokenizer([""]).ids[0]
         ranks = {name: array.ndim + 1 for name, array in zip(candidates, self._run(first, candidates), strict=True)}
@@ -115,12 +115,12 @@ class OnnxModel:
                 return only[0], rank == 3
         shown = ", ".join(f"{name} (rank {ranks[name]})" for name in candidates) or "(none)"
         raise ImplementationError(
-            f"{self._path}: which output has the vectors? Expected one that is named last_hidden_state or "
-            f"sentence_embedding, or one of rank 3 or 2; found {shown}"
+            f"{self._path}: expected an output named last_hidden_state or "
+            f"sentence_embedding, or only one of rank 3 or 2; found {shown}"
         )
 
     def _run(self, ids: Sequence[int], outputs: list[str], session: Any = None) -> list[Array]:
-        """One text -> its outputs, without the axis of texts, nor what was padded on the axis of tokens."""
+        """The outputs for one text, without the axis of texts and without padding on the axis of tokens."""
         ids, T = self._fitted(list(ids)), self._fixed_tokens
         padding = 0 if T is None else T - len(ids)
         feeds = {
@@ -138,11 +138,11 @@ class OnnxModel:
         return [_without_padding(array[0], len(ids), padding) for array in found]
 
     def _fitted(self, ids: list[int]) -> list[int]:
-        """A graph with fixed tokens gets the text as its users would cut it: [SEP] stays the last one."""
+        """The ids, truncated if the graph has fewer tokens; [SEP] stays the last one, as in other tokenizers."""
         T = self._fixed_tokens
         if T is None or len(ids) <= T:
             return ids
-        warnings.warn(f"{self._path} takes {T} tokens: longer texts are cut for it", stacklevel=4)
+        warnings.warn(f"{self._path} has a fixed size of {T} tokens: longer texts are truncated for it", stacklevel=4)
         return [*ids[: T - 1], ids[-1]]
 
     def _pool(self, output: Array) -> Array:
@@ -161,7 +161,7 @@ def _without_padding(array: Array, tokens: int, padding: int) -> Array:
 
 
 def _step_names(encoder: SentenceEncoder) -> dict[str, tuple[int, ...]]:
-    """The names of all that `reference.forward` records, and their shapes for the empty text."""
+    """The name of every array that `reference.forward` records, and its shape for the empty text."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def keep(name: str, x: Array) -> Array:

@@ -1,7 +1,7 @@
 """The intermediates inside an ONNX graph, found by the names that torch's exporter gives to values.
 
-A value that the module `encoder.layer.0.output.dense` computes is called `/encoder/layer.0/output/dense/Add_output_0`,
-below whatever module the model was part of; the last such value is what the module returns. Quantising keeps the names.
+The module `encoder.layer.0.output.dense` computes the value `/encoder/layer.0/output/dense/Add_output_0`, with the path
+of an outer module in front, if there is one. The last such value is the module's result. Quantisation keeps the names.
 """
 
 import re
@@ -15,16 +15,16 @@ _VALUE = re.compile(r"/(?:.*/)?(?P<module>(?:embeddings|encoder)/.*)/(?!Constant
 
 
 def find_values(graph: Any, names: Container[str]) -> dict[str, str]:
-    """Intermediates' names -> values of a graph (onnx.GraphProto), of those that can be told."""
+    """Return, by name, the values of a graph (onnx.GraphProto) that are intermediates and can be identified."""
     found: dict[str, str] = {}
-    for node in graph.node:  # in the order of computation: the last one of a module stays
+    for node in graph.node:  # in the order of computation: the last value of a module wins
         match = _VALUE.fullmatch(node.output[0]) if node.output else None
         if match is None:
             continue
         module = match["module"].replace("/", ".")
         if module in names:
             found[module] = node.output[0]
-        elif f"{module}.context" in names:  # attention has no modules for its steps
+        elif f"{module}.context" in names:  # the steps of attention are not modules
             if node.op_type == "Softmax":
                 found[f"{module}.scores"], found[f"{module}.probs"] = node.input[0], node.output[0]
             elif node.op_type == "Reshape":
@@ -33,9 +33,9 @@ def find_values(graph: Any, names: Container[str]) -> dict[str, str]:
 
 
 def expose(path: Path, names: Container[str]) -> tuple[bytes, dict[str, str]] | None:
-    """The graph of a file with its intermediates as outputs besides, and what they are called; None if it has none.
+    """Return a file's graph with its intermediates as additional outputs, and their names; None if it has none.
 
-    Raises MissingExtraError where the package onnx is missing.
+    Raises MissingExtraError: the package onnx is not installed.
     """
     onnx = load_extra("onnx")
     model = onnx.load(path)

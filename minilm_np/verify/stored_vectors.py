@@ -1,4 +1,4 @@
-"""Vectors in a file, made by anything: .npy, .jsonl, .safetensors."""
+"""Files of vectors by any program: .npy, .jsonl, .safetensors."""
 
 import json
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from minilm_np.verify.interface import Array
 class StoredVectors:
     """A file of n vectors of D numbers.
 
-    .npy: an (n, D) array of floats, in the order of the texts that it is asked for.
-    .jsonl: an object a line with `text` and `embedding`.
-    .safetensors: one (n, D) tensor of floats; its texts as a JSON list in the metadata's `texts`, or none as in .npy.
+    .npy: an (n, D) array of floats, in the order of the texts.
+    .jsonl: one object per line, with `text` and `embedding`.
+    .safetensors: one (n, D) tensor of floats; optionally the texts, as a JSON list in the metadata's `texts`.
 
-    Raises InputValueError: a file that is broken, holds something else, or nothing.
+    Raises InputValueError: the file is broken, empty, or contains something else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,15 +33,17 @@ class StoredVectors:
         if not self._vectors.size:
             raise InputValueError(f"{path}: expected at least one vector of at least one number, found none")
         if self.texts is not None and len(self.texts) != len(self._vectors):
-            raise InputValueError(f"{path}: it names {len(self.texts)} texts, and has {len(self._vectors)} vectors")
+            raise InputValueError(
+                f"{path}: expected one vector per text, found {len(self._vectors)} for {len(self.texts)} texts"
+            )
 
     def vectors(self, texts: Sequence[str]) -> Array:
-        """Raises InputValueError: other texts, or another number of them, than the file has."""
+        """Return the vectors of these texts. Raises InputValueError: the file does not have them."""
         if self.texts is None:
             if len(texts) != len(self._vectors):
                 raise InputValueError(
-                    f"{self.name} has {len(self._vectors)} vectors and no texts, and was asked for {len(texts)}: give "
-                    "the texts that it was made from, in their order (--texts FILE)"
+                    f"{self.name} has {len(self._vectors)} vectors without texts, but {len(texts)} texts are compared: "
+                    "give the texts of the vectors, in their order (--texts FILE)"
                 )
             return self._vectors
         if list(texts) == self.texts:
@@ -49,7 +51,9 @@ class StoredVectors:
         rows = {text: row for row, text in reversed(list(enumerate(self.texts)))}
         missing = [text for text in texts if text not in rows]
         if missing:
-            raise InputValueError(f"{self.name} has no vector of {len(missing)} texts, the first {missing[0][:60]!r}")
+            raise InputValueError(
+                f"{self.name} has no vector for {len(missing)} texts, the first is {missing[0][:60]!r}"
+            )
         return self._vectors[[rows[text] for text in texts]]
 
     def intermediates(self, texts: Sequence[str]) -> None:
@@ -60,9 +64,9 @@ class StoredVectors:
 
 
 def as_vectors(rows: Sequence[Any], places: Sequence[str]) -> Array:
-    """JSON's lists of numbers -> (n, D) float64. null is NaN, as servers write it. Raises InputValueError.
+    """Return JSON lists of numbers as an (n, D) float64 array; null, which servers write for NaN, becomes NaN.
 
-    places: what a message calls each of them.
+    places: the name of each list in error messages. Raises InputValueError.
     """
     vectors = []
     for row, place in zip(rows, places, strict=True):
@@ -70,12 +74,12 @@ def as_vectors(rows: Sequence[Any], places: Sequence[str]) -> Array:
             raise InputValueError(f"{place}: expected a list of numbers, found {str(row)[:60]}")
         if len(row) != len(rows[0]):
             raise InputValueError(
-                f"{place}: the vector has {len(row)} numbers, the first one has {len(rows[0])}: expected as many"
+                f"{place}: expected as many numbers as in the first vector, {len(rows[0])}, found {len(row)}"
             )
         try:
             vectors.append(np.array(row, np.float64))
         except OverflowError:
-            raise InputValueError(f"{place}: a number is too large for a float") from None
+            raise InputValueError(f"{place}: a number is too large for float64") from None
     return np.stack(vectors) if vectors else np.empty((0, 0))
 
 
@@ -97,7 +101,7 @@ def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
             try:
                 item = json.loads(line)
             except UnicodeDecodeError:
-                raise InputValueError(f"{place}: not UTF-8: expected a JSON object a line, as text") from None
+                raise InputValueError(f"{place}: not UTF-8: expected one JSON object per line") from None
             except (ValueError, RecursionError) as error:
                 raise InputValueError(f"{place}: not JSON: {error}") from None
             if not isinstance(item, dict) or not isinstance(item.get("text"), str) or "embedding" not in item:
@@ -120,8 +124,8 @@ def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
             if len(names) != 1:
                 raise InputValueError(f"{path}: expected one tensor, (texts, numbers), found {len(names)}: {names[:5]}")
             vectors = file.get_tensor(names[0])
-    except (SafetensorError, TypeError) as error:  # NumPy has no BF16, which it calls a TypeError
-        raise InputValueError(f"{path} is not a .safetensors file that can be read: {error}") from None
+    except (SafetensorError, TypeError) as error:  # TypeError: BF16, which NumPy does not have
+        raise InputValueError(f"{path} is not a readable .safetensors file: {error}") from None
     if "texts" not in metadata:
         return vectors, None
     try:
@@ -129,7 +133,7 @@ def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
     except (ValueError, RecursionError):
         texts = None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise InputValueError(f"{path}: its metadata's `texts`: expected a JSON list of strings")
+        raise InputValueError(f"{path}: metadata `texts`: expected a JSON list of strings")
     return vectors, texts
 
 

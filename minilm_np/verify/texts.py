@@ -1,4 +1,4 @@
-"""The texts that implementations are compared on where none are given: what is usual, and what goes wrong."""
+"""The built-in texts, on which implementations are compared by default: usual texts, and texts that cause errors."""
 
 from itertools import cycle, islice
 from string import ascii_lowercase
@@ -40,7 +40,7 @@ TEXTS = (
 
 
 def built_in_texts(encoder: SentenceEncoder) -> list[tuple[str, str]]:
-    """Texts with a label each, the longest of them built for the encoder's own limit."""
+    """Return (label, text) pairs; the longest texts depend on the encoder's limit."""
     room = encoder.max_seq_length - len(encoder.tokenizer([""]).ids[0])
     return [
         *TEXTS,
@@ -52,5 +52,5 @@ def built_in_texts(encoder: SentenceEncoder) -> list[tuple[str, str]]:
 
 
 def _words(count: int) -> str:
-    """So many words of one letter, each of which is a token in every vocabulary of the family."""
+    """Words of one letter; each is one token in every vocabulary of the family."""
     return " ".join(islice(cycle(ascii_lowercase), max(0, count)))

@@ -1,4 +1,4 @@
-"""The installed sentence-transformers and transformers, with hooks that see every module's output."""
+"""The installed sentence-transformers and transformers; hooks record the output of every module."""
 
 import contextlib
 import importlib.metadata
@@ -14,10 +14,10 @@ from minilm_np.verify.interface import Array, load_extra
 
 
 class SentenceTransformersModel:
-    """The encoder's folder as sentence-transformers loads it: its tokenizer, its batches, its pooling.
+    """sentence-transformers on the encoder's folder: its own tokenizer, batches and pooling.
 
-    A random encoder has no folder: its weights go into transformers' BertModel, its token ids too, and the pooling and
-    the normalisation are sentence-transformers' modules.
+    A random encoder has no folder. Then transformers' BertModel gets the weights and this package's token ids; pooling
+    and normalisation are modules of sentence-transformers.
     """
 
     texts = None
@@ -68,15 +68,15 @@ class SentenceTransformersModel:
     def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
         if self._model is None:
             return None
-        # named `tokenize` before sentence-transformers 6
+        # `tokenize` before sentence-transformers 6
         tokenize = getattr(self._model, "preprocess", None) or self._model.tokenize
         return [tokenize([text])["input_ids"][0].tolist() for text in texts]
 
 
 class TransformersModel:
-    """transformers' BertModel and tokenizer on the encoder's folder, then the pooling that its config names.
+    """transformers' BertModel and tokenizer on the encoder's folder, then the pooling of its config.
 
-    A random encoder has no folder: its weights and its token ids are handed over.
+    A random encoder has no folder. Then BertModel gets the weights and this package's token ids.
     """
 
     texts = None
@@ -132,7 +132,7 @@ class TransformersModel:
 
 
 def _bert_model(encoder: SentenceEncoder) -> Any:
-    """transformers' BertModel with an encoder's weights, with plain (eager) attention, for inference."""
+    """transformers' BertModel with the encoder's weights and plain (eager) attention, for inference."""
     torch, transformers, config = load_extra("torch"), load_extra("transformers"), encoder.config
     model = transformers.BertModel(
         transformers.BertConfig(
@@ -152,15 +152,15 @@ def _bert_model(encoder: SentenceEncoder) -> Any:
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     if unexpected or any(name.endswith(("weight", "bias")) for name in missing):
         raise ImplementationError(
-            f"transformers' BertModel does not take this model's weights: missing {missing}, unexpected {unexpected}"
+            f"transformers' BertModel does not accept this model's weights: missing {missing}, unexpected {unexpected}"
         )
     return model
 
 
 def _run_bert(bert: Any, ids: Sequence[int], *, every: bool) -> tuple[Any, dict[str, Array]]:
-    """One text through a BertModel -> its hidden states, (1, T, D), and with `every` the outputs of its modules.
+    """The hidden states of one text, (1, T, D), and with `every` the outputs of the modules, by name.
 
-    torch has no module for the attention scores. A module whose output is that of the last one inside it is left out.
+    torch has no module for the attention scores. Modules that return the output of their last part are left out.
     """
     import torch
 
@@ -197,11 +197,11 @@ def _versions(first: str, *others: str) -> str:
 
 @contextlib.contextmanager
 def _loading(package: str, encoder: SentenceEncoder) -> Iterator[None]:
-    """Whatever a foreign loader raises, as this package's error; its warnings and its progress bar are its own."""
+    """Turns every exception of a package's loader into an ImplementationError; its warnings and bars are not shown."""
     logging = load_extra("transformers.utils.logging")
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # the unused pooler of every such checkpoint is a report of ten lines
+    logging.set_verbosity_error()  # else ten lines about the unused pooler of every such checkpoint
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

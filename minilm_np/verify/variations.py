@@ -1,4 +1,4 @@
-"""The model under a variation, run: the reference with other inputs, weights, config, or some functions replaced."""
+"""The model with deviations: `reference.py` with other inputs, weights or config, or with some functions replaced."""
 
 import importlib.util
 import json
@@ -15,27 +15,41 @@ from minilm_np.reference import Array, Nested, nest
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.text.tokenizer import TextTokenizer
 
-LONGEST = -1  # as `pad_to`: to the longest of the texts, all of which are taken for one batch
+LONGEST = -1  # value of `pad_to`: the length of the longest text, as if all texts were one batch
 
 
 @dataclass(frozen=True)
 class Variation:
-    """The model with its deviations. What is not named here is as in the reference."""
+    """The model with its deviations. Everything else is as in the reference."""
 
     config: ModelConfig
-    functions: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)  # a name in reference.py -> its maker
-    weights: tuple[Callable[[str, Array], Array], ...] = ()  # each makes a float32 parameter of (name, parameter)
+    functions: Mapping[str, Callable[[Any], Any]] = field(
+        default_factory=dict
+    )  # name in reference.py -> maker of the function
+    weights: tuple[Callable[[str, Array], Array], ...] = ()  # (name, float32 parameter) -> parameter
     normalizer: tuple[tuple[str, bool], ...] = ()  # options of BERT's text normalizer
-    special_tokens: bool = True  # [CLS] and [SEP] are put around a text
-    pad_to: int = 0
+    special_tokens: bool = True  # [CLS] and [SEP] are added
+    pad_to: int = 0  # tokens
     attends_to_padding: bool = False
     pools_padding: bool = False
     pools_special_tokens: bool = True
 
 
 @dataclass(frozen=True)
+class Deviation:
+    """One known way to differ from the model. A pair never has two deviations of one kind."""
+
+    name: str
+    kind: str
+    what: str  # one sentence: what is done, and which software does it
+    remedy: str
+    vary: Callable[[Variation], Variation]
+    variant: Callable[[Variation], Variation] | None = None  # another way to do it, if implementations differ in detail
+
+
+@dataclass(frozen=True)
 class Tokens:
-    """The token ids of a text, those that the tokenizer puts around it apart."""
+    """The token ids of a text; [CLS] and [SEP] are apart."""
 
     before: list[int]
     content: list[int]
@@ -43,16 +57,18 @@ class Tokens:
 
     @property
     def ids(self) -> list[int]:
+        """All of them, in order."""
         return [*self.before, *self.content, *self.after]
 
     def cut(self, limit: int, special_tokens: bool) -> "Tokens":
+        """Return the first tokens, `limit` with the special ones."""
         if not special_tokens:
             return Tokens([], self.content[:limit], [])
         return Tokens(self.before, self.content[: limit - len(self.before) - len(self.after)], self.after)
 
 
 class VariedModel:
-    """An encoder's model over some texts, under any variation."""
+    """An encoder's model on some texts, under any variation."""
 
     BATCH_TOKENS = 4096
 
@@ -65,7 +81,7 @@ class VariedModel:
         self._nested: dict[Any, Nested] = {}
 
     def tokens(self, variation: Variation) -> list[Tokens]:
-        """The token ids of every text, cut where the variation cuts them."""
+        """Return the token ids of every text, truncated as the variation does."""
         options = variation.normalizer
         if options not in self._tokens:
             self._tokens[options] = _uncut(self._tokenizer, self.base.config, options, self._texts)
@@ -73,13 +89,13 @@ class VariedModel:
         return [tokens.cut(limit, variation.special_tokens) for tokens in self._tokens[options]]
 
     def lengths(self, variation: Variation) -> list[int]:
-        """The number of tokens of every text, padding included."""
+        """Return the number of tokens of every text, padding included."""
         lengths = [len(tokens.ids) for tokens in self.tokens(variation)]
         pad_to = max(lengths, default=0) if variation.pad_to == LONGEST else variation.pad_to
         return [max(length, pad_to) for length in lengths]
 
     def acts_on(self, variation: Variation) -> Array:  # (n,) bool
-        """Which texts may get another vector than the model's; the others get the same, by construction."""
+        """Return on which texts the variation can change the vector; on the others it cannot."""
         config = replace(variation.config, max_seq_length=self.base.config.max_seq_length)
         if variation.functions or variation.weights or config != self.base.config or not variation.pools_special_tokens:
             return np.ones(len(self._texts), bool)
@@ -87,7 +103,7 @@ class VariedModel:
         return np.array([a.ids != b.ids or len(b.ids) != T for a, b, T in zip(own, tokens, lengths, strict=True)], bool)
 
     def vectors(self, variation: Variation, rows: Sequence[int], dtype: Any = np.float32) -> Array:
-        """The vectors of some of the texts, (B, D); NaN where a text has no token left to pool."""
+        """Return the vectors of some texts, (B, D); NaN for a text without a token to pool."""
         model = _instance_of_reference(variation.functions)
         config, weights = variation.config, self._weights(variation.weights, dtype)
         tokens, lengths = self.tokens(variation), self.lengths(variation)
@@ -106,7 +122,7 @@ class VariedModel:
         return vectors
 
     def _batch(self, texts: list[Tokens], T: int, variation: Variation) -> tuple[Array, Array, Array]:
-        """Padded ids, where they are tokens, and what is pooled, each (B, T)."""
+        """The padded ids, which of them are tokens, and which are pooled; each (B, T)."""
         ids = np.full((len(texts), T), self._tokenizer.pad_id, np.int64)
         real = np.zeros(ids.shape, bool)
         special = np.zeros(ids.shape, bool)
@@ -118,7 +134,7 @@ class VariedModel:
         return ids, real, pooled if variation.pools_special_tokens else pooled & ~special
 
     def _weights(self, changes: tuple[Callable[[str, Array], Array], ...], dtype: Any) -> Nested:
-        """The nested weights with these changes; float32 ones are kept for the next time."""
+        """The nested weights with these changes; float32 weights with one change are cached."""
         key = (changes, dtype)
         if key in self._nested:
             return self._nested[key]
@@ -134,7 +150,7 @@ class VariedModel:
 def _uncut(
     tokenizer: TextTokenizer, config: ModelConfig, options: tuple[tuple[str, bool], ...], texts: Sequence[str]
 ) -> list[Tokens]:
-    """The texts' tokens up to the model's positions and no less, with these options of the normalizer."""
+    """The tokens of the texts, truncated only at the model's positions, with these options of the normalizer."""
     described = json.loads(tokenizer.to_json())
     described["normalizer"] = _with_options(described["normalizer"], dict(options))
     around = len(tokenizer([""]).ids[0])
@@ -148,7 +164,7 @@ def _uncut(
 
 
 def _with_options(normalizer: Any, options: dict[str, bool]) -> Any:
-    """A description of a normalizer, changed; a part of a sequence that is not wanted is left out."""
+    """The description of a normalizer with other options; an unwanted part of a sequence is left out."""
     if normalizer is None:
         return None
     if normalizer["type"] == "BertNormalizer":
@@ -161,7 +177,7 @@ def _with_options(normalizer: Any, options: dict[str, bool]) -> Any:
 
 
 def _instance_of_reference(functions: Mapping[str, Callable[[Any], Any]]) -> Any:
-    """A second instance of `reference.py`, known to nobody else, with some functions replaced."""
+    """A private second instance of `reference.py` with some functions replaced."""
     if not functions:
         return reference
     spec = importlib.util.find_spec(reference.__name__)

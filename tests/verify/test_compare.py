@@ -2,64 +2,21 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minilm_np import InputTypeError, InputValueError, SentenceEncoder, cli, reference
-from minilm_np.cli import verify as verify_command
+from minilm_np import InputTypeError, InputValueError, SentenceEncoder
 from minilm_np.model_files.random_weights import SMALL
 from minilm_np.verify import Comparison, built_in_texts, compare, summarised
-from minilm_np.verify.compare import errors
-
-TEXTS = ["hello world", "", "a longer text than the others"]
+from tests.support.verify_ports import TEXTS, Port, Stored, fault
 
 
 @pytest.fixture(scope="module")
 def small() -> SentenceEncoder:
     return SentenceEncoder.random(backend="numpy")
-
-
-class Port:
-    """An implementation in float64 with a fault: `change` gets every step, and what it returns goes into the next."""
-
-    name = "a port"
-    texts = None
-
-    def __init__(self, encoder: SentenceEncoder, change: Any = lambda name, x: x, ids: Any = None) -> None:
-        self._encoder, self._change, self._ids = encoder, change, ids
-        self._weights = reference.nest(encoder.weights, np.float64)
-
-    def _run(self, text: str, record: Any) -> np.ndarray:
-        ids = np.array(self._encoder.tokenizer([text]).ids[0], np.int64)
-        return reference.forward(ids, self._weights, self._encoder.config, record=record)
-
-    def vectors(self, texts: Sequence[str]) -> np.ndarray:
-        return np.array([self._run(text, self._change) for text in texts])
-
-    def intermediates(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        found = []
-        for text in texts:
-            steps: dict[str, np.ndarray] = {}
-
-            def keep(name: str, x: np.ndarray, steps: dict[str, np.ndarray] = steps) -> np.ndarray:
-                steps[name] = self._change(name, x)
-                return steps[name]
-
-            self._run(text, keep)
-            found.append(steps)
-        return found
-
-    def token_ids(self, texts: Sequence[str]) -> Any:
-        return self._ids
-
-
-def fault(where: str, change: Any) -> Any:
-    return lambda name, x: change(x) if name == where else x
 
 
 def test_the_built_in_texts_are_what_their_labels_say(small: SentenceEncoder) -> None:
@@ -100,7 +57,7 @@ def test_an_implementation_that_agrees_is_within_the_tolerance(backend: str, poo
     assert len(comparison.intermediates) == 4 + 3 * 12 + 1 + config.normalize
     assert all(row.theirs.max_abs == 0 and row.ours.max_rel < 4e-6 for row in comparison.intermediates)
     assert comparison.verdict.startswith("within the tolerance (")
-    assert "nearer to float64: theirs (ours " in comparison.verdict
+    assert "closer to float64: theirs (ours " in comparison.verdict
     tight = compare(encoder, Port(encoder), TEXTS, tolerance=1e-12)
     assert not tight.within
 
@@ -126,26 +83,8 @@ def test_another_models_vectors_are_outside(small: SentenceEncoder) -> None:
     other = SentenceEncoder.random(seed=1, backend="numpy")
     comparison = compare(small, Port(other), TEXTS)
     assert not comparison.within and comparison.parts_at == "embeddings.word_embeddings"
-    assert comparison.verdict.startswith("outside the tolerance (") and "nearer to float64: ours" in comparison.verdict
+    assert comparison.verdict.startswith("outside the tolerance (") and "closer to float64: ours" in comparison.verdict
     assert comparison.vector is not None and comparison.vector.difference.min_cosine < 0.9
-
-
-class Stored:
-    """Vectors with no more to them."""
-
-    name = "stored"
-
-    def __init__(self, vectors: Any, texts: list[str] | None = None) -> None:
-        self._vectors, self.texts = vectors, texts
-
-    def vectors(self, texts: Sequence[str]) -> Any:
-        return self._vectors
-
-    def intermediates(self, texts: Sequence[str]) -> None:
-        return None
-
-    def token_ids(self, texts: Sequence[str]) -> None:
-        return None
 
 
 def test_the_worst_text_and_both_errors_are_measured(small: SentenceEncoder) -> None:
@@ -184,7 +123,7 @@ def test_vectors_that_are_not_finite_are_reported(small: SentenceEncoder) -> Non
     ]
     assert not comparison.within and comparison.largest is not None and comparison.largest < 1e-6
     assert comparison.verdict.startswith("2 of 3 vectors are not finite (NaN")
-    assert "'empty'; what was compared is within the tolerance (" in comparison.verdict
+    assert "'empty'; everything else is within the tolerance (" in comparison.verdict
     nothing = compare(small, Stored(np.full_like(theirs, np.nan)), TEXTS)
     assert nothing.vector is None and nothing.verdict.startswith("not comparable; 3 of 3 vectors are not finite")
 
@@ -213,20 +152,8 @@ def test_token_ids_that_differ_are_reported(small: SentenceEncoder) -> None:
     ids[0][2] += 1
     ids[1].pop()
     first, second = compare(small, Port(small, ids=ids), TEXTS).problems
-    assert first.startswith("text 0 'hello world': the token ids differ from number 2 on: ours ")
-    assert second == "empty: the token ids differ from number 1 on: ours 3 (2 in all), theirs (end) (1 in all)"
-
-
-def test_an_array_is_judged_by_its_largest_value() -> None:
-    found = errors(np.array([[1.0, 0.0], [0.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 2.0]]))
-    assert (found.max_abs, found.max_rel, found.max_ulp, found.min_cosine) == (2.0, 1.0, 2.0**23, 1.0)
-    assert errors(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])).min_cosine == pytest.approx(0, abs=1e-15)
-    zero = np.zeros((1, 2))
-    assert errors(zero[0], np.array([0.0, 1.0])).min_cosine == 0
-    assert errors(zero, zero) == errors(zero.astype(np.float32), zero)
-    assert errors(zero, zero).max_rel == 0 and errors(zero, zero).min_cosine == 1
-    assert errors(zero + 1, zero).max_rel == math.inf and errors(zero + 1, zero).min_cosine == 0
-    assert errors(np.zeros((0, 2)), np.zeros((0, 2))).max_abs == 0
+    assert first.startswith("text 0 'hello world': the token ids differ from position 2 on: ours ")
+    assert second == "empty: the token ids differ from position 1 on: ours 3 (2 in total), theirs (end) (1 in total)"
 
 
 def test_a_summary_keeps_the_worst_of_each_layer(small: SentenceEncoder) -> None:
@@ -241,7 +168,7 @@ def test_a_summary_keeps_the_worst_of_each_layer(small: SentenceEncoder) -> None
 @pytest.mark.parametrize(
     ("texts", "options", "error", "message"),
     [
-        ([], {}, InputValueError, "texts: expected at least one to compare on"),
+        ([], {}, InputValueError, "texts: expected at least one, found none"),
         ("text", {}, InputTypeError, "expected"),
         ([3], {}, InputTypeError, "expected"),
         (TEXTS, {"tolerance": -1}, InputValueError, "tolerance: expected a number of at least 0, found -1"),
@@ -263,111 +190,6 @@ def test_the_published_model_agrees_with_torch(published: SentenceEncoder, sourc
     assert comparison.within and comparison.parts_at is None, comparison.verdict
     assert comparison.largest is not None and comparison.largest < 5e-7
     assert len(comparison.intermediates) == 4 + 6 * 11 + 2
-
-
-# --- the command
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, small: SentenceEncoder, tmp_path: Path) -> Any:
-    """Runs a command line on a small model; its exit code."""
-    small.save_pretrained(tmp_path / "model")
-    if verify_command not in cli.COMMANDS:
-        monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, verify_command))
-
-    def run(*arguments: str) -> int:
-        try:
-            return cli.main(["verify", "--model", str(tmp_path / "model"), "--backend", "numpy", *arguments])
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-
-    return run
-
-
-def write_vectors(path: Path, texts: Sequence[str], vectors: np.ndarray) -> str:
-    lines = (
-        json.dumps({"text": text, "embedding": vector.tolist()}) for text, vector in zip(texts, vectors, strict=True)
-    )
-    path.write_text("\n".join(lines))
-    return str(path)
-
-
-def test_the_command_says_whether_vectors_agree(
-    command: Any, small: SentenceEncoder, tmp_path: Path, capsys: Any
-) -> None:
-    assert command("--print-texts") == 0
-    texts = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
-    assert texts == [text for _, text in built_in_texts(small)]
-    vectors = small.encode(texts, on_truncation="ignore")
-    path = write_vectors(tmp_path / "v.jsonl", texts, vectors)
-    assert command("--against", path) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"ours: minilm_np (numpy); theirs: v.jsonl; {len(texts)} texts"
-    assert out[-2].startswith("vector  0.0e+00  0.0e+00      0.0   1.0000000")
-    assert out[-1].startswith("within the tolerance (0.0e+00 of 1e-05); nearer to float64: both alike (ours ")
-
-    vectors[5, 0] += 0.5
-    path = write_vectors(tmp_path / "w.jsonl", texts, vectors)
-    assert command("--against", path) == 1
-    assert "worst text: numbers)" in capsys.readouterr().out.splitlines()[-1]
-    assert command("--against", path, "--tolerance", "0.6") == 0
-    capsys.readouterr()
-    assert command("--against", path, "--format", "json") == 1
-    found = json.loads(capsys.readouterr().out)
-    assert found["within"] is False and found["verdict"].startswith("outside the tolerance (5.0e-01")
-    assert (
-        found["vector"]["difference"]["max_abs"] == pytest.approx(0.5, abs=1e-6)
-        and found["vector"]["worst_text"] == "numbers"
-    )
-
-
-def test_the_command_takes_texts_from_a_file(command: Any, small: SentenceEncoder, tmp_path: Path, capsys: Any) -> None:
-    np.save(tmp_path / "v.npy", small.encode(["one", "two"]))
-    (tmp_path / "t.txt").write_text("one\ntwo\n")
-    (tmp_path / "t.jsonl").write_text('{"text": "one", "label": 3}\n{"text": "two"}\n')
-    for name in ("t.txt", "t.jsonl"):
-        assert command("--against", str(tmp_path / "v.npy"), "--texts", str(tmp_path / name)) == 0
-    assert command("--against", str(tmp_path / "v.npy")) == 1
-    assert "v.npy has 2 vectors and no texts" in capsys.readouterr().err
-    for content, message in (("{", "line 1: not JSON"), ("[1]", 'line 1: expected an object with "text", found [1]')):
-        (tmp_path / "t.jsonl").write_text(content)
-        assert command("--against", str(tmp_path / "v.npy"), "--texts", str(tmp_path / "t.jsonl")) == 1
-        assert message in capsys.readouterr().err
-
-
-def test_the_command_shows_layers_and_problems(command: Any, small: SentenceEncoder, capsys: Any) -> None:
-    assert command("--against", "transformers") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[3:10]] == [
-        "embeddings", "encoder.layer.0", "encoder.layer.1", "encoder.layer.2", "pooling", "normalize", "vector",
-    ]  # fmt: skip
-    assert command("--against", "sentence-transformers", "--all") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 + 4 + 3 * 11 + 3 + 2
-
-
-def test_problems_are_cut_short_for_people(small: SentenceEncoder) -> None:
-    ids = [[0]] * len(TEXTS) * 3
-    comparison = compare(small, Port(small, ids=ids), TEXTS * 3)
-    lines = list(verify_command.table(comparison))
-    assert sum(line.startswith("problem: ") for line in lines) == 6
-    assert lines[-2] == "problem: and 4 more (--format json has them all)"
-    assert all(line.isprintable() for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "one of the arguments --against --print-texts is required"),
-        (["--against", "nonsense"], "expected one of sentence-transformers, transformers, MODEL.onnx"),
-        (["--against", "transformers", "--tolerance", "-1"], "expected a number of at least 0, found '-1'"),
-        (["--against", "transformers", "--tolerance", "x"], "expected a number of at least 0, found 'x'"),
-        (["--against", "transformers", "--format", "xml"], "invalid choice"),
-    ],
-)
-def test_wrong_usage_ends_with_2(command: Any, capsys: Any, arguments: list[str], message: str) -> None:
-    assert command(*arguments) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_a_comparison_is_a_value(small: SentenceEncoder) -> None:

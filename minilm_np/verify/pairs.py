@@ -1,0 +1,57 @@
+"""Pairs of deviations: which of them explain the vectors together."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minilm_np.verify.diagnosis import Finding
+from minilm_np.verify.evidence import Evidence
+from minilm_np.verify.scoring import Candidate, measure
+from minilm_np.verify.vector_errors import relative_errors
+
+Bar = Callable[[Sequence[Any], str], Iterable[Any]]  # items, and what is done to them -> the items, with a progress bar
+
+
+def fitting_pairs(
+    evidence: Evidence, pairs: Iterable[tuple[Candidate, Candidate]], twins: set[str], bar: Bar
+) -> list[tuple[str, ...]]:
+    """Return the pairs that may explain the vectors; if there is none, the two that come nearest.
+
+    twins: deviations that have the same effect as one that is tried; their pairs would have the same effect, too.
+    """
+    possible = [pair for pair in pairs if not {pair[0].name, pair[1].name} & twins and _is_possible(evidence, *pair)]
+    fitting: list[tuple[str, ...]] = []
+    nearest: dict[tuple[str, ...], float] = {}
+    for a, b in bar(possible, "pairs of deviations"):
+        names, variation = (a.name, b.name), b.deviation.vary(a.deviation.vary(evidence.model.base))
+        both = (evidence.probes[probe] for probe in np.flatnonzero(a.moves & b.moves))
+        places = sorted(both, key=evidence.model.lengths(variation).__getitem__)
+        limit = max(a.limit, b.limit)
+        for some in (places[:1], places[1:4]):  # the shortest text excludes most pairs
+            left = relative_errors(
+                evidence.vectors[some], evidence.model.vectors(variation, some).astype(np.float64)
+            )  # fmt: skip
+            nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
+            if nearest[names] > limit:
+                break
+        else:
+            fitting.append(names)
+    return fitting or sorted(nearest, key=nearest.__getitem__)[:2]
+
+
+def _is_possible(evidence: Evidence, a: Candidate, b: Candidate) -> bool:
+    """Whether the screen allows this pair.
+
+    A text that only one of the two changes must be explained by that one, a text that neither changes by the model as
+    it is.
+    """
+    left = np.where(a.moves, a.left - a.limit, evidence.errors[evidence.probes] - evidence.tolerance)
+    left = np.where(b.moves, b.left - b.limit, left)
+    return a.deviation.kind != b.deviation.kind and not (left[~(a.moves & b.moves)] > 0.0).any()
+
+
+def needs_both(evidence: Evidence, pair: Finding) -> bool:
+    """Whether a pair leaves at most half the error of the better one of the two alone."""
+    singles = [measure(evidence, (name,)).relative_error for name in pair.deviations]
+    return pair.relative_error <= min(singles) / 2

@@ -1,0 +1,77 @@
+"""The command `minilm-np diagnose`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minilm_np import SentenceEncoder, cli
+from minilm_np.cli import diagnose as command
+from tests.support.diagnose_models import CONFIG, SHORT, by_torch, folder
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
+    return SentenceEncoder(folder(tmp_path_factory.mktemp("model"), CONFIG, 1), backend="numpy")
+
+
+@pytest.fixture
+def run(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """A command line -> its exit code, stdout and stderr; the model is the encoder's."""
+    monkeypatch.setattr(cli, "COMMANDS", (command,))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = cli.main(
+                ["diagnose", "--model", str(encoder.model_path), "--backend", "numpy", *map(str, arguments)]
+            )
+        except SystemExit as error:
+            code = int(error.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+LEGEND = """(errors in float64;
+ relative: max abs over the largest number of the vector;
+ rounding: the relative error that rounding explains)
+"""
+
+
+def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path) -> None:
+    path, texts = tmp_path / "vectors.npy", tmp_path / "texts.txt"
+    texts.write_text("".join(f"{text}\n" for text in SHORT))
+    np.save(path, by_torch(encoder, SHORT))
+    code, out, _ = run("--vectors", path, "--texts", texts)
+    assert code == 0 and out.startswith("A match: ") and "on these texts:" not in out
+    assert out.endswith(LEGEND)
+    np.save(path, by_torch(encoder, SHORT, "tanh GELU"))
+    code, out, _ = run("--vectors", path, "--texts", texts)
+    assert code == 1 and out.startswith("Tanh GELU explains the vectors: ") and "What to do: Set the activation" in out
+    assert "No effect on these texts, so neither found nor excluded:\n  truncation at" in out
+    assert "as in llama.cpp and in one backend of text-embeddings-inference" in out
+    code, out, _ = run("--against", path, "--texts", texts, "--format", "json")
+    found = json.loads(out)
+    assert code == 1 and found["verdict"] == "explained" and found["findings"][0]["deviations"] == ["tanh GELU"]
+
+
+def test_command_takes_a_file_that_has_its_texts(encoder: SentenceEncoder, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.jsonl"
+    vectors = by_torch(encoder, SHORT, "CLS pooling").tolist()
+    lines = [json.dumps({"text": text, "embedding": vector}) for text, vector in zip(SHORT, vectors, strict=True)]
+    path.write_text("\n".join(lines))
+    code, out, _ = run("--vectors", path)
+    assert code == 1 and out.startswith("CLS pooling explains the vectors: ")
+
+
+def test_command_refuses(run: Any, tmp_path: Path) -> None:
+    code, out, err = run()
+    assert code == 2 and not out and "the following arguments are required: --vectors/--against" in err
+    code, out, err = run("--vectors", "nonsense")
+    assert code == 2 and not out and "expected one of" in err and "nonsense" in err
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"")
+    code, out, err = run("--vectors", empty)
+    assert code == 1 and not out and f"{empty}: expected at least one vector of at least one number, found none" in err

@@ -1,0 +1,154 @@
+"""Servers on loopback as `verify` asks them."""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from minilm_np import SentenceEncoder
+from minilm_np.errors import ImplementationError
+from minilm_np.verify import open_implementation
+from minilm_np.verify.endpoint import BATCH, Endpoint
+from tests.support.compare import assert_close
+
+TEXTS = ["hello world", "", "a much longer text than the others, with [SEP] in it"]
+
+
+@pytest.fixture(scope="module")
+def small() -> SentenceEncoder:
+    return SentenceEncoder.random(backend="numpy")
+
+
+@contextmanager
+def serving(answer: Any) -> Iterator[str]:
+    """A server on loopback; `answer(path, body)` gives a status, headers and the answer's bytes, in pieces."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, headers, pieces = answer(self.path, body)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for piece in pieces:
+                    self.wfile.write(piece)
+            except OSError:
+                pass  # who asked has gone
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_servers_of_both_kinds_give_the_vectors_of_a_model(small: SentenceEncoder) -> None:
+    texts = [f"text {number}" for number in range(BATCH + 5)] + TEXTS
+    sizes: list[int] = []
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if path == "/embed":
+            assert set(body) == {"inputs", "truncate"} and body["truncate"] is True
+            sizes.append(len(body["inputs"]))
+            return 200, {}, [json.dumps(small.encode(body["inputs"]).tolist()).encode()]
+        assert path == "/v1/embeddings?model=mine" and body["model"] == "mine" and body["encoding_format"] == "float"
+        rows = enumerate(small.encode(body["input"]).tolist())
+        data = [{"object": "embedding", "index": index, "embedding": row} for index, row in rows]
+        return 200, {}, [json.dumps({"object": "list", "data": data[::-1]}).encode()]
+
+    with serving(answer) as url:
+        for path in ("/embed", "/v1/embeddings?model=mine"):
+            other = open_implementation(url + path, small)
+            assert_close(other.vectors(texts), small.encode(texts), rel=2e-6, what=path)
+            assert other.vectors([]).shape == (0, small.config.hidden_size)
+            assert other.texts is None and other.intermediates(texts) is None and other.token_ids(texts) is None
+    assert sizes == [BATCH, 8]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "answer", "message"),
+    [
+        (
+            500,
+            {},
+            b'{"error": "out of memory"}',
+            'answered 500 Internal Server Error: {"error": "out of memory"}',
+        ),
+        (302, {"Location": "/elsewhere"}, b"", "the server answered 302 Found"),
+        (200, {}, b"<html>", "the response is not JSON"),
+        (200, {}, b"[" * 4096, "the response is not JSON"),
+        (200, {}, b"\xff", "the response is not JSON"),
+        (200, {}, b"[[1, 2], [3, 4]]", r"expected 1 vectors, found \[\[1, 2\], \[3, 4\]\]"),
+        (200, {}, b'{"data": []}', "expected 1 vectors, found"),
+        (200, {}, b'[["1"]]', "vector 0: expected a list of numbers"),
+        (200, {}, b"[" + b" " * 5000 + b"[1]]", "the response is longer than 4096 bytes"),
+        (200, {"Content-Length": "100"}, b"[[1]]", "the response ends 95 bytes too early"),
+    ],
+)
+def test_a_server_that_answers_something_else_is_refused(
+    small: SentenceEncoder, status: int, headers: Any, answer: bytes, message: str
+) -> None:
+    with (
+        serving(lambda path, body: (status, headers, [answer])) as url,
+        pytest.raises(ImplementationError, match=message),
+    ):
+        Endpoint(f"{url}/embed", small, largest=4096).vectors(["a"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, [], {"data": [1]}, {"data": [{"index": 1, "embedding": [1]}]}, {"data": [{"index": [], "embedding": [1]}]}],
+)
+def test_an_openai_server_that_answers_something_else_is_refused(small: SentenceEncoder, answer: Any) -> None:
+    with (
+        serving(lambda path, body: (200, {}, [json.dumps(answer).encode()])) as url,
+        pytest.raises(ImplementationError, match="expected 1 vectors, found"),
+    ):
+        open_implementation(f"{url}/v1/embeddings", small).vectors(["a"])
+
+
+def test_a_server_that_drips_is_left_in_time(small: SentenceEncoder) -> None:
+    def drip() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" "
+            time.sleep(0.05)
+
+    with serving(lambda path, body: (200, {}, drip())) as url:
+        started = time.monotonic()
+        with pytest.raises(ImplementationError, match=r"no complete response within 0\.3 seconds"):
+            Endpoint(f"{url}/embed", small, seconds=0.3).vectors(["a"])
+        assert time.monotonic() - started < 4
+
+
+def test_a_server_that_is_not_there_is_named(small: SentenceEncoder) -> None:
+    with serving(lambda path, body: (200, {}, [])) as url:
+        pass
+    with pytest.raises(ImplementationError, match=f"{url}/embed: the request failed: .*refused: is the server running"):
+        open_implementation(f"{url}/embed", small).vectors(["a"])
+
+
+def test_vectors_of_different_lengths_over_requests_are_refused(small: SentenceEncoder) -> None:
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        size = 2 if len(body["inputs"]) == BATCH else 3
+        return 200, {}, [json.dumps([[1.0] * size] * len(body["inputs"])).encode()]
+
+    with (
+        serving(answer) as url,
+        pytest.raises(ImplementationError, match="vectors of different lengths"),
+    ):
+        open_implementation(f"{url}/embed", small).vectors(["a"] * (BATCH + 1))
