@@ -60,7 +60,7 @@ def test_a_model_that_is_saved_again_is_loaded_again(tmp_path: Path) -> None:
     use = tmp_path / "model" / "config_sentence_transformers.json"
     use.write_text(
         json.dumps(json.loads(use.read_text()) | {"truncate_dim": 5})
-    )  # overwritten in place; no other file changes
+    )  # no other file changes
     assert vectorizer(tmp_path / "model", backend="numpy").transform(["a"]).shape == (1, 5)
 
 

@@ -163,7 +163,7 @@ def test_communities_are_those_of_upstream(upstream: Any, data: st.DataObject) -
     if threshold == 1:
         vectors = np.eye(5, dtype=dtype)[
             generator.integers(0, 5, n)
-        ]  # so that the cosine of a vector with itself is exactly 1
+        ]  # cosines with themselves are exactly 1
     size, batch_size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 70))
     holder = HOLDERS[data.draw(st.sampled_from(["array", "tensor", "arrays", "tensors"]))] if n else HOLDERS["array"]
     found = util.community_detection(holder(vectors), threshold, size, batch_size)
