@@ -58,9 +58,7 @@ def test_a_model_that_is_saved_again_is_loaded_again(tmp_path: Path) -> None:
         encoder.save_pretrained(tmp_path / "model")
         assert_same_bits(vectorizer(tmp_path / "model", backend="numpy").transform(["a"]), encoder.encode(["a"]))
     use = tmp_path / "model" / "config_sentence_transformers.json"
-    use.write_text(
-        json.dumps(json.loads(use.read_text()) | {"truncate_dim": 5})
-    )  # overwritten in place; no other file changes
+    use.write_text(json.dumps(json.loads(use.read_text()) | {"truncate_dim": 5}))  # no other file changes
     assert vectorizer(tmp_path / "model", backend="numpy").transform(["a"]).shape == (1, 5)
 
 

@@ -161,9 +161,7 @@ def test_communities_are_those_of_upstream(upstream: Any, data: st.DataObject) -
     unit = util.normalize_embeddings(vectors.astype(np.float64)) if n else vectors
     assume(not (np.abs(unit @ unit.T - threshold)[~np.eye(n, dtype=bool)] < 1e-6).any())
     if threshold == 1:
-        vectors = np.eye(5, dtype=dtype)[
-            generator.integers(0, 5, n)
-        ]  # so that the cosine of a vector with itself is exactly 1
+        vectors = np.eye(5, dtype=dtype)[generator.integers(0, 5, n)]  # cosines with themselves are exactly 1
     size, batch_size = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 70))
     holder = HOLDERS[data.draw(st.sampled_from(["array", "tensor", "arrays", "tensors"]))] if n else HOLDERS["array"]
     found = util.community_detection(holder(vectors), threshold, size, batch_size)
