@@ -60,7 +60,7 @@ def test_the_benchmarks_that_a_page_names_exist(page: Path) -> None:
     assert [module for module in sorted(modules) if importlib.util.find_spec(module) is None] == []
 
 
-# ---- the checks themselves: each must fail where a page is wrong ------------------------------------------------------
+# ---- the checks themselves: each must fail where a page is wrong ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_benchmarks_that_a_page_names_exist(page: Path) -> None:
         ("```sh\npip install . && minilm-np --no-such-option\n```\n", "exit code 2"),
         (
             "```sh\nminilm-np --version\n```\n\n```text\nminilm-np 99\n```\n",
-            r"(?s)line 2: the commands print\nminilm-np \d",
+            "(?s)line 2: the commands print",
         ),
         ("```python\nprint(1)\n", "has no end"),
     ],
@@ -97,7 +97,7 @@ def test_a_wrong_page_fails(text: str, message: str, tmp_path: Path, monkeypatch
         "```diff\n-import nothing\n+import math\n```\n\n```python\nprint(math.floor(1.5))  # 1\n```\n",
         "<!-- not run: it needs a network -->\n```sh\nminilm-np --no-such-option\n```\n",
         "```sh\npip install nothing-of-this-name\nminilm-np --version\n```\n\n```text\nminilm-np 0...\n```\n",
-        "```sh\nprintf 'a\\n' > lines.txt\n```\n\n```python\nfrom pathlib import Path\nprint(Path('lines.txt').read_text())  # a\n```\n",
+        "```sh\nprintf 'a\\n' > a.txt\n```\n\n```python\nwith open('a.txt') as file:\n    print(*file)  # a\n```\n",
     ],
 )
 def test_a_true_page_passes(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
