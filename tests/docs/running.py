@@ -3,6 +3,7 @@
 import ast
 import builtins
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -32,7 +33,7 @@ def run_page(name: str, text: str, folder: Path) -> None:
     """
     namespace: dict[str, Any] = {"__name__": "manual_page"}
     of_page = list(blocks(text))
-    for block, following in zip(of_page, [*of_page[1:], None], strict=True):
+    for block, following in itertools.pairwise([*of_page, None]):
         if block.not_run:
             continue
         if block.language in ("python", "diff"):
