@@ -33,7 +33,7 @@ def run_page(name: str, text: str, folder: Path) -> None:
     """
     namespace: dict[str, Any] = {"__name__": "manual_page"}
     of_page = list(blocks(text))
-    for block, following in itertools.pairwise([*of_page, None]):
+    for block, following in itertools.zip_longest(of_page, of_page[1:]):
         if block.not_run:
             continue
         if block.language in ("python", "diff"):
