@@ -6,16 +6,20 @@ import re
 def agrees(comment: str, printed: str) -> bool:
     """Whether the comment behind a call of `print` is true of the output.
 
-    A comment that looks like a value is the output, or the output, a colon and a remark; "; " separates the lines of
-    longer output. Any other comment is a remark, and the output must hold every number that the remark names.
+    The comment is the output, or the output, a colon and a remark. "; " separates the lines of longer output, and "..."
+    stands for anything. A comment of several words may also tell the output in its own words; then it names at least
+    one number, and every number that it names is in the output.
     """
     comment, lines = _squeezed(comment), [_squeezed(line) for line in printed.splitlines()]
     for output in ("; ".join(lines), " ".join(lines)):
-        if comment == output or comment.startswith(f"{output}: "):
+        if matches(comment, output) or comment.startswith(f"{output}: "):
             return True
-    if re.match(r"[\[({'\"]|(True|False|None)\b", comment):
+    if " " not in comment or re.match(r"[\[({'\"]|(True|False|None)\b", comment):
         return False
-    return all(re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", " ".join(lines)) for number in _numbers(comment))
+    numbers = re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", comment)
+    return bool(numbers) and all(
+        re.search(rf"(?<![\d.]){re.escape(number.rstrip(','))}(?!\d)", " ".join(lines)) for number in numbers
+    )
 
 
 def matches(expected: str, printed: str) -> bool:
@@ -26,7 +30,3 @@ def matches(expected: str, printed: str) -> bool:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.split())
-
-
-def _numbers(text: str) -> list[str]:
-    return re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", text)
