@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, worker processes that answer over pipes, figures and files."""
+"""Shared by the benchmarks: a description of the machine, worker processes with pipes, figures and files."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -28,7 +28,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know of the machine and the software to judge a figure."""
+    """Return the facts about machine and software that a reader needs to judge a figure."""
     return {
         "processor": processor(),
         "processors": len(os.sched_getaffinity(0)),
@@ -41,7 +41,7 @@ def machine() -> dict[str, Any]:
 
 
 def describe(facts: Mapping[str, Any]) -> str:
-    """`machine()` in two lines."""
+    """Return the facts of `machine()` in two lines."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     return (
         f"{facts['processor']}, {facts['processors']} processors, {facts['memory_bytes'] / 2**30:.0f} GiB, "
@@ -50,7 +50,7 @@ def describe(facts: Mapping[str, Any]) -> str:
 
 
 def installed_version(distribution: str) -> str | None:
-    import importlib.metadata  # here, because engines are timed from their start, and it takes 20 ms
+    import importlib.metadata  # here, because it takes 20 ms, and the start of engines is measured
 
     try:
         return importlib.metadata.version(distribution)
@@ -59,21 +59,22 @@ def installed_version(distribution: str) -> str | None:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process had at its fullest (VmHWM), shared pages of files included."""
+    """Return the peak memory of this process in bytes (VmHWM), shared pages of files included."""
     found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     return int(found[1]) * 1024 if found else 0
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Environment that holds every library to so many threads."""
+    """Return the environment variables that limit every library to `threads` threads."""
     names = ("OMP", "OPENBLAS", "MKL", "RAYON", "NUMBA")
     return {f"{name}_NUM_THREADS": str(threads) for name in names}
 
 
 class Worker:
-    """A Python process that answers each line of JSON with one; see `answers`.
+    """A Python process that answers each line of JSON with another line.
 
-    arguments: of the interpreter, such as "-m", "benchmarks.contestants". What it says on stderr is kept for `fate`.
+    arguments: of the interpreter, such as "-m", "benchmarks.contestants". environment: variables to add. Its standard
+    error is stored for `fate`.
     """
 
     def __init__(self, *arguments: str, **environment: str) -> None:
@@ -89,7 +90,7 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> Any:
-        """Send a request, wait for the answer. Raises WorkerError if the process is gone."""
+        """Send a request and return the answer. Raises WorkerError if the process has ended."""
         try:
             assert self._process.stdin
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -99,7 +100,7 @@ class Worker:
         return self.answer()
 
     def answer(self) -> Any:
-        """The next line it says, without having been asked."""
+        """Return the next line that the process writes. Raises WorkerError if it has ended."""
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -107,10 +108,10 @@ class Worker:
         return json.loads(line)
 
     def fate(self) -> str:
-        """How the process ended, and its last line on stderr."""
+        """Return how the process ended, and its last line on stderr."""
         status = self._process.wait()
         self._log.seek(0)
-        lines = self._log.read().strip().splitlines() or ["without a word"]
+        lines = self._log.read().strip().splitlines() or ["(no message)"]
         return f"ended with status {status}: {lines[-1]}"
 
     def close(self) -> None:
@@ -119,23 +120,23 @@ class Worker:
 
 
 class WorkerError(Exception):
-    """A worker ended before it answered."""
+    """A worker process ended before it answered."""
 
 
 def say(text: str) -> None:
-    """Tell who waits what is going on, on stderr."""
+    """Print progress on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def take_stdout() -> Any:
-    """The pipe to the parent, in a file of its own; what a library prints goes to stderr from now on."""
+    """Return a file that writes to the parent's pipe; from now on, stdout goes to stderr, as libraries may print."""
     pipe = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return pipe
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The lower quartile, the median, the upper quartile."""
+    """Return the lower quartile, the median and the upper quartile."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -151,7 +152,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that reads well as it is, and is one in Markdown."""
+    """Return a Markdown table with aligned columns, readable as plain text, too."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
@@ -167,6 +168,6 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def on_one_thread() -> None:
-    """Begin the program again with every library held to one thread, unless they are."""
+    """Restart the program with every library limited to one thread, unless it is already."""
     if any(os.environ.get(name) != value for name, value in thread_variables(1).items()):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | thread_variables(1))

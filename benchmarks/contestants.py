@@ -1,12 +1,12 @@
-"""The engines that `benchmarks.peers` compares, text to vector each, and the process that one of them works in.
+"""The engines that `benchmarks.peers` compares, each from text to vector, and the process that runs one of them.
 
     python -m benchmarks.contestants KEY FOLDER MODEL THREADS {serve,first}
 
-Started by `benchmarks.peers`, which says on the pipe what to do. Every peer gets what helps it: the same `tokenizers`
-library on as many threads, texts sorted by length, batches of 32 padded to their longest text, the mean and the norm
-in a few calls of NumPy. sentence-transformers does all of this itself.
+`benchmarks.peers` starts the process and sends requests through the pipe. Every peer gets what helps it: the same
+`tokenizers` library on as many threads, texts sorted by length, batches of 32 padded to their longest text, the mean
+and the norm in a few NumPy calls. sentence-transformers does all of this itself.
 
-Imports stand where they are used: the time from the process's start to the first vector is measured too.
+Imports stand where they are used, because the time from process start to first vector is measured, too.
 """
 
 import itertools
@@ -26,15 +26,15 @@ Encode = Callable[[Sequence[str]], Any]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A way to run the model. Of the variants of one engine, whichever is faster counts, at each workload anew."""
+    """One variant of one engine. For each workload, the fastest variant of an engine counts."""
 
     engine: str
     variant: str
-    module: str  # which must be importable
-    distributions: tuple[str, ...]  # which it needs installed, with what those require
-    export: str | None  # of `benchmarks.exports`, what it loads; None for the published folder
+    module: str  # the module that it imports
+    distributions: tuple[str, ...]  # the distributions that it needs, without their own requirements
+    export: str | None  # the name in `benchmarks.exports` of the file that it loads; None for the published folder
     load: Callable[[str, str, int], Encode]  # folder, model, threads -> texts to vectors
-    starts: bool = True  # is also timed from its process's start
+    starts: bool = True  # whether its start is measured, too
 
 
 def minilm_np(folder: str, model: str, threads: int) -> Encode:
@@ -144,7 +144,7 @@ CONTESTANTS = {
         "ONNX Runtime", "fused", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx-fused", onnxruntime
     ),
     "onnxruntime-parallel": Contestant(
-        "ONNX Runtime", "fused, a batch a thread", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx-fused",
+        "ONNX Runtime", "fused, one batch per thread", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx-fused",
         onnxruntime_parallel, starts=False,
     ),
     "openvino-latency": Contestant(
@@ -158,7 +158,7 @@ CONTESTANTS = {
         "CTranslate2", "one worker", "ctranslate2", ("ctranslate2", "tokenizers"), "ctranslate2", ctranslate2
     ),
     "ctranslate2-parallel": Contestant(
-        "CTranslate2", "a worker a thread", "ctranslate2", ("ctranslate2", "tokenizers"), "ctranslate2",
+        "CTranslate2", "one worker per thread", "ctranslate2", ("ctranslate2", "tokenizers"), "ctranslate2",
         ctranslate2_parallel, starts=False,
     ),
 }  # fmt: skip
@@ -172,7 +172,7 @@ Hidden = Callable[[list[list[int]], Any, Any], Any]  # ragged ids, the same padd
 
 
 def _padded(folder: str, make_hidden: Callable[[], Hidden], callers: int) -> Encode:
-    """Texts to vectors by way of padded batches, of which so many are on their way at a time."""
+    """Return a function from texts to vectors that runs padded batches, `callers` of them at a time."""
     import numpy as np
     from tokenizers import Tokenizer
 
@@ -229,13 +229,13 @@ def main(key: str, folder: str, model: str, threads: str, task: str) -> None:
         pipe.write(f"{float(encode([FIRST_TEXT])[0][0])}\n")
         pipe.write(f"{peak_memory()}\n")
     else:
-        pipe.write("true\n")  # ready
+        pipe.write("true\n")  # "ready"
         for line in sys.stdin:
             pipe.write(json.dumps(_serve(encode, **json.loads(line))) + "\n")
 
 
 def _serve(encode: Encode, quick: bool, workload: str, seconds: float = 0.0, path: str = "") -> Any:
-    """Write a workload's vectors to a file, or time a block of calls."""
+    """Write the vectors of a workload to a file, or time a block of calls."""
     import numpy as np
 
     from benchmarks.workloads import workloads
@@ -248,7 +248,7 @@ def _serve(encode: Encode, quick: bool, workload: str, seconds: float = 0.0, pat
 
 
 def block(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each call of a block of about so long; the first one, which wakes threads, is left out of many."""
+    """Return the seconds of each call in a block of about `seconds`; of more than three, the first is not counted."""
     times: list[float] = []
     while sum(times) < seconds:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How much disk a package takes with everything that it requires, by the records of what is installed."""
+"""The disk space of packages with all their requirements, from the records of the installed distributions."""
 
 import importlib.metadata
 import tomllib
@@ -12,9 +12,9 @@ from benchmarks.common import CHECKOUT
 
 
 def installed_size(roots: Iterable[str]) -> dict[str, int]:
-    """Bytes of the files of each distribution that these need, extras left out; compiled bytecode is not counted.
+    """Return the bytes of each distribution that `roots` need, without extras and without compiled bytecode.
 
-    A requirement that is not installed (another one serves in its place) counts nothing.
+    A requirement that is not installed counts nothing: another distribution serves in its place.
     """
     waiting, found = [*roots], dict[str, int]()
     while waiting:
@@ -32,7 +32,7 @@ def installed_size(roots: Iterable[str]) -> dict[str, int]:
 
 
 def own_requirements() -> list[str]:
-    """What pyproject.toml says that this project requires."""
+    """Return the requirements of this project, from pyproject.toml."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return list(project["dependencies"])
 

@@ -1,15 +1,14 @@
-"""This project side by side with the other engines that run the model on a CPU, in float32, text to vector.
+"""Compare this project with the other engines that run the model on a CPU: float32, from text to vector.
 
     python -m benchmarks.peers [--quick] [--rounds N] [--threads N] [--busy N] [--only ENGINE,...]
                                [--json FILE] [--chart FILE.png]
 
-Each engine, in each of its variants, works in a process of its own, on the same number of threads; `contestants.py`
-says what each of them does. Their vectors are checked first, and an engine whose vectors are wrong is refused. Then
-they take turns: a block of calls each, a pause (the threads of most engines spin for a while after a call, and would
-slow the next one), round after round, each round beginning with another one. Of an engine's variants the faster one
-counts, at each workload anew. The peak that shares refer to is that of independent fma on as many threads, measured in
-turn with the rest. An engine that is not installed is left out and named. With --busy, other processes compute
-meanwhile, as on a machine that has more to do than this.
+Each variant of each engine runs in a separate process, on the same number of threads; `contestants.py` defines them.
+The vectors are checked first, and an engine with wrong vectors is excluded. Then the engines take turns: a block of
+calls, a pause, the next engine. Without the pause the spinning threads of most engines would slow the next one. Each
+round begins with another engine. For each workload the fastest variant of an engine counts. The peak, to which shares
+refer, is the throughput of independent fma on the same number of threads; it is measured in turn with the engines. An
+engine that is not installed is left out and named. With --busy, other processes compute at the same time.
 """
 
 import argparse
@@ -49,12 +48,12 @@ from minilm_np.model_files.config import load_config
 from minilm_np.model_files.hub import fetch
 
 OURS = "minilm_np"
-LARGEST_ERROR = 1e-5  # of a vector's component, against the NumPy reference: float32 done right has a tenth of it
+LARGEST_ERROR = 1e-5  # of any number of a vector, against the NumPy reference; correct float32 has a tenth of it
 PEAK_STEPS = 20_000_000
 
 
 class Course:
-    """How long everything is done."""
+    """The number of rounds, and the duration of blocks and pauses."""
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
         self.quick = quick
@@ -65,13 +64,13 @@ class Course:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few texts and repeats, to see that it runs")
-    parser.add_argument("--rounds", type=int, help="how often all take their turn (default: 5; quick 2)")
-    parser.add_argument("--threads", type=int, default=default_threads(), help="of every engine (default: %(default)s)")
-    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside the engines (default: none)")
-    parser.add_argument("--only", help="beginnings of the peers' names: onnxruntime,openvino,...")
-    parser.add_argument("--json", type=Path, help="write every measured figure there")
-    parser.add_argument("--chart", type=Path, help="draw the ratios there, as PNG (needs matplotlib)")
+    parser.add_argument("--quick", action="store_true", help="few texts and repeats, as a smoke test")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 5; with --quick 2)")
+    parser.add_argument("--threads", type=int, default=default_threads(), help="per engine (default: %(default)s)")
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside the engines (default: 0)")
+    parser.add_argument("--only", help="the first letters of the peers to measure: onnxruntime,openvino,...")
+    parser.add_argument("--json", type=Path, help="write every measured figure to FILE")
+    parser.add_argument("--chart", type=Path, help="draw the ratios as PNG to FILE (needs matplotlib)")
     options = parser.parse_args()
 
     course = Course(options.quick, options.rounds)
@@ -97,7 +96,7 @@ def main() -> None:
 
 
 def contestants_here(only: str | None, left_out: dict[str, str]) -> dict[str, str]:
-    """The contestants that can run here, and the file of the model that each loads ("" for the published folder)."""
+    """Return the contestants that can run here, each with the file that it loads ("" for the published folder)."""
     models = {}
     for key, way in CONTESTANTS.items():
         if only and key != OURS and not key.startswith(tuple(only.split(","))):
@@ -120,7 +119,7 @@ def contestant(key: str, folder: str, model: str, threads: int, task: str) -> Wo
 
 @contextlib.contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that do nothing but compute, meanwhile."""
+    """Run `count` processes that only compute, until the block ends."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -136,7 +135,7 @@ def busy(count: int) -> Iterator[None]:
 def compare(
     folder: str, models: dict[str, str], threads: int, course: Course, found: dict[str, Any]
 ) -> tuple[dict[str, dict[str, list[list[float]]]], dict[str, float], float]:
-    """Seconds of every call, by contestant, workload and round; the errors; the machine's peak, FLOP a second."""
+    """Return the seconds of every call by contestant, workload and round; the errors; the peak in FLOP per second."""
     begin = time.perf_counter()
     with contextlib.ExitStack() as stack:
         workers = {key: contestant(key, folder, model, threads, "serve") for key, model in models.items()}
@@ -161,13 +160,13 @@ def compare(
 
 
 def check(folder: str, workers: dict[str, Worker], course: Course, left_out: dict[str, str]) -> dict[str, float]:
-    """The largest error of each contestant's vectors against the NumPy reference; the wrong ones leave."""
+    """Return each contestant's largest error against the NumPy reference; remove those with wrong vectors."""
     errors = {}
     reference = SentenceEncoder(folder, backend="numpy")
     truths = {name: reference.encode(workload.texts) for name, workload in workloads(course.quick).items()}
     for key, worker in list(workers.items()):
         try:
-            worker.answer()  # it is ready
+            worker.answer()  # "ready"
             errors[key] = max(error(vectors(worker, name, course), truth) for name, truth in truths.items())
             if errors[key] <= LARGEST_ERROR:
                 continue
@@ -188,7 +187,7 @@ def vectors(worker: Worker, workload: str, course: Course) -> NDArray[np.float32
 
 
 def error(found: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """The largest difference of a component; infinity for another shape, NaN or infinities."""
+    """Return the largest difference of any number; infinity where the shape differs, or a value is not finite."""
     if found.shape != truth.shape or not np.isfinite(found).all():
         return float("inf")
     return float(np.abs(found - truth).max())
@@ -198,15 +197,15 @@ def error(found: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
 
 
 def starts(folder: str, models: dict[str, str], threads: int, course: Course) -> dict[str, dict[str, list[float]]]:
-    """Seconds from a process's start to its first vector, and bytes of its peak memory, by contestant.
+    """Return, by contestant, the seconds from process start to first vector, and the bytes of peak memory.
 
-    Each process is started after another's, in turns; one start of each, untimed, has filled the page cache before, and
-    this project's cache of kernels is filled by now.
+    The contestants are started in turns. The first start of each is not counted: it fills the page cache. The kernels
+    of this project are compiled before.
     """
     found: dict[str, dict[str, list[float]]] = {
         key: {"seconds": [], "memory": []} for key in models if CONTESTANTS[key].starts
     }
-    say("starting each engine anew")
+    say("measuring the start of each engine")
     for number in range(course.starts + 1):
         for key in found:
             time.sleep(course.pause)
@@ -225,7 +224,7 @@ def starts(folder: str, models: dict[str, str], threads: int, course: Course) ->
 
 
 def sizes(keys: list[str]) -> dict[str, dict[str, int]]:
-    """Bytes of each distribution that an engine needs, by engine."""
+    """Return, by engine, the bytes of each distribution that it needs."""
     return {
         CONTESTANTS[key].engine: installed_size(CONTESTANTS[key].distributions)
         if key != OURS
@@ -238,7 +237,7 @@ def sizes(keys: list[str]) -> dict[str, dict[str, int]]:
 
 
 def described(folder: str, course: Course) -> dict[str, dict[str, Any]]:
-    """Each workload's title, tokens and FLOP."""
+    """Return the title, the tokens and the FLOP of each workload."""
     config = load_config(Path(folder))
     tokenizer = SentenceEncoder(folder, backend="numpy").tokenizer
     found = {}
@@ -254,7 +253,7 @@ def described(folder: str, course: Course) -> dict[str, dict[str, Any]]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By workload: each engine's figures, of its fastest variant; and the best peer's time over ours, of each round."""
+    """Return, by workload, the figures of each engine's fastest variant, and the ratios of `ratios`."""
     times = found["times"]
     result: dict[str, dict[str, Any]] = {}
     for name, workload in found["workloads"].items():
@@ -280,7 +279,7 @@ def summary(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def ratios(engines: dict[str, dict[str, Any]], times: dict[str, Any], workload: str) -> dict[str, Any]:
-    """The best peer's time over ours: of the medians of all calls, and of each round by itself."""
+    """Return the best peer's time divided by ours: for the medians of all calls, and for each round."""
     peers = {engine: figures["median"] for engine, figures in engines.items() if engine != OURS}
     if not peers:
         return {}

@@ -1,4 +1,4 @@
-"""The result of `benchmarks.peers` for people: tables, and a chart."""
+"""The results of `benchmarks.peers` as tables and as a chart."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ OURS = "minilm_np"
 
 
 def tables(found: dict[str, Any]) -> str:
-    """All of it as Markdown."""
+    """Return all tables as Markdown."""
     peak = found["peak_flops"] * 1e-9
     return "\n".join(
         [
             f"\nText to vector, float32, {_conditions(found)}; measured FMA peak {peak:.0f} GFLOP/s.",
-            "Median of all calls (its quartiles; for one text the 90th percentile p90); ratio: best peer / minilm_np",
-            "(lowest and highest of a round); GFLOP/s and share of the peak are minilm_np's.\n",
+            "Median of all calls (quartiles; for one text also p90, the 90th percentile). Ratio: fastest peer / ours",
+            "(lowest and highest ratio of a round). GFLOP/s and share of the peak: of minilm_np.\n",
             _times(found),
-            "\nA process's start to its first vector, its peak memory, and what must be installed.\n",
+            "\nProcess start to first vector, peak memory, and installed size.\n",
             _starts(found),
             "",
         ]
@@ -79,7 +79,7 @@ def _starts(found: dict[str, Any]) -> str:
 
 
 def _engines(found: dict[str, Any]) -> list[str]:
-    """In the order of the contestants."""
+    """Return the engines in the order of the contestants."""
     return list(dict.fromkeys(CONTESTANTS[key].engine for key in found["times"]))
 
 
@@ -88,11 +88,11 @@ def _engines(found: dict[str, Any]) -> list[str]:
 COLORS = ("#d1495b", "#8d96a3", "#4f7cac", "#66a182", "#c9a227")
 
 
-MOST = 4.0  # times ours: a longer bar is cut there
+MOST = 4.0  # multiples of our time; longer bars are cut
 
 
 def chart(found: dict[str, Any], path: Path) -> None:
-    """Each engine's time as a multiple of ours, by workload."""
+    """Draw the time of each engine as a multiple of ours, by workload."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -111,7 +111,7 @@ def chart(found: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(names)), [_title(found["workloads"][name]) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, MOST * 1.01)
-    axes.set_xlabel("time as a multiple of minilm_np's: shorter is faster; bold: the fastest peer")
+    axes.set_xlabel("time as a multiple of minilm_np's; shorter is faster; bold: minilm_np and the fastest peer")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.suptitle(
@@ -122,7 +122,7 @@ def chart(found: dict[str, Any], path: Path) -> None:
 
 
 def _bar(axes: Any, at: float, height: float, color: str, row: dict[str, Any], engine: str, with_label: bool) -> None:
-    """One engine's time at one workload; a bar that is too long ends at the edge, with its label in it."""
+    """Draw the time of one engine for one workload; a bar beyond the edge is cut and has its label inside."""
     seconds = row["engines"][engine]["median"]
     ratio = seconds / row["engines"][OURS]["median"]
     axes.barh(at, min(ratio, MOST), height, color=color, label=engine if with_label else None)

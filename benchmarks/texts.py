@@ -1,8 +1,8 @@
-"""Texts of a wanted number of tokens, for every benchmark: common English words in a random but fixed order."""
+"""Texts of a given number of tokens for the benchmarks: common English words in a random but fixed order."""
 
 import random
 
-# Each is one token of the published vocabulary: a text has as many tokens as words, and [CLS] and [SEP].
+# Each word is one token of the published vocabulary, so a text has one token per word, and [CLS] and [SEP].
 WORDS = (
     "a about after again air all along also always an and animal another answer any around as ask at away back be "
     "because been before began being below between book both boy but by call came can car city close cold come country "
@@ -24,32 +24,32 @@ WORDS = (
 
 
 def text(n_tokens: int, generator: random.Random) -> str:
-    """A text of so many tokens, [CLS] and [SEP] included."""
+    """Return a text of `n_tokens` tokens, [CLS] and [SEP] included."""
     return " ".join(generator.choices(WORDS, k=n_tokens - 2))
 
 
 def mixed(n_texts: int, shortest: int, longest: int, seed: int = 0) -> list[str]:
-    """Texts whose lengths are spread evenly over a range, in a random order."""
+    """Return texts whose lengths are spread evenly over a range, in random order."""
     generator = random.Random(seed)
     return [text(generator.randint(shortest, longest), generator) for _ in range(n_texts)]
 
 
 def short_sentences(n_texts: int, seed: int = 0) -> list[str]:
-    """Sentences of 5 to 40 tokens, 13.894 in the mean: the lengths of the STS benchmark's, about."""
+    """Return sentences of 5 to 40 tokens, 13.894 on average: about the lengths of the STS benchmark."""
     generator = random.Random(seed)
     lengths = [round(generator.lognormvariate(2.55, 0.4)) for _ in range(n_texts)]
     return [text(length, generator) for length in _fitted(lengths, 5, 40, 13.894, generator)]
 
 
 def mostly_short(n_texts: int, seed: int = 0) -> list[str]:
-    """Texts of 5 to 256 tokens, 79.8625 in the mean, the longer the rarer: as paragraphs are."""
+    """Return texts of 5 to 256 tokens, 79.8625 on average; longer ones are rarer, as with paragraphs."""
     generator = random.Random(seed)
     lengths = [5 + round(251 * generator.random() ** 2.35) for _ in range(n_texts)]
     return [text(length, generator) for length in _fitted(lengths, 5, 256, 79.8625, generator)]
 
 
 def _fitted(lengths: list[int], shortest: int, longest: int, mean: float, generator: random.Random) -> list[int]:
-    """The lengths, within the bounds, and random ones of them changed by 1 until the mean is right."""
+    """Return the lengths within the bounds, with random ones changed by 1 until the mean is exact."""
     fitted = [min(max(length, shortest), longest) for length in lengths]
     missing = round(mean * len(lengths)) - sum(fitted)
     while missing:

@@ -1,4 +1,4 @@
-"""The six workloads that engines are compared at, and the arithmetic that each of them takes."""
+"""The six workloads of the comparisons, and the arithmetic that each of them needs."""
 
 import random
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Workload:
 
 
 def workloads(quick: bool = False) -> dict[str, Workload]:
-    """By a short name. quick: fewer texts, to see that it runs."""
+    """Return the workloads by a short name. quick: fewer texts, for a smoke test."""
     batch, short, mixed = (2, 20, 8) if quick else (32, 1000, 400)
     generator = random.Random(0)
     found = {
@@ -28,10 +28,10 @@ def workloads(quick: bool = False) -> dict[str, Workload]:
 
 
 def flops(lengths: Sequence[int], config: ModelConfig) -> int:
-    """Multiplications and additions that texts of so many tokens take, nothing padded.
+    """Return the multiplications and additions for texts of these numbers of tokens, without padding.
 
-    A layer's dense products are 4 D * D (query, key, value, output) and 2 D * F weights, each multiplied and added once
-    a token; its scores and its context take T * D of both a token. So, with T tokens a text:
+    The dense products of a layer have 4 D * D weights (query, key, value, output) and 2 D * F; each weight takes one
+    multiplication and one addition per token. Its scores and its context take T * D of each per token. So for T tokens:
 
         2 L (4 D D + 2 D F) T + 4 L D T T        all-MiniLM-L6-v2: 21.23e6 T + 9216 T T
     """

@@ -1,14 +1,20 @@
-"""minilm_np: sentence-transformers/all-MiniLM-L6-v2 from scratch in NumPy and Numba. Text in, 384 numbers out.
+"""Sentence vectors on a CPU: sentence-transformers/all-MiniLM-L6-v2 from scratch in NumPy and Numba.
 
-Reading order: `reference.py` (the whole model, and the letters used everywhere), then `config.py`, `checkpoint.py`,
-`tokenizer.py` and `hub.py` (what it is made from), then `sentence_encoder.py` (the public class; `pipeline.py` is its
-way from texts to vectors) and `cli/`. The engine: CONTRACT.md, `kernels/`, `packed_weights.py`, `encoder.py`,
-`workers.py`, `compiled.py`.
+    from minilm_np import SentenceEncoder
 
-The names below are imported when they are first used: `import minilm_np` by itself costs next to nothing.
+    vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
+
+Public besides the names below are the modules `reference` (the whole model in NumPy), `trace` (every step of a text),
+`evaluation`, `verify`, `train` and `integrations`. The manual is in `docs/`.
+
+To read the code, begin with `reference.py`: the whole model, and the letters that are used everywhere. Then come
+`model_files/` and `text/` (what a model is made from), `sentence_encoder.py` (the public class) and `cli/`. For the
+engine read `engine/float32/CONTRACT.md`, then `engine/float32/kernels/`. `docs/architecture.md` has a picture.
+
+The names below are imported when they are first used, so `import minilm_np` costs next to nothing.
 """
 
-TYPE_CHECKING = False  # type checkers know better; `typing` would be most of what the import takes
+TYPE_CHECKING = False  # type checkers take it for True; importing `typing` would be most of the import's time
 if TYPE_CHECKING:
     from minilm_np import util
     from minilm_np.errors import (
@@ -50,14 +56,14 @@ __all__ = [
     "util",
 ]
 
-# where a public name is from, if not from errors.py; a module is by itself
+# The module that defines a public name, where that is not errors.py; `util` is a module itself.
 _MODULES = {"ModelConfig": "model_files.config", "SentenceEncoder": "sentence_encoder", "util": "util"}
 
 
-if not TYPE_CHECKING:  # who would take it for a promise that every name exists
+if not TYPE_CHECKING:  # a type checker would conclude that every name exists
 
     def __getattr__(name):
-        """Import a public name when it is first asked for (PEP 562)."""
+        """Import a public name when it is first used (PEP 562)."""
         import importlib
 
         if name not in __all__:
