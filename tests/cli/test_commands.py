@@ -375,8 +375,8 @@ def test_binary_is_not_written_to_a_terminal(command: Command, monkeypatch: pyte
         ("config.json", None, "config.json is missing"),
         ("model.safetensors", b"\x00" * 20, "model.safetensors"),
         ("model.safetensors", None, "model.safetensors"),
-        ("vocab.txt", None, "has neither tokenizer.json nor vocab.txt"),
-        ("tokenizer.json", b"{}", "tokenizer.json is not a tokenizer that"),
+        ("vocab.txt", None, "expected tokenizer.json or vocab.txt, found neither"),
+        ("tokenizer.json", b"{}", "tokenizer.json cannot be loaded"),
         ("modules.json", b"[]", "the modules (none) are not implemented"),
     ],
 )
@@ -447,7 +447,7 @@ def test_a_model_that_may_be_meant_for_a_folder_says_so(
     code, out, err = command("encode", "--model", "trained/model", "a")
     assert (code, out) == (1, b"")
     assert err.startswith(
-        "minilm-np: error: there is no folder trained/model in the current directory, so it is taken for a name on the "
+        "minilm-np: error: there is no folder trained/model in the current directory, so it is used as a name on the "
         "Hugging Face Hub; trained/model is not on this machine:\n"
     )
 
