@@ -170,8 +170,8 @@ def test_the_callers_prompts_overrule_the_models(e5: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        pytest.param({"prompts": "query"}, InputTypeError, "prompts: expected an object .* found 'query'", id="a str"),
-        pytest.param({"prompts": {"query": 1}}, InputTypeError, "found 1 under 'query'", id="a number"),
+        pytest.param({"prompts": "query"}, InputTypeError, "prompts: expected a mapping .* found 'query'", id="a str"),
+        pytest.param({"prompts": {"query": 1}}, InputTypeError, "found 'query': 1", id="a number"),
         pytest.param({"default_prompt_name": "q"}, InputValueError, "expected one of 'query', .* found 'q'", id="name"),
         pytest.param({"similarity_fn_name": "maxsim"}, InputValueError, "similarity_fn_name: .*'maxsim'", id="maxsim"),
         pytest.param({"truncate_dim": 0}, InputValueError, "truncate_dim: expected an int of at least 1", id="zero"),

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np._checks import check_choice
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
@@ -107,45 +108,45 @@ class Truncation:
     """Counts the truncated texts of one call, and warns once."""
 
     def __init__(self, on_truncation: str, config: ModelConfig) -> None:
-        if on_truncation not in ON_TRUNCATION:
-            choices = ", ".join(map(repr, ON_TRUNCATION))
-            raise InputValueError(f"on_truncation: expected one of {choices}, found {on_truncation!r}")
+        check_choice("on_truncation", on_truncation, ON_TRUNCATION)
         self._action = on_truncation
         self._config = config
         self._n_texts = self._n_truncated = self._longest = self._where = 0
 
     def note(self, texts: Sequence[str], truncated: Sequence[bool]) -> None:
-        """Count more texts, in order. Raises InputValueError if one is truncated and that is an error."""
-        numbers = [number for number, is_truncated in enumerate(truncated) if is_truncated]
-        if numbers and self._action == "error":
-            number = numbers[0]
+        """Count further texts, in order. Raises InputValueError for a truncated text if that is an error."""
+        indices = [index for index, is_truncated in enumerate(truncated) if is_truncated]
+        if indices and self._action == "error":
+            index = indices[0]
             raise InputValueError(
-                f"text {self._n_texts + number}: its {len(texts[number]):,} characters are more than the limit of "
+                f"text {self._n_texts + index}: with {len(texts[index]):,} characters it is longer than the limit of "
                 f"{self._config.max_seq_length} tokens. {self._advice()}"
             )
-        for number in numbers:
-            if len(texts[number]) > self._longest:
-                self._longest, self._where = len(texts[number]), self._n_texts + number
-        self._n_truncated += len(numbers)
+        for index in indices:
+            if len(texts[index]) > self._longest:
+                self._longest, self._where = len(texts[index]), self._n_texts + index
+        self._n_truncated += len(indices)
         self._n_texts += len(texts)
 
     def warn(self, *, more_to_come: bool = False) -> None:
-        """Issue one TruncationWarning the first time that this is called after a truncated text."""
+        """Issue a TruncationWarning if texts were truncated; at most one per object.
+
+        more_to_come: whether further texts will follow.
+        """
         if not self._n_truncated or self._action == "ignore":
             return
         self._action = "ignore"
-        are = "is" if self._n_truncated == 1 else "are"
+        were = "was" if self._n_truncated == 1 else "were"
         warnings.warn(
-            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self._n_texts:,} text{'s' * (self._n_texts != 1)} "
-            f"{are} longer than the limit of {self._config.max_seq_length} tokens, and the rest was left out; the "
-            f"longest, text {self._where}, has {self._longest:,} characters. {self._advice()}, or pass "
-            "on_truncation='ignore'",
+            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self._n_texts:,} "
+            f"text{'s' * (self._n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
+            f"text {self._where}, has {self._longest:,} characters. {self._advice()}, or pass on_truncation='ignore'",
             TruncationWarning,
             stacklevel=_callers_level(),
         )
 
     def _advice(self) -> str:
-        advice = "Use encode_long for texts of any length, tokenize_report to see what is left out"
+        advice = "Use encode_long for texts of any length, tokenize_report to see what is truncated"
         if self._config.max_seq_length < self._config.max_position_embeddings:
             advice += f", a max_seq_length of up to {self._config.max_position_embeddings}"
         return advice

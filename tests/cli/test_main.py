@@ -56,8 +56,8 @@ def test_wrong_usage_has_exit_code_2(command: Command, arguments: list[str], mes
         ("config.json", None, "config.json is missing"),
         ("model.safetensors", b"\x00" * 20, "model.safetensors"),
         ("model.safetensors", None, "model.safetensors"),
-        ("vocab.txt", None, "has neither tokenizer.json nor vocab.txt"),
-        ("tokenizer.json", b"{}", "tokenizer.json is not a tokenizer that"),
+        ("vocab.txt", None, "expected tokenizer.json or vocab.txt, found neither"),
+        ("tokenizer.json", b"{}", "tokenizer.json cannot be loaded"),
         ("modules.json", b"[]", "the modules (none) are not implemented"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_folder_that_is_missing_is_explained(
     code, out, err = command("encode", "--model", "trained/model", "a")
     assert (code, out) == (1, b"")
     assert err.startswith(
-        "minilm-np: error: there is no folder trained/model in the current directory, so it is taken for a name on the "
+        "minilm-np: error: there is no folder trained/model in the current directory, so it is used as a name on the "
         "Hugging Face Hub; trained/model is not on this machine:\n"
     )
 

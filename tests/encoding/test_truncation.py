@@ -43,8 +43,8 @@ def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -
         warned = encoder.encode(texts)
     assert [warning.filename for warning in caught] == [__file__]
     assert str(caught[0].message) == (
-        "3 of 5 texts are longer than the limit of 128 tokens, and the rest was left out; the longest, text 3, has 340 "
-        "characters. Use encode_long for texts of any length, tokenize_report to see what is left out, or pass "
+        "3 of 5 texts were truncated to 128 tokens; the longest, text 3, has 340 characters. Use encode_long for texts "
+        "of any length, tokenize_report to see what is truncated, or pass "
         "on_truncation='ignore'"
     )
     assert_same_bits(warned, encoder.encode(texts, on_truncation="ignore"))
@@ -53,7 +53,7 @@ def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -
 def test_a_limit_that_can_be_raised_is_named(encoder: SentenceEncoder) -> None:
     lower = pickle.loads(pickle.dumps(encoder))
     lower.max_seq_length = 5
-    with pytest.warns(TruncationWarning, match=r"1 of 1 text is longer than the limit of 5 tokens.*of up to 128"):
+    with pytest.warns(TruncationWarning, match=r"1 of 1 text was truncated to 5 tokens.*of up to 128"):
         lower.encode_query("abcdef")
     assert encoder.max_seq_length == 128
 
@@ -66,7 +66,7 @@ def test_more_texts_than_a_slice_are_one_warning(encoder: SentenceEncoder, monke
     assert len(caught) == 1
     assert_close(vectors, np.array([encoder.encode(text, on_truncation="ignore") for text in texts]), abs_=BOUND)
     with pytest.raises(
-        InputValueError, match=r"text 2: its 240 characters are more than the limit of 128 tokens\. Use"
+        InputValueError, match=r"text 2: with 240 characters it is longer than the limit of 128 tokens\. Use"
     ):
         encoder.encode(["a", "b", LONG], on_truncation="error")
 

@@ -163,7 +163,12 @@ def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "empty").mkdir()
     first.save_pretrained(tmp_path / "model")
     (tmp_path / "link").symlink_to("model")
-    places = [("empty", "."), ("model", "."), ("model", tmp_path / "link"), ("model/1_Pooling", "..")]
+    places: list[tuple[str, str | Path]] = [
+        ("empty", "."),
+        ("model", "."),
+        ("model", tmp_path / "link"),
+        ("model/1_Pooling", ".."),
+    ]
     for folder, path in places:
         monkeypatch.chdir(tmp_path / folder)
         with pytest.raises(SaveError, match="a folder that can be replaced, found the current directory: save"):
@@ -182,7 +187,7 @@ def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pyte
 def test_a_mount_point_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "model")
-    with pytest.raises(SaveError, match=r"found a mount point: save to another one, such as .*/model/model$"):
+    with pytest.raises(SaveError, match=r"found a mount point: save to another folder, such as .*/model/model$"):
         SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
 
 

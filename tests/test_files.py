@@ -1,0 +1,204 @@
+"""_files.py: other processes see complete files or none, permissions and links stay, JSON is read strictly."""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_np import _files
+from minilm_np._files import atomic_file, atomic_path, package_cache, parse_json, read_json, staging_folder
+
+
+def write_by_file(path: Path, content: bytes, **options: bool) -> None:
+    with atomic_file(path, **options) as file:
+        file.write(content)
+
+
+def write_by_path(path: Path, content: bytes, **options: bool) -> None:
+    with atomic_path(path, **options) as temporary:
+        temporary.unlink()  # as libraries do that replace the file
+        temporary.write_bytes(content)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+both = pytest.mark.parametrize("write", [write_by_file, write_by_path], ids=["file", "path"])
+
+
+@both
+def test_a_file_is_written_and_replaced(tmp_path: Path, write: Callable[..., None]) -> None:
+    for content in (b"new", b"newer", b""):
+        write(tmp_path / "a", content)
+        assert (tmp_path / "a").read_bytes() == content
+        assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()], ids=["an error", "Ctrl-C"])
+@pytest.mark.parametrize("writer", [atomic_file, atomic_path])
+def test_a_failure_leaves_the_old_file(
+    tmp_path: Path, writer: Callable[[Path], AbstractContextManager[Any]], error: BaseException
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(type(error)), writer(tmp_path / "a"):
+        raise error
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@both
+@pytest.mark.usefixtures("umask")
+def test_permissions_are_those_that_open_would_leave(tmp_path: Path, write: Callable[..., None]) -> None:
+    write(tmp_path / "new", b"")
+    assert mode(tmp_path / "new") == 0o640
+    (tmp_path / "old").touch()
+    (tmp_path / "old").chmod(0o604)
+    write(tmp_path / "old", b"")
+    assert mode(tmp_path / "old") == 0o604
+    write(tmp_path / "old", b"", private=True)
+    assert mode(tmp_path / "old") == 0o600
+
+
+@both
+def test_a_link_stays_a_link_unless_the_file_is_private(tmp_path: Path, write: Callable[..., None]) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/target")
+    for content in (b"created", b"replaced"):
+        write(tmp_path / "link", content)
+        assert os.readlink(tmp_path / "link") == "folder/target"
+        assert (tmp_path / "folder/target").read_bytes() == content
+    write(tmp_path / "link", b"private", private=True)
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder/target").read_bytes() == b"replaced"
+
+
+@both
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path, write: Callable[..., None]) -> None:
+    for path, number in ((tmp_path / "no" / "a", errno.ENOENT), (tmp_path, errno.EISDIR)):
+        with pytest.raises(OSError, match=r".") as caught:
+            write(path, b"")
+        assert (caught.value.errno, caught.value.filename) == (number, str(path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_another_file_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_file(tmp_path / "a"):
+        (tmp_path / "input").read_bytes()
+    assert caught.value.filename == str(tmp_path / "input")
+
+
+def test_a_pipe_is_written_directly_and_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_by_file(tmp_path / "pipe", b"text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    with pytest.raises(OSError, match="not a regular file"):
+        write_by_path(tmp_path / "pipe", b"text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_staging_folder_is_private_and_removed_with_what_is_left_in_it(tmp_path: Path) -> None:
+    with staging_folder(tmp_path, ".staging-") as new:
+        assert list(new.iterdir()) == []
+        assert (mode(new), mode(new.parent)) == (0o750, 0o700)
+        assert new.parent.name.startswith(".staging-")
+        (new / "file").touch()
+        new.rename(tmp_path / "place")
+        (new.parent / "more").touch()
+    assert os.listdir(tmp_path) == ["place"]
+    with pytest.raises(KeyboardInterrupt), staging_folder(tmp_path, ".staging-"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["place"]
+
+
+def test_old_staging_folders_are_removed_unless_they_hold_an_old_model(tmp_path: Path) -> None:
+    for name in ("s-[a]-recent", "s-[a]-stale", "s-[a]-stale_with_old", "s-b-stale"):
+        (tmp_path / name / ("old" if name.endswith("old") else "new")).mkdir(parents=True)
+        if "stale" in name:
+            os.utime(tmp_path / name, (time.time() - _files.STALE_S - 1,) * 2)
+    with staging_folder(tmp_path, "s-[a]-"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["s-[a]-recent", "s-[a]-stale_with_old", "s-b-stale"]
+    with staging_folder(tmp_path, "s-[a]-", stale_s=0):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["s-[a]-stale_with_old", "s-b-stale"]
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def test_json_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"é": [1, 2.5, true, null, {"é": "\\ud83d\\ude00"}]}', encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == {"é": [1, 2.5, True, None, {"é": "😀"}]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "expected JSON in UTF-8: Expecting value"),
+        (b"{} {}", "expected JSON in UTF-8: Extra data"),
+        (b'"\xff"', "expected JSON in UTF-8: 'utf-8' codec can't decode"),
+        (b"\xef\xbb\xbf{}", "expected JSON in UTF-8: Unexpected UTF-8 BOM"),
+        (b"[" * 100_000, "expected JSON in UTF-8: maximum recursion depth"),
+        (b"1" * 5000, "expected JSON in UTF-8: Exceeds the limit"),
+        (b'{"\\ud800": 1}', "expected JSON in UTF-8: 'utf-8' codec can't encode"),
+        (b'[{"a": {"b": 1, "b": 1}}]', "^the key 'b' occurs twice in one object$"),
+    ],
+    ids=lambda value: ascii(value[:12]),
+)
+def test_anything_but_strict_json_is_refused(raw: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_json(raw)
+
+
+def test_a_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_files, "MAX_JSON", 4)
+    (tmp_path / "a").write_bytes(b"[11]")
+    assert read_json(tmp_path / "a") == [11]
+    (tmp_path / "a").write_bytes(b"[111]")
+    with pytest.raises(ValueError, match="expected JSON of at most 4 bytes, found more"):
+        read_json(tmp_path / "a")
+    with pytest.raises(ValueError, match="found more"):  # a device without an end
+        read_json(Path("/dev/zero"))
+
+
+# ---- the cache -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, "/home/me/.cache/minilm-np"),
+        ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/minilm-np"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/minilm-np"),
+        ({"XDG_CACHE_HOME": "/x", "MINILM_NP_CACHE": "~/mine"}, "/home/me/mine"),
+    ],
+    ids=str,
+)
+def test_the_cache_folder(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "MINILM_NP_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HOME": "/home/me"} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert package_cache() == Path(expected)
