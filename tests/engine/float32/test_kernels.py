@@ -423,7 +423,7 @@ def meet(counters, rounds, n_threads):
         if simd.atomic_add(counters, 0, 1) == n_threads * (i + 1) - 1:
             if simd.atomic_load(counters, 1) != n_threads * (i + 1):
                 wrong += 1
-            simd.atomic_store(counters, 2, i + 1)
+            simd.atomic_add(counters, 2, 1)
         while simd.atomic_load(counters, 2) <= i:
             simd.pause()
     return wrong
