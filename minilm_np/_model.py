@@ -116,9 +116,9 @@ class Model:
         if backend == "numpy":
             self._engine = ReferenceEngine(config, weights)
         else:
-            from minilm_np.engine.float32.engine import Encoder  # and LLVM, which the other backend does without
+            from minilm_np.engine.float32.engine import Float32Engine  # and LLVM, which the other backend does without
 
-            self._engine = Encoder(config, weights, threads)
+            self._engine = Float32Engine(config, weights, threads)
 
     # ---- what is known of the model ----------------------------------------------------------------------------------
 

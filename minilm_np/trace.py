@@ -160,11 +160,11 @@ def trace(
         raise InputValueError(f"dtype: backend 'numba' computes in float32 only, found {dtype!r}: take backend 'numpy'")
     many = check_texts([texts] if isinstance(texts, str) else texts)
     if backend == "numba":
-        from minilm_np.engine.float32.engine import Encoder  # and LLVM, which the other backend does without
+        from minilm_np.engine.float32.engine import Float32Engine  # and LLVM, which the other backend does without
 
         engine = encoder._engine
-        if not isinstance(engine, Encoder):
-            engine = Encoder(encoder.config, encoder.weights.items(), 1)
+        if not isinstance(engine, Float32Engine):
+            engine = Float32Engine(encoder.config, encoder.weights.items(), 1)
         compute = engine.intermediates
     else:
         weights = reference.nest(encoder.weights, np.dtype(dtype))

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from minilm_np import InputTypeError, InputValueError, ModelConfig, SentenceEncoder, cli, reference
-from minilm_np.engine.float32.engine import Encoder
+from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.trace import Trace, dimensions, intermediates, tokens_of, trace
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
@@ -90,7 +90,7 @@ def test_the_engine_leaves_what_the_reference_computes(data: st.DataObject) -> N
         name: array.astype(np.float32)
         for name, array in living_weights(config, data.draw(st.integers(0, 2**32))).items()
     }
-    engine = Encoder(config, weights.items(), 2)
+    engine = Float32Engine(config, weights.items(), 2)
     found = engine.intermediates(ids)
     truth = intermediates(np.array(ids), reference.nest(weights, np.float64), config)
     rounded = intermediates(np.array(ids), reference.nest(weights, np.float32), config)

@@ -3,12 +3,14 @@
 import argparse
 import importlib.metadata
 import json
+import math
 import platform
 from typing import Any
 
 import minilm_np
 from minilm_np.cli.options import add_command, add_model_options, load
 from minilm_np.model_files import hub
+from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.manifest import DEFAULT_MODEL, matches_manifest
 
 
@@ -40,7 +42,7 @@ def _info(options: argparse.Namespace) -> int:
         "path": str(folder.path),
         "source": folder.source,
         "verified": published is not None,
-        "parameters": sum(array.size for array in encoder.weights.values()),
+        "parameters": sum(map(math.prod, parameter_shapes(config).values())),
         "dimension": encoder.get_sentence_embedding_dimension(),
         "max_seq_length": encoder.max_seq_length,
         "layers": config.num_hidden_layers,

@@ -254,10 +254,10 @@ def _implementations(encoder: SentenceEncoder, weights: Weights) -> Iterator[tup
     for dtype in ("float64", "float32"):
         yield f"reference {dtype}", dtype, *_reference(encoder.config, reference.nest(weights, dtype))
     if encoder.backend == "numba":
-        from minilm_np.engine.float32.engine import Encoder
+        from minilm_np.engine.float32.engine import Float32Engine
 
         engine = encoder._engine
-        assert isinstance(engine, Encoder)  # what the backend means
+        assert isinstance(engine, Float32Engine)  # what the backend means
         yield ENGINE, "float32", engine.intermediates, engine.encode
 
 

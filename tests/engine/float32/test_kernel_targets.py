@@ -29,7 +29,7 @@ def facts(name):
     environment |= TARGETS[name] | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     child = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.support.kernel_bits"],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr
     return json.loads(child.stdout)

@@ -34,7 +34,7 @@ Read the files in this order:
     lanes.py        arithmetic of sixteen lanes
     memory.py       pointers, arrays at addresses, loads and stores, transposition, memory on the stack
     tile.py         the register tile, `fma_block`
-    processor.py    the float mode, atomics, pause and yield
+    threads.py      what threads need: the float mode, atomics, pause and yield
 """
 
 from minilm_np.engine.runtime.simd.emit import LANES, Float32x16, float32x16, pointer
@@ -60,7 +60,8 @@ from minilm_np.engine.runtime.simd.memory import (
     store_part,
     transpose,
 )
-from minilm_np.engine.runtime.simd.processor import (
+from minilm_np.engine.runtime.simd.target import TARGET, inlined, kernel
+from minilm_np.engine.runtime.simd.threads import (
     atomic_add,
     atomic_load,
     get_float_mode,
@@ -68,7 +69,6 @@ from minilm_np.engine.runtime.simd.processor import (
     set_float_mode,
     yield_processor,
 )
-from minilm_np.engine.runtime.simd.target import TARGET, inlined, kernel
 from minilm_np.engine.runtime.simd.tile import fma_block
 
 __all__ = [
