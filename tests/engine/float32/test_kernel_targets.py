@@ -1,7 +1,7 @@
-"""The kernels give the same bits with AVX-512, AVX2 and without FMA, each shown by its assembly to be what it says.
+"""The kernels give the same bits with AVX-512, AVX2 and without FMA. The assembly is checked to be of that target.
 
-Each target is a process of its own, compiled without a cache (`inspect_asm` of cached code is empty). Emulating takes
-NUMBA_CPU_FEATURES too, set but empty: with the name alone the host's features stay on.
+Each target is a child process that compiles without a cache (`inspect_asm` of cached code is empty). Emulation needs
+NUMBA_CPU_FEATURES too, set but empty: with NUMBA_CPU_NAME alone the host's features stay on.
 """
 
 import functools
