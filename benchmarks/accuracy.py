@@ -1,9 +1,9 @@
-"""Who is nearer to the truth: the vectors of both backends, and of torch, against the reference in float64.
+"""Errors of the vectors of both backends, and of torch, against the reference in float64.
 
     python -m benchmarks.accuracy [--texts N] [--input FILE]
 
-FILE has a text a line; without it the texts are generated, of 3 to 256 tokens. torch is sentence-transformers, if that
-is installed.
+FILE has one text per line. Without it, texts of 3 to 256 tokens are generated. torch is measured through
+sentence-transformers, if that is installed.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from minilm_np import SentenceEncoder, reference
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=1000, help="how many (default: 1000)")
-    parser.add_argument("--input", type=Path, help="a file with a text a line")
+    parser.add_argument("--texts", type=int, default=1000, help="number of texts (default: %(default)s)")
+    parser.add_argument("--input", type=Path, help="a file with one text per line")
     options = parser.parse_args()
     if options.input:
         texts = options.input.read_text(encoding="utf-8").splitlines()[: options.texts]
@@ -30,7 +30,7 @@ def main() -> None:
     encoder = SentenceEncoder()
     ids = encoder.tokenizer(texts).ids
     truth = reference.encode_ragged(ids, reference.nest(encoder.weights, np.float64), encoder.config)
-    print(f"{len(texts)} texts, {sum(map(len, ids))} tokens; errors against the reference in float64, of unit vectors")
+    print(f"{len(texts)} texts, {sum(map(len, ids))} tokens; errors of unit vectors against the reference in float64")
     found = {"minilm_np, numba": encoder.encode(texts)}
     found["minilm_np, numpy"] = SentenceEncoder(backend="numpy").encode(texts)
     try:
@@ -40,7 +40,7 @@ def main() -> None:
         torch_model = SentenceTransformer(str(encoder.model_path), device="cpu")
         found[f"torch {importlib.metadata.version('torch')}"] = torch_model.encode(texts)
     except ImportError:
-        print("sentence-transformers is not installed: torch is left out")
+        print("sentence-transformers is not installed, so torch is not measured")
     for name, vectors in found.items():
         error = np.abs(vectors - truth)
         print(f"{name:20} largest {error.max():.3e}   root mean square {np.sqrt((error**2).mean()):.3e}")

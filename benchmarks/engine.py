@@ -1,9 +1,9 @@
-"""The Numba engine in figures: throughput against the NumPy backend, start, compilation, memory.
+"""The float32 engine in figures: throughput against the NumPy backend, start-up, compilation, memory.
 
     python -m benchmarks.engine [--quick]
 
-Each figure comes from processes of its own. The two backends take turns, with a pause between, since the threads of a
-BLAS go on spinning for a while; what counts is the ratio.
+Each figure comes from separate processes. The two backends take turns, with a pause in between, because the threads of
+a BLAS keep spinning for a while. The ratio is the meaningful figure.
 """
 
 import argparse
@@ -43,7 +43,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few repeats, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few repeats, only to check that it runs")
     repeats = 2 if parser.parse_args().quick else 9
     print(f"{processor()}, {len(os.sched_getaffinity(0))} processors, Python {platform.python_version()}")
 
@@ -54,12 +54,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         cold, _ = first_vector(cache)
         warm, memory = zip(*(first_vector(cache) for _ in range(repeats)), strict=True)
-    print(f"process start to first vector: {cold:.1f} s with the compilation, {statistics.median(warm):.2f} s after it")
+    cached = statistics.median(warm)
+    print(f"process start to first vector: {cold:.1f} s with compilation, {cached:.2f} s with cached kernels")
     print(f"peak memory (VmHWM) of that process: {statistics.median(memory):.0f} MB")
 
 
 def throughput(repeats: int) -> dict[str, list[float]]:
-    """Seconds of each repeat, by backend; the backends in turns."""
+    """Seconds of each repeat, by backend. The backends take turns."""
     workers = {backend: start(WORKER, backend) for backend in ("numba", "numpy")}
     seconds: dict[str, list[float]] = {backend: [] for backend in workers}
     for _ in range(repeats + 1):
@@ -74,7 +75,7 @@ def throughput(repeats: int) -> dict[str, list[float]]:
 
 
 def first_vector(cache: str) -> tuple[float, float]:
-    """Seconds from a process's start to its end with one vector made, and its peak memory in MB (10^6 bytes)."""
+    """Run a process that encodes one text. Returns its seconds from start to end, and its peak memory in 10^6 bytes."""
     folder = str(fetch(on_message=lambda message: None).path)
     begin = time.perf_counter()
     output, _ = start(FIRST_VECTOR, folder, MINILM_NP_CACHE=cache).communicate()

@@ -1,7 +1,9 @@
-"""Fit the series behind `reference.erf`, print it, and measure it: python -m benchmarks.fit_erf
+"""Fit the series behind `reference.erf`, print it, and measure it.
 
-The function exp(x^2) erfc(x) falls gently from 1 to 0.093 over 0 <= x <= 6; in s = (2x - 3) / (x + 3), which maps that
-to -1 .. 1, its Chebyshev coefficients fall by a factor of ten each. They are computed to 50 digits with mpmath.
+    python -m benchmarks.fit_erf
+
+The function exp(x^2) erfc(x) falls smoothly from 1 to 0.093 over 0 <= x <= 6. In s = (2x - 3) / (x + 3), which maps
+that range to -1 .. 1, each Chebyshev coefficient is about a tenth of the one before. mpmath computes them to 50 digits.
 """
 
 import math
@@ -11,7 +13,7 @@ import numpy as np
 
 from minilm_np import reference
 
-NODES = 64  # coefficients from interpolation in this many Chebyshev nodes: far beyond the precision that is printed
+NODES = 64  # Chebyshev nodes of the interpolation: far more precise than the printed digits
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
         total = mpmath.fsum(v * mpmath.cos(degree * angle) for v, angle in zip(values, angles, strict=True))
         series.append(float(total * (1 if degree == 0 else 2) / NODES))
     print("\n".join(f"{coefficient!r}," for coefficient in series))
-    print(f"the committed series is this one: {tuple(series) == reference.ERFC_SERIES}")
+    print(f"the series in reference.py is this one: {tuple(series) == reference.ERFC_SERIES}")
 
     x = np.linspace(-7, 7, 400_001)
     for dtype in (np.float64, np.float32):
@@ -34,7 +36,7 @@ def main() -> None:
 
 
 def scaled_erfc(s: mpmath.mpf) -> mpmath.mpf:
-    """exp(x^2) erfc(x) at the x that s stands for."""
+    """exp(x^2) erfc(x) at the x that belongs to s."""
     x = 3 * (1 + s) / (2 - s)
     return mpmath.exp(x * x) * mpmath.erfc(x)
 

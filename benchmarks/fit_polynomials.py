@@ -1,16 +1,17 @@
-"""Find the coefficients in `minilm_np/engine/float32/kernels/mathf.py` and print them as exact float32 constants.
+"""Compute the coefficients in `minilm_np/engine/float32/kernels/mathf.py` and print them as exact float32 constants.
 
     python -m benchmarks.fit_polynomials
 
-Two functions are fitted, each as a polynomial of few float32 coefficients with the smallest largest relative error:
+Two functions are fitted, each as a polynomial of few float32 coefficients, so that the largest relative error is
+smallest:
 
     erf(z) / z               of u = z * z - centre, for |z| up to a limit (erf rounds to 1 beyond it)
     (exp(r) - 1 - r) / r**2  of r, for |r| up to ln(2) / 2
 
-The fit is Lawson's: least squares on Chebyshev nodes, each node's weight multiplied by its error, until the errors
-are level. Coefficients are rounded one by one from the constant term up, and those not yet rounded are fitted again,
-so that they make up for the rounding. Expanding erf about the middle of the range, not about 0, is what keeps the sum
-free of cancellation: about 0 the terms at |z| = 3.8 reach 7e4 times the result.
+The method is Lawson's: least squares on Chebyshev nodes; each node's weight is multiplied by its error, until the
+errors are level. Coefficients are rounded one by one from the constant term up, and the remaining ones are fitted
+again to compensate. erf is expanded about the middle of the range instead of 0, which avoids cancellation: about 0,
+the terms at |z| = 3.8 reach 7e4 times the result.
 """
 
 import math
@@ -21,7 +22,7 @@ NODES = 2000
 
 
 def erf_over_z(t):
-    """erf(sqrt(t)) / sqrt(t) by the series of positive terms 2 / sqrt(pi) * exp(-t) * sum (2 t)^n / (2 n + 1)!!."""
+    """erf(sqrt(t)) / sqrt(t), by the series of positive terms 2 / sqrt(pi) * exp(-t) * sum (2 t)^n / (2 n + 1)!!."""
     total, term = np.ones_like(t), np.ones_like(t)
     for n in range(1, 200):
         term = term * (2.0 * t / (2 * n + 1))
@@ -30,7 +31,7 @@ def erf_over_z(t):
 
 
 def exp_remainder(r):
-    """(exp(r) - 1 - r) / r^2 by its series."""
+    """(exp(r) - 1 - r) / r^2, by its series."""
     total, term = np.zeros_like(r), np.full_like(r, 0.5)
     for n in range(3, 30):
         total = total + term
@@ -39,7 +40,10 @@ def exp_remainder(r):
 
 
 def fit(function, low, high, centre, degree):
-    """Float32 coefficients, lowest first, of a polynomial in (x - centre) that is near function(x) on [low, high]."""
+    """Float32 coefficients, lowest first, of a polynomial in (x - centre) that fits function(x) on [low, high].
+
+    Returns them and the largest relative error.
+    """
     x = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
     wanted = function(x)
     scale = max(centre - low, high - centre)

@@ -1,17 +1,19 @@
-"""Each kernel on one thread against its limit, and its share of a forward pass, at the sizes of all-MiniLM-L6-v2.
+"""Each kernel on one thread: its speed against its limit, and its share of a forward pass of all-MiniLM-L6-v2.
 
     python -m benchmarks.kernels [--quick]
 
-Two tables. First a whole pass is replayed kernel by kernel, in the engine's order and with as many layers' weights, so
-that each kernel finds in the caches what it finds there in earnest. A kernel's limit is the longer of two times: of its
-arithmetic at the measured peak of independent fma, and of its memory: reading its weights at the measured speed of
-adding up an array as large as all layers' weights, or reading and writing its rows at that of a copy of as many bytes.
-Beside it the time of the same pass by the engine itself, on one thread.
-Then the matrix product and attention by themselves, at many sizes. The peak is measured again beside each, in turn with
-it, and the best of both is compared: a shared machine slows either.
+There are two kinds of tables. The first replays a whole pass kernel by kernel, in the engine's order and with the
+weights of all layers, so that the caches hold what they hold in real use. A kernel's limit is the longer of two times.
+One is its arithmetic at the measured peak of independent fma. The other is its memory traffic: its weights at the
+measured speed of summing an array as large as all layers' weights, and its rows at the measured speed of copying the
+same number of bytes. The engine's own time for the same pass, on one thread, is printed beside it.
+
+The second measures the matrix product and attention alone, at many sizes. The peak is measured again in turn with each,
+and the best values of both are compared, because other work on the machine slows both.
 """
 
 import argparse
+import itertools
 import math
 import statistics
 import time
@@ -22,7 +24,7 @@ import numpy as np
 
 from benchmarks.common import markdown, processor
 from benchmarks.peak import peak
-from minilm_np.engine.float32.engine import CHUNK_TOKENS, Encoder
+from minilm_np.engine.float32.engine import CHUNK_TOKENS, Float32Engine
 from minilm_np.engine.float32.kernels import attention, embeddings, layer_norm, layout, linear, pooling
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import kernel, load, splat, store
@@ -37,11 +39,11 @@ STEPS = 200_000
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few sizes and repeats, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="few sizes and repeats, only to check that it runs")
     quick = parser.parse_args().quick
     print(f"{processor()}, target {simd.TARGET}, tile {linear.TILE_ROWS} x {linear.TILE_COLUMNS}, one thread")
     config = ModelConfig()
-    engine = Encoder(config, random_weights(config, 0).items(), threads=1)
+    engine = Float32Engine(config, random_weights(config, 0).items(), threads=1)
     for B, T in ((1, 7), (1, 121)) if quick else ((1, 7), (1, 121), (1, 256), (32, 121)):
         shares(engine, B, T, 2 if quick else 15)
     sizes(quick, 3 if quick else 30)
@@ -52,7 +54,7 @@ def main():
 
 def shares(engine, B, T, repeats):
     """Print the table of a pass over B texts of T tokens."""
-    chunk = max(1, min(B, CHUNK_TOKENS // T))  # texts of a pass on one thread; there are B / chunk passes
+    chunk = max(1, min(B, CHUNK_TOKENS // T))  # texts per pass on one thread; there are B / chunk passes
     steps = forward_pass(chunk, T)
     ids = np.random.default_rng(0).integers(0, V, (B, T)).tolist()
     weights = read_speed(sum(step.weights for step in steps))
@@ -93,7 +95,7 @@ def shares(engine, B, T, repeats):
 
 
 class Step(NamedTuple):
-    """A call of a kernel, the arithmetic in it, and the bytes that must pass: read, or read and written."""
+    """A call of a kernel, its arithmetic, the bytes of weights that it reads, the bytes of rows read and written."""
 
     kernel: str
     call: Callable[[], Any]
@@ -128,14 +130,14 @@ def forward_pass(B, T):
 
 
 def copy_speed(n_bytes):
-    """Bytes a second of copying, read and written, so many in all; the best of some."""
+    """The best speed of a copy that reads and writes n_bytes in all, in bytes per second."""
     source = np.ones(n_bytes // 8, np.float32)
     target = np.empty_like(source)
     return n_bytes / min(seconds(lambda: np.copyto(target, source)) for _ in range(20))
 
 
 def read_speed(n_bytes):
-    """Bytes a second of adding up an array of so many; the best of some."""
+    """The best speed of summing an array of n_bytes, in bytes per second."""
     source, out = np.ones(n_bytes // 4, np.float32), np.empty(simd.LANES, np.float32)
     add_up(source, out)
     return n_bytes / min(seconds(lambda: add_up(source, out)) for _ in range(20))
@@ -143,7 +145,7 @@ def read_speed(n_bytes):
 
 @kernel
 def add_up(array, out):
-    # (n,) -> 16 sums; up to 63 elements at the end are left out
+    # (n,) -> 16 sums; up to 63 elements at the end are ignored
     a = b = c = d = splat(np.float32(0.0))
     for i in range(0, len(array) - 63, 64):
         here = simd.address(array) + i
@@ -151,11 +153,11 @@ def add_up(array, out):
     store(simd.address(out), (a + b) + (c + d))
 
 
-# ---- the kernels by themselves ---------------------------------------------------------------------------------------
+# ---- single kernels --------------------------------------------------------------------------------------------------
 
 
 def sizes(quick, repeats):
-    """Print the matrix product's and attention's speed at many sizes."""
+    """Print the speed of the matrix product and of attention at many sizes."""
     rng = np.random.default_rng(0)
     heights = (7, 121) if quick else (1, 2, 7, 10, 121, 128, 512)
     rows = []
@@ -177,7 +179,7 @@ def size_row(name, size, best, top, flops):
 
 
 def best_and_peak(function, repeats):
-    """Best time of the function, and the best rate of the peak loop, in turns."""
+    """The function's best time, and the best rate of the peak loop, measured in turns."""
     function()
     best, top = math.inf, 0.0
     for _ in range(repeats):
@@ -200,7 +202,7 @@ def normal(rng, *shape):
 
 
 def linear_call(rng, x, out, kind="bias", residual=None):
-    """With a random weight of its own."""
+    """A call of a dense layer with a new random weight."""
     (M, K), N = x.shape, out.shape[1]
     bias, packed = normal(rng, N), np.zeros(layout.packed_shape(N, K), np.float32)
     layout.pack(normal(rng, N, K) * np.float32(K**-0.5), packed)
@@ -215,7 +217,12 @@ def linear_call(rng, x, out, kind="bias", residual=None):
 
 def attention_call(qkv, offsets, context):
     scratch = np.empty(layout.scratch_size(int(np.diff(offsets).max()), E), np.float32)
-    return lambda: attention.attention(qkv, offsets, 0, len(offsets) - 1, 0, H, H, SCALE, context, scratch)
+
+    def run():  # as `forward` calls it, text by text
+        for first, last in itertools.pairwise(offsets):
+            attention.attention(qkv, first, last, first, last, 0, H, H, SCALE, context, scratch)
+
+    return run
 
 
 def layer_norm_call(rng, x, out):

@@ -1,10 +1,10 @@
-"""How a matrix product becomes fast, in four rungs: naive, tiled, packed, register tile. One thread, float32.
+"""How a matrix product becomes fast, in four steps: naive, tiled, packed, register tile. One thread, float32.
 
     python -m benchmarks.ladder [--quick] [--chart FILE.png]
 
 The product is out = x @ weight.T of the model's widest dense layer, for a text of 121 tokens: x (M, K) = (121, 384),
-weight (N, K) = (1536, 384). Every rung does the same 2 M N K = 143 million operations; all that changes is where the
-numbers are when they are needed. The measure is the most that one core can do: independent fma, nothing else.
+weight (N, K) = (1536, 384). Every step does the same 2 M N K = 143 million operations. Only the place of the numbers
+changes: memory, caches, registers. The yardstick is the peak of one core: independent fma, nothing else.
 """
 
 import argparse
@@ -24,9 +24,9 @@ M, K, N = 121, 384, 1536
 PANEL, BLOCK = 192, 32
 
 
-# Rung 1: the definition. Each output is one chain of additions, and an addition must wait for the one before it: four
-# or so cycles for two operations, on a core that could do 32 or 64 of them in each. And for every row of x the whole
-# weight, 2.4 MB, comes by again: more than the caches near the core hold.
+# Step 1: the definition. Each output is one chain of additions, and each addition waits for the one before it: about
+# four cycles for two operations, on a core that can do 32 or 64 operations per cycle. And every row of x reads the
+# whole weight again, 2.4 MB, which is more than the caches near the core hold.
 @njit
 def naive(x, weight, out):
     for m in range(M):
@@ -37,9 +37,9 @@ def naive(x, weight, out):
             out[m, n] = total
 
 
-# Rung 2: the same sums, in tiles. 192 outputs by 32 inputs of the weight are 24 KB: they stay in the first-level cache
-# for all rows of x. With n innermost the 192 chains do not wait for each other. But neighbours in n lie K apart in
-# memory, so the compiler must fetch them one by one.
+# Step 2: the same sums, in tiles. 192 outputs by 32 inputs of the weight are 24 KB: they stay in the first-level cache
+# for all rows of x. With n innermost, the 192 chains do not wait for each other. But neighbours in n are K floats apart
+# in memory, so the compiled code loads them one by one.
 @njit
 def tiled(x, weight, out):
     out[:] = np.float32(0.0)
@@ -52,9 +52,9 @@ def tiled(x, weight, out):
                         out[m, n] += value * weight[n, k]
 
 
-# Rung 3: the weight is packed, once, in the order in which it is read: panels[n // 192, k, n % 192]. Now neighbours in
-# n are neighbours in memory, and the compiler takes 16 (or 8, or 4) of them in one instruction. What is left: for each
-# product two numbers are loaded, a weight and a sum, and the sum is stored again.
+# Step 3: the weight is packed once, in the order in which it is read: panels[n // 192, k, n % 192]. Now neighbours in
+# n are neighbours in memory, and the compiled code loads 16 (or 8, or 4) of them with one instruction. The remaining
+# cost: each product loads two numbers, a weight and a sum, and stores the sum again.
 @njit
 def packed(x, panels, out):
     out[:] = np.float32(0.0)
@@ -68,18 +68,18 @@ def packed(x, panels, out):
                         row[n] += value * weights[n]
 
 
-# Rung 4: a tile of the output, rows x columns, is kept in vector registers for a whole block of k. Each vector of the
-# weight that is loaded serves every row, each x every column: with 9 rows and 3 vectors 27 fma for 12 loads, and the
-# sums touch memory once in 128 k. A compiler does not find this by itself, so `simd.fma_block` spells it out in LLVM's
-# vectors. `minilm_np/engine/float32/kernels/linear.py` is the loop around it, and what the engine runs.
+# Step 4: a tile of the output, rows x columns, stays in vector registers for a whole block of k. Each vector of the
+# weight is loaded once for all rows, and each x once for all columns: with 9 rows and 3 vectors, 27 fma for 12 loads.
+# The sums are read and written once per 128 steps of k. Compilers do not generate this, so `simd.fma_block` emits it in
+# LLVM's vectors. `minilm_np/engine/float32/kernels/linear.py` is the loop around it, and the engine runs that.
 def register_tile(x, weight_packed, out):
     linear(x, weight_packed, np.zeros(N, np.float32), out, 0, M, 0, len(weight_packed))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few repeats, to see that it runs")
-    parser.add_argument("--chart", type=Path, help="draw the rungs there, as PNG (needs matplotlib)")
+    parser.add_argument("--quick", action="store_true", help="few repeats, only to check that it runs")
+    parser.add_argument("--chart", type=Path, help="draw the steps into this PNG file (needs matplotlib)")
     options = parser.parse_args()
     on_one_thread()
 
@@ -88,22 +88,22 @@ def main():
     panels = weight.reshape(N // PANEL, PANEL, K).transpose(0, 2, 1).copy()
     weight_packed = np.zeros(packed_shape(N, K), np.float32)  # the same with panels of 48
     pack(weight, weight_packed)
-    rungs = {
+    steps = {
         "naive": lambda: naive(x, weight, out),
         "tiled": lambda: tiled(x, weight, out),
         "packed": lambda: packed(x, panels, out),
         "register tile": lambda: register_tile(x, weight_packed, out),
         "NumPy's matmul": lambda: np.matmul(x, weight.T, out=out),
     }
-    for name, run in rungs.items():
+    for name, run in steps.items():
         out[:] = np.nan
         run()
         check(name, out, x.astype(float) @ weight.T.astype(float))
-    times: dict[str, list[float]] = {name: [] for name in rungs}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     peaks = []
     for _ in range(3 if options.quick else 15):
         peaks.append(peak(2_000_000))
-        for name, run in rungs.items():
+        for name, run in steps.items():
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)
@@ -111,7 +111,7 @@ def main():
     top = max(peaks) * 1e-9
     print(f"{processor()}, one thread; x ({M}, {K}), weight ({N}, {K}); measured FMA peak {top:.1f} GFLOP/s\n")
     rows = [[name, f"{rate:.1f}", f"{100 * rate / top:.1f} %"] for name, rate in rates.items()]
-    print(markdown(["rung", "GFLOP/s", "of the peak"], rows))
+    print(markdown(["step", "GFLOP/s", "of the peak"], rows))
     if options.chart:
         chart(rates, top, options.chart)
 

@@ -1,8 +1,8 @@
-"""The most float32 arithmetic that this machine can do: independent chains of fma, on one thread or many.
+"""The peak float32 arithmetic of this machine: independent chains of fma, on one thread or many.
 
     python -m benchmarks.peak [threads]
 
-With `serve` before the threads it is a worker of other benchmarks, and measures when asked.
+`python -m benchmarks.peak serve THREADS` is a worker of other benchmarks: it measures once per line of input.
 """
 
 import json
@@ -17,7 +17,7 @@ from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import fma, kernel, splat, store
 from minilm_np.engine.runtime.workers import default_threads
 
-LONG = 20_000_000  # steps that make starting threads negligible
+LONG = 20_000_000  # steps; long enough to make the start of the threads negligible
 
 
 @kernel
@@ -39,13 +39,13 @@ def five_chains(steps, out):
     store(simd.address(out), (a + b) + (c + d) + e)
 
 
-# Of sixteen lanes each: enough to hide the latency of an fma, few enough for the registers.
+# Chains of sixteen lanes: enough to hide the latency of an fma, few enough for the registers.
 CHAINS, independent_fmas = (10, ten_chains) if simd.TARGET == "avx512" else (5, five_chains)
 
 
 def peak(steps, threads=1):
-    """FLOP a second of the loop, run once on each of so many threads at the same time."""
-    independent_fmas(1, np.empty(simd.LANES, np.float32))  # compiled
+    """FLOP per second of the loop, run once on each thread at the same time."""
+    independent_fmas(1, np.empty(simd.LANES, np.float32))  # compiles it
     barrier = threading.Barrier(threads + 1)
 
     def run():

@@ -2,9 +2,9 @@
 
     python -m benchmarks.polynomial_errors
 
-Every float32 is tried: exp from -104 (where it has long been 0) to 0, erf and GELU from -32 to 32, which lies far
-beyond where erf is clamped. Float64 is SciPy's `erf` and `erfc` and NumPy's `exp`; an ULP is the distance between the
-two float32 around the true value.
+Every float32 is tested: exp from -104 (where it has long been 0) to 0, erf and GELU from -32 to 32, far beyond the
+limit at which erf is clamped. The float64 values are those of SciPy's `erf` and `erfc` and NumPy's `exp`. An ULP is the
+distance between the two float32 around the true value.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def _over_array(function):
 
 
 def floats_between_zero_and(limit):
-    """All float32 from 0 to the limit (of either sign) in chunks that are whole vectors."""
+    """All float32 from 0 to the limit (positive or negative), in chunks of whole vectors."""
     sign = np.uint32(0x80000000 if limit < 0 else 0)
     last = int(np.abs(np.float32(limit)).view(np.uint32))
     for start in range(0, last + 1, CHUNK):
@@ -35,7 +35,7 @@ def floats_between_zero_and(limit):
 
 
 def largest_errors(function, truth, limits, above=0.0):
-    """Largest absolute error, and largest in ULP where |truth| >= above, each with its x."""
+    """The largest absolute error, and the largest error in ULP where |truth| >= above, each with its x."""
     run, absolute, relative = _over_array(function), (0.0, 0.0), (0.0, 0.0)
     for limit in limits:
         for x in floats_between_zero_and(limit):
@@ -56,7 +56,7 @@ def main():
         ("exp, x <= 0, normal results", mathf.exp, np.exp, [-104.0], smallest_normal),
         ("erf", mathf.erf, erf, [-32.0, 32.0], smallest_normal),
         ("GELU, x > 0", *gelu, [32.0], smallest_normal),
-        ("GELU, x < 0", *gelu, [-32.0], 0.1),  # where 1 + erf has not yet cancelled
+        ("GELU, x < 0", *gelu, [-32.0], 0.1),  # where 1 + erf does not cancel yet
     ]
     for name, function, truth, limits, above in cases:
         (absolute, at), (ulps, ulps_at) = largest_errors(function, truth, limits, above)

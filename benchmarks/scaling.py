@@ -1,11 +1,11 @@
-"""Throughput and peak memory over the number of texts, and throughput over the number of threads.
+"""Throughput and peak memory by the number of texts, and throughput by the number of threads.
 
     python -m benchmarks.scaling [--quick] [--json FILE] [--chart FILE.png]
 
-Short sentences of 5 to 40 tokens. Every figure comes from a fresh process; sizes, and numbers of threads, take turns,
-round after round. A few texts are encoded again and again for a second, many once. Memory is VmHWM, the most that the
-process had in all its life: `before` with the model loaded and the texts made, `after` with the vectors, which are
-1,536 bytes a text of it themselves.
+The texts are short sentences of 5 to 40 tokens. Every figure comes from a new process; the sizes, and the numbers of
+threads, take turns in each round. Few texts are encoded repeatedly for a second, many texts once. Memory is VmHWM, the
+peak of the process: `before` when the model is loaded and the texts exist, `after` when the texts are encoded. The
+vectors take 1,536 bytes per text.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from minilm_np import SentenceEncoder
 from minilm_np.engine.runtime.workers import default_threads
 from minilm_np.model_files.hub import fetch
 
-LEAST_SECONDS = 1.0  # that a process encodes
+LEAST_SECONDS = 1.0  # shortest time for which a process encodes
 VECTOR_BYTES = 4 * 384
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few texts and repeats, to see that it runs")
-    parser.add_argument("--json", type=Path, help="write every measured figure there")
-    parser.add_argument("--chart", type=Path, help="draw the curves there, as PNG (needs matplotlib)")
+    parser.add_argument("--quick", action="store_true", help="few texts and repeats, only to check that it runs")
+    parser.add_argument("--json", type=Path, help="write every measured figure to this file")
+    parser.add_argument("--chart", type=Path, help="draw the curves into this PNG file (needs matplotlib)")
     options = parser.parse_args()
     rounds, sizes = (1, (100, 300, 1000)) if options.quick else (3, (100, 300, 1000, 3000, 10_000, 30_000, 100_000))
     threads, few = default_threads(), sizes[len(sizes) // 2]
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(folder: str, n_texts: int, threads: int) -> dict[str, Any]:
-    """One fresh process's figures."""
+    """The figures of one new process."""
     worker = Worker("-m", "benchmarks.scaling", "worker", folder, str(n_texts), str(threads))
     answer: dict[str, Any] = worker.answer()
     worker.close()
@@ -69,7 +69,7 @@ def measure(folder: str, n_texts: int, threads: int) -> dict[str, Any]:
 
 
 def work(folder: str, n_texts: int, threads: int) -> dict[str, Any]:
-    """What such a process does."""
+    """The work of such a process."""
     encoder = SentenceEncoder(folder, threads=threads)
     texts = short_sentences(n_texts)
     n_tokens = sum(encoder.tokenizer(texts[:1000]).n_tokens) / min(n_texts, 1000)
@@ -89,7 +89,7 @@ HEADER = ("texts / s", "tokens / s", "before, MB", "after, MB", "without the vec
 
 
 def rates(runs: list[dict[str, Any]]) -> list[float]:
-    """Texts a second, of each process."""
+    """Texts per second of each process."""
     return [run["texts"] / statistics.median(run["seconds"]) for run in runs]
 
 
@@ -112,7 +112,7 @@ def cells(n_texts: int, runs: list[dict[str, Any]]) -> list[str]:
 def chart(
     by_size: dict[int, list[dict[str, Any]]], by_threads: dict[int, list[dict[str, Any]]], few: int, path: Path
 ) -> None:
-    """Throughput over texts, memory over texts, throughput over threads."""
+    """Draw throughput and memory by the number of texts, and throughput by the number of threads."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,7 +121,7 @@ def chart(
     figure, (speed, memory, threads) = pyplot.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     sizes, red, grey = list(by_size), "#d1495b", "#8d96a3"
     speed.plot(sizes, [rate(runs) for runs in by_size.values()], "o-", color=red)
-    speed.set(xscale="log", xlabel="texts", ylabel="texts a second", title="throughput")
+    speed.set(xscale="log", xlabel="texts", ylabel="texts per second", title="throughput")
     peaks = [statistics.median(run["after"] for run in runs) / 1e6 for runs in by_size.values()]
     without = [peak - size * VECTOR_BYTES / 1e6 for size, peak in zip(sizes, peaks, strict=True)]
     before = [statistics.median(run["before"] for run in runs) / 1e6 for runs in by_size.values()]

@@ -1,17 +1,17 @@
-"""The whole model in NumPy, leaf to whole: a BERT encoder, pooling, normalisation. Read it from top to bottom.
+"""The whole model in NumPy: a BERT encoder, pooling, normalisation. Read it from top to bottom, from leaf to whole.
 
-Letters, here and everywhere in the package:
+Letters, used in the whole package:
 
     B texts       T tokens of one text     N tokens of a ragged batch     D hidden size (384)
     H heads (12)  E = D / H (32)           F feed-forward size (1536)     L layers (6)
     V vocabulary  P positions
 
-A function takes `(..., T, D)` with any leading axes, so one text `(T, D)` and a padded batch `(B, T, D)` go through the
-same lines, and it keeps the dtype that it is given: float32 as published, float64 as the truth to measure against.
-(Constants are Python floats for that reason: a NumPy float64 scalar would promote float32 arrays.) Weights are nested
-as the checkpoint's names are, so `layer["attention"]["self"]["query"]` is `encoder.layer.0.attention.self.query`, and a
-layer needs no class. Every named step goes through `record(name, array)`, under Hugging Face's names: that is how to
-see, or to compare, all of them.
+A function takes `(..., T, D)` with any leading axes, so the same lines compute one text `(T, D)` and a padded batch
+`(B, T, D)`. It keeps the dtype of its arguments: float32 as published, or float64 as the ground truth. For that reason
+constants are Python floats: a NumPy float64 scalar would promote float32 arrays. Weights are nested like the names of
+the checkpoint: `layer["attention"]["self"]["query"]` is `encoder.layer.0.attention.self.query`, so a layer needs no
+class. Every named step calls `record(name, array)` with Hugging Face's name. With your own `record` you can see every
+intermediate, or compare it.
 
 Source: Devlin et al., BERT (2018), sections 3 and A.2; Vaswani et al., Attention Is All You Need (2017), section 3;
 Reimers and Gurevych, Sentence-BERT (2019), section 3. Upstream: BertModel of transformers, Pooling and Normalize of
@@ -33,12 +33,12 @@ Record = Callable[[str, Array], Array]
 
 
 def ignore(name: str, x: Array) -> Array:
-    """The `record` that keeps nothing."""
+    """The default `record`: it returns the array and stores nothing."""
     return x
 
 
-# exp(x^2) erfc(x) for 0 <= x <= 6 as a Chebyshev series in s = (2x - 3) / (x + 3), from -1 to 1. All terms give erf to
-# 3e-16, the first nine to 3e-8. Made by `python -m benchmarks.fit_erf`.
+# exp(x^2) erfc(x) for 0 <= x <= 6 as a Chebyshev series in s = (2x - 3) / (x + 3), which runs from -1 to 1. With all
+# terms erf is right to 3e-16, with the first nine to 3e-8. Computed by `python -m benchmarks.fit_erf`.
 ERFC_SERIES = (
     0.4310634054820028, -0.431776884537462, 0.11240012030838864, -0.02160270111941227, 0.0029235483262740457,
     -0.00023395398679905218, 1.3120228285000757e-06, 1.8388769572666934e-06, -1.036155682341427e-07,
@@ -49,9 +49,9 @@ ERFC_SERIES = (
 
 
 def erf(x: Array) -> Array:  # (...) -> (...)
-    """Gauss error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x; NumPy has none.
+    """Gauss error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x. NumPy has none.
 
-    erf(x) = sign(x) (1 - exp(-x^2) series(|x|)), the series summed by Clenshaw's recurrence. From 6 on erf is 1.
+    erf(x) = sign(x) (1 - exp(-x^2) series(|x|)). Clenshaw's recurrence sums the series. For x >= 6, erf is 1.
     """
     terms = ERFC_SERIES if x.dtype == np.float64 else ERFC_SERIES[:9]
     size = np.minimum(np.abs(x), 6.0)
@@ -68,20 +68,20 @@ def gelu(x: Array) -> Array:  # (...) -> (...)
 
 
 def softmax(x: Array) -> Array:  # (..., T) -> (..., T)
-    """exp(x) / sum exp(x) along the last axis. The maximum goes first: exp(89) is infinite in float32."""
+    """exp(x) / sum exp(x) along the last axis. The maximum is subtracted first: exp(89) is infinite in float32."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:  # (..., D), (D,), (D,) -> (..., D)
-    """(x - mean) / sqrt(var + eps) * weight + bias, over D. The variance divides by D, and eps is inside the root."""
+    """(x - mean) / sqrt(var + eps) * weight + bias, over D. The variance divides by D; eps is inside the root."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     return centred / np.sqrt(variance + eps) * weight + bias
 
 
 def linear(x: Array, weight: Array, bias: Array) -> Array:  # (..., K), (M, K), (M,) -> (..., M)
-    """x W^T + b. Weights keep the checkpoint's orientation, (out, in). One matrix product serves all leading axes."""
+    """x W^T + b. Weights keep the checkpoint's orientation, (out, in). One matrix product covers all leading axes."""
     y = x.reshape(-1, x.shape[-1]) @ weight.T + bias
     return y.reshape(*x.shape[:-1], -1)
 
@@ -89,7 +89,7 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:  # (..., K), (M, K), 
 def embeddings(
     ids: Array, token_type_ids: Array | None, weights: Nested, eps: float, record: Record = ignore
 ) -> Array:  # (..., T), (..., T) -> (..., T, D)
-    """LayerNorm(word + position + token type). Positions count from 0; a single text is all token type 0."""
+    """LayerNorm(word + position + token type). Positions start at 0. All tokens of a single text have type 0."""
     T = ids.shape[-1]
     word = record("word_embeddings", weights["word_embeddings"]["weight"][ids])  # (..., T, D)
     position = record("position_embeddings", weights["position_embeddings"]["weight"][:T])  # (T, D)
@@ -103,7 +103,7 @@ def self_attention(
 ) -> Array:  # (..., T, D), (..., T) or None -> (..., T, D)
     """Each token's context: the values of all tokens, weighted by softmax(query . key / sqrt(E)), in H heads.
 
-    The mask is True where there is a token and False in the padding, which nobody attends to.
+    The mask is True for tokens and False for padding, which gets probability 0.
     """
 
     def heads(y: Array) -> Array:
@@ -141,7 +141,7 @@ def encoder(
     ids: Array, mask: Array | None, token_type_ids: Array | None, weights: Nested, config: ModelConfig,
     record: Record = ignore,
 ) -> Array:  # (..., T), (..., T), (..., T) -> (..., T, D)  # fmt: skip
-    """Token ids to token vectors: the embeddings, then L layers."""
+    """Token vectors of token ids: the embeddings, then L layers."""
     H, eps = config.num_attention_heads, config.layer_norm_eps
     x = embeddings(ids, token_type_ids, weights["embeddings"], eps, within("embeddings", record))
     for number, layer_weights in weights["encoder"]["layer"].items():
@@ -150,7 +150,7 @@ def encoder(
 
 
 def pooling(x: Array, mask: Array | None, mode: str) -> Array:  # (..., T, D), (..., T) or None -> (..., D)
-    """Token vectors to one vector: the mean (over tokens, not over padding), the first ([CLS]), or the maximum."""
+    """One vector of a text's token vectors: the mean over tokens (not padding), the first ([CLS]), or the maximum."""
     if mode == "cls":
         return x[..., 0, :]
     keep = np.ones((*x.shape[:-1], 1), bool) if mask is None else mask[..., None]  # (..., T, 1)
@@ -162,7 +162,7 @@ def pooling(x: Array, mask: Array | None, mode: str) -> Array:  # (..., T, D), (
 
 
 def normalize(x: Array) -> Array:  # (..., D) -> (..., D)
-    """x / |x|, to unit length. The length is taken as at least 1e-12, as torch does: zero stays zero."""
+    """x / |x|: unit length. The divisor is at least 1e-12, as in torch, so a zero vector stays zero."""
     return x / np.maximum(np.sqrt((x * x).sum(axis=-1, keepdims=True)), 1e-12)
 
 
@@ -170,12 +170,12 @@ def forward(
     ids: Array, weights: Nested, config: ModelConfig, *,
     mask: Array | None = None, token_type_ids: Array | None = None, record: Record = ignore,
 ) -> Array:  # fmt: skip
-    """Token ids to sentence vectors: encoder, pooling and, where the model has it, normalisation.
+    """Sentence vectors of token ids: encoder, pooling and, if the model has it, normalisation.
 
-    ids: (T,) one text, or (B, T) texts, integers; with padding after the tokens if mask says where.
-    weights: from `nest`; their dtype is the dtype of everything.
-    mask: bool, of the shape of ids, True for tokens, at least one a text; None where nothing is padded.
-    token_type_ids: of the shape of ids; None for all 0.
+    ids: integers, (T,) for one text or (B, T) for several; padding comes after the tokens, and mask marks it.
+    weights: from `nest`; their dtype is the dtype of every result.
+    mask: bool, in the shape of ids, True for tokens, at least one per text; None if there is no padding.
+    token_type_ids: in the shape of ids; None for all 0.
 
     Returns (D,) or (B, D).
     """
@@ -186,8 +186,8 @@ def forward(
 
 def encode_ragged(
     texts: Sequence[Sequence[int] | Array], weights: Nested, config: ModelConfig
-) -> Array:  # B texts of T tokens each, whatever T -> (B, D)
-    """Sentence vectors of texts of any lengths. Those of one length go together, so nothing is padded."""
+) -> Array:  # B texts of any lengths T -> (B, D)
+    """Sentence vectors of texts of any lengths. Texts of one length are one batch, so nothing is padded."""
     lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
     dtype = weights["embeddings"]["word_embeddings"]["weight"].dtype
     vectors = np.empty((len(texts), config.hidden_size), dtype)
@@ -198,7 +198,7 @@ def encode_ragged(
 
 
 def nest(weights: Mapping[str, Array], dtype: Any = np.float32) -> Nested:
-    """{"a.b.weight": array} -> {"a": {"b": {"weight": array}}}, in this dtype (no copy where it is that already)."""
+    """{"a.b.weight": array} -> {"a": {"b": {"weight": array}}}, in this dtype (without a copy if it has it)."""
     nested: dict[str, Any] = {}
     for name, array in weights.items():
         *path, last = name.split(".")
@@ -210,5 +210,5 @@ def nest(weights: Mapping[str, Array], dtype: Any = np.float32) -> Nested:
 
 
 def within(scope: str, record: Record) -> Record:
-    """A `record` that puts `scope.` before each name."""
+    """A `record` that adds the prefix `scope.` to each name."""
     return record if record is ignore else lambda name, x: record(f"{scope}.{name}", x)

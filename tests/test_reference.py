@@ -1,4 +1,4 @@
-"""The chain's first links: naive scalar loops = reference.py in float64 = torch, at every named intermediate."""
+"""The reference: naive scalar loops = reference.py in float64 = torch, at every named intermediate."""
 
 import math
 import subprocess
@@ -62,10 +62,10 @@ def test_every_intermediate_equals_torch_on_padded_batches(data: st.DataObject) 
     expected = torch_intermediates(torch_model(config, weights), ids, mask, types)
     assert set(found) - set(expected) == not_in_torch(found)
     for name, array in expected.items():
-        # what stands in the padding is nobody's business
+        # the padding may hold anything
         tokens = mask[:, None, :, None] if name.endswith(".probs") else mask[..., None]
         if name == "embeddings.position_embeddings":
-            array, tokens = array[0], np.True_
+            array, tokens = array[0], np.array(True)
         assert_close(np.where(tokens, found[name], 0), np.where(tokens, array, 0), rel=BOUND, what=name)
     last = expected[f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm"]
     assert_close(found["pooling"], torch_pooling(last, mask, config), rel=BOUND, what="pooling")

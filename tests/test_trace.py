@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import InputTypeError, InputValueError, SentenceEncoder, reference
-from minilm_np.engine.float32.engine import Encoder
+from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.trace import dimensions, intermediates, tokens_of, trace
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
@@ -83,7 +83,7 @@ def test_the_engine_leaves_what_the_reference_computes(data: st.DataObject) -> N
         name: array.astype(np.float32)
         for name, array in living_weights(config, data.draw(st.integers(0, 2**32))).items()
     }
-    engine = Encoder(config, weights.items(), 2)
+    engine = Float32Engine(config, weights.items(), 2)
     found = engine.intermediates(ids)
     truth = intermediates(np.array(ids), reference.nest(weights, np.float64), config)
     rounded = intermediates(np.array(ids), reference.nest(weights, np.float32), config)

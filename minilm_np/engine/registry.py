@@ -64,7 +64,7 @@ class EngineKind:
 
 
 def _float32(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None, dtype: str) -> Engine:
-    from minilm_np.engine.float32.engine import Encoder as Float32Engine
+    from minilm_np.engine.float32.engine import Float32Engine
 
     return Float32Engine(config, weights, threads)
 

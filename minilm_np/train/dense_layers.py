@@ -1,4 +1,4 @@
-"""What the training engine knows of a layer's products: their weights packed for both directions."""
+"""The weights of a layer's products, packed for both directions, and memory for their gradients."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -7,18 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np.engine.float32.kernels.layout import packed_shape
+from minilm_np.engine.products import PRODUCTS
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
 Array = NDArray[np.float32]
-
-# The products of a layer, by what their outputs are, and the modules whose outputs stand side by side in them.
-PRODUCTS = {
-    "query_key_value": ("attention.self.query", "attention.self.key", "attention.self.value"),
-    "attention_output": ("attention.output.dense",),
-    "intermediate": ("intermediate.dense",),
-    "output": ("output.dense",),
-}
 
 
 class Product:
@@ -33,7 +26,7 @@ class Product:
         self.bias = np.empty(self.M, np.float32)
 
     def packing(self) -> Iterator[tuple[int, ...]]:
-        """Arguments of the kernel that packs the weights as they are now; the biases are copied here."""
+        """Copy the current biases; yield the arguments of the kernel `pack`, which packs the current weights."""
         np.concatenate(self._biases, out=self.bias)
         first = 0
         packed = self.weight_packed.ctypes.data, self.transposed_packed.ctypes.data
@@ -43,7 +36,7 @@ class Product:
 
 
 def products(config: ModelConfig, weights: Mapping[str, Array]) -> list[dict[str, Product]]:
-    """The products of every layer."""
+    """The products of each layer, by name."""
     scopes = [f"encoder.layer.{number}" for number in range(config.num_hidden_layers)]
     return [
         {name: Product(weights, tuple(f"{scope}.{module}" for module in modules)) for name, modules in PRODUCTS.items()}
@@ -52,18 +45,21 @@ def products(config: ModelConfig, weights: Mapping[str, Array]) -> list[dict[str
 
 
 class Gradients:
-    """Zeros for the gradient of every parameter but the word embeddings; those of a `Product` in one piece."""
+    """Zeros for the gradients of all parameters except the word embeddings.
+
+    The gradients of a product's weights are adjacent in memory, and so are those of its biases.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         shapes = parameter_shapes(config)
         shapes.pop("embeddings.word_embeddings.weight")
         memory = np.zeros(sum(map(math.prod, shapes.values())), np.float32)
         self.arrays: dict[str, Array] = {}  # by the parameter's name
-        self.products: list[dict[str, tuple[Array, Array]]] = []  # weight (M, K) and bias (M,), by layer and product
+        self.products: list[dict[str, tuple[Array, Array]]] = []  # by layer and product: weight (M, K), bias (M,)
         taken = 0
 
         def take(names: list[str]) -> Array:
-            """Consecutive arrays, and all of them as one."""
+            """Allocate the arrays of these names, one after the other; return them as one array."""
             nonlocal taken
             start = taken
             for name in names:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
-from minilm_np.engine.runtime import code_cache, workers
+from minilm_np.engine.float32 import loading
+from minilm_np.engine.runtime import code_cache, processor, workers
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.train import ragged
@@ -64,7 +65,7 @@ class TrainingEngine:
         self.threads = workers.check_threads(threads)
         self._products = products(config, self.weights)
         self._kernels, self._code = _kernels()
-        self._exchange_float_mode = code_cache.load().exchange_float_mode
+        self._exchange_float_mode = loading.load().exchange_float_mode
         self._zeros = np.zeros(max(config.hidden_size, config.intermediate_size), np.float32)
         self._buffers: dict[tuple[str, int], Array] = {}
         self._scratch = [np.empty(0, np.float32)] * self.threads
@@ -309,7 +310,7 @@ class TrainingEngine:
                 if self._scratch[member].size < scratch:
                     self._scratch[member] = np.empty(scratch, np.float32)
                 first = (self._scratch[member].ctypes.data,)
-            mode = self._exchange_float_mode(code_cache.STANDARD_FLOAT_MODE)
+            mode = self._exchange_float_mode(processor.STANDARD_FLOAT_MODE)
             try:
                 while True:
                     try:

@@ -1,8 +1,8 @@
-"""The numerical contract as scalar loops, to be compared bit for bit; imports nothing of the package.
+"""The numerical contract as scalar loops, for comparison bit for bit. It imports nothing of the package.
 
 `fma_exact` is arithmetic on Python's fractions. Loops that many outputs share (over k, over lanes) run on NumPy arrays
-of outputs, each output by itself; their `fma` is computed in float64 with rounding to odd, and tested against
-`fma_exact`. Coefficients stand here a second time: the contract fixes them too.
+of outputs, and each output is computed independently; their `fma` is computed in float64 with rounding to odd, and
+tested against `fma_exact`. The coefficients are repeated here: the contract fixes them too.
 """
 
 import itertools
@@ -18,14 +18,14 @@ F = np.float32
 
 
 def round_to_float32(value):
-    """The float32 nearest to a Fraction, ties to even, subnormals kept; 0 comes out as +0."""
+    """The float32 nearest to a Fraction, ties to even, subnormals kept; 0 gives +0."""
     if value == 0:
         return F(0.0)
     magnitude = abs(value)
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     if Fraction(2) ** exponent > magnitude:
         exponent -= 1
-    exponent = max(exponent, -126)  # below it the spacing stays 2^-149
+    exponent = max(exponent, -126)  # below it the spacing remains 2^-149
     units = round(magnitude / Fraction(2) ** (exponent - 23))  # Python rounds a Fraction to even
     result = math.inf if units * 2.0 ** (exponent - 23) >= 2.0**128 else units * 2.0 ** (exponent - 23)
     return F(math.copysign(result, value))
@@ -35,14 +35,14 @@ def fma_exact(a, b, c):
     """a * b + c of finite float32, rounded once."""
     exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
     if exact == 0:
-        return F(float(a) * float(b) + float(c))  # exact too: only the sign of zero is asked
+        return F(float(a) * float(b) + float(c))  # exact too: only the sign of zero is needed
     if round_to_float32(exact) == 0:
         return F(math.copysign(0.0, exact))
     return round_to_float32(exact)
 
 
 def fma(a, b, c):
-    """The same, of arrays."""
+    """The same for arrays."""
     a, b, c = np.broadcast_arrays(*(np.asarray(value, dtype=np.float32).astype(np.float64) for value in (a, b, c)))
     product = a * b
     total = np.asarray(product + c)
@@ -115,7 +115,7 @@ def fold_lanes(lanes, combine):
 
 
 def row_sum(row):
-    """Sum of one row by sixteen lanes."""
+    """Sum of one row in sixteen lanes."""
     lanes = [F(0)] * 16
     for start in range(0, len(row), 16):
         for i in range(16):

@@ -1,6 +1,6 @@
-"""Programs that `test_engine.py` starts as processes of their own: `-m tests.support.engine_children NAME [FOLDER]`.
+"""Programs that the engine's tests start as child processes: `-m tests.support.engine_children NAME [FOLDER]`.
 
-Each prints one line of JSON. FOLDER is a model's folder; without one it is a random model of the published sizes.
+Each prints one line of JSON. FOLDER is the folder of a model; without it the programs use a small random model.
 """
 
 import faulthandler
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from tests.support.memory import peak_memory
 
 NAMES = ("run_pass", "exchange_float_mode")  # of kernels/entry.py
-PATIENCE = 120  # seconds after which a child is taken for stalled
+PATIENCE = 300  # seconds after which a child is considered stalled
 TEXTS = ("a", "", "The quick brown fox jumps over the lazy dog.", "words and words " * 10, "an end, " * 30)
 SMALL = ModelConfig(
     vocab_size=len(CHARACTER_VOCABULARY),
@@ -52,7 +53,7 @@ def load(folder, threads=None):
 
 
 def sha256(model, texts=TEXTS):
-    """Of the texts' vectors, encoded at once, one by one, and many times over, which takes other routes."""
+    """The SHA-256 of the texts' vectors, which must be the same when the texts are encoded one by one."""
     together = model.encode(texts, on_truncation="ignore")
     alone = [model.encode(text, on_truncation="ignore") for text in texts]
     assert b"".join(vector.tobytes() for vector in alone) == together.tobytes()
@@ -60,7 +61,7 @@ def sha256(model, texts=TEXTS):
 
 
 def bits(folder):
-    """The vectors' SHA-256 for two numbers of threads, the fingerprint, and what Numba was needed for."""
+    """The SHA-256 of the vectors for one and two threads, the fingerprint, and whether Numba was imported."""
     digests = {f"random, {threads}": sha256(load(None, threads)) for threads in (1, 2)}
     if folder:
         digests |= {f"published, {threads}": sha256(load(folder, threads)) for threads in (1, 2)}
@@ -68,11 +69,12 @@ def bits(folder):
 
 
 def code(folder):
-    """The same, for kernels that this process compiles: for what target, and what they are made of."""
+    """The same, for kernels that this process compiles; and their target, and facts about their code."""
     from minilm_np.engine.float32.kernels import entry
     from minilm_np.engine.runtime import simd
 
-    compiled, compile_entry = {}, entry.compile_entry
+    compiled: dict[str, Any] = {}
+    compile_entry = entry.compile_entry
     entry.compile_entry = lambda name: compiled.setdefault(name, compile_entry(name))
     result = bits(folder)
     assembly = "\n".join(compiled[name].library.get_asm_str() for name in NAMES)
@@ -93,7 +95,7 @@ def code(folder):
 
 
 def memory(folder):
-    """Peak resident size in MB: after the imports, after loading, after one text."""
+    """Peak resident size in MB: after the imports, after loading, after one text, and after many texts, twice."""
     peaks = {"imports": peak_memory() / 1e6}
     model = load(folder, 2)
     peaks["load"] = peak_memory() / 1e6
@@ -113,7 +115,7 @@ def memory(folder):
 
 
 def forked(function):
-    """What a function returns in a forked process."""
+    """Call a function in a forked process and return its result."""
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -128,7 +130,7 @@ def forked(function):
 
 
 def forks(folder):
-    """SHA-256s of the parent, a child, a grandchild; of children made while other threads encode; of the parent."""
+    """SHA-256s of a parent, a child, a grandchild; of children forked while other threads encode; of the parent."""
     model = load(folder, 2)
 
     def digest():
@@ -156,7 +158,7 @@ def forks(folder):
 
 
 def pools(folder):
-    """SHA-256s of the parent, and of processes by spawn and by forkserver that got the model pickled."""
+    """SHA-256s of the parent, and of processes started by spawn and forkserver that received the pickled model."""
     model = load(folder, 2)
     digests = [sha256(model)]
     for method in ("spawn", "forkserver"):
@@ -166,13 +168,18 @@ def pools(folder):
 
 
 def interrupt(folder):
-    """Ctrl-C in the midst of a long list: seconds until it was answered, texts done by then, a second later; bits."""
+    """Ctrl-C in the middle of a long list, on one thread and on two.
+
+    Returns for each: seconds until the answer, texts completed then, texts completed a moment later, whether a later
+    call has the same bits.
+    """
     model, result = SentenceEncoder.random(PUBLISHED_SIZES, threads=2), []
     before = sha256(model, TEXTS[:3])
     texts = [[5] * 256] * 10_000
     for threads in (1, 2):
         model = SentenceEncoder.random(PUBLISHED_SIZES, threads=threads)
-        done, sent = [], []
+        done: list[int] = []
+        sent: list[float] = []
 
         def report(count, done=done, sent=sent):
             done.append(count)
@@ -191,7 +198,7 @@ def interrupt(folder):
 
 
 def crowded(folder):
-    """The SHA-256 of two threads on one processor, which they share with other processes' busy loops."""
+    """SHA-256s of models with two and four threads beside busy processes; first on all CPUs, then on one."""
     processors = sorted(os.sched_getaffinity(0))
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(processors))]
     try:
@@ -206,7 +213,7 @@ def crowded(folder):
 
 
 def default_threads(folder):
-    """How many threads a model takes by itself, on one processor."""
+    """The default number of threads in a process that may use one CPU only."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     return workers.default_threads()
 
@@ -216,7 +223,7 @@ PROGRAMS = (bits, code, memory, forks, pools, interrupt, crowded, default_thread
 
 def main():
     faulthandler.dump_traceback_later(2 * PATIENCE, exit=True)
-    # from Python 3.12 on, of which forks are what is tested here
+    # Python 3.12 and later warn about forks, which are what is tested here
     warnings.filterwarnings("ignore", "This process .* is multi-threaded, use of fork", DeprecationWarning)
     program = next(program for program in PROGRAMS if program.__name__ == sys.argv[1])
     result = program(sys.argv[2] if len(sys.argv) > 2 else None)

@@ -1,10 +1,11 @@
-"""Run every kernel on fixed inputs; print the target, the SHA-256 of all outputs and what the code is made of, as JSON.
+"""Run every kernel on fixed inputs; print the target, the SHA-256 of all outputs and facts about the code, as JSON.
 
-A program for `test_kernels_targets.py`, which starts it once for each target; the inputs are whole numbers over a
-power of two, so that no library's random floats come into it.
+A program for `test_kernel_targets.py`, which starts it once for each target. The inputs are integers divided by a power
+of two, so they do not depend on how a library draws floats.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -44,7 +45,8 @@ def outputs():
             qkv, context = numbers(rng, offsets[-1], 3 * H * E, scale=scale), np.empty((offsets[-1], H * E), np.float32)
             scratch = np.empty(layout.scratch_size(max(lengths), E), np.float32)
             softmax_scale = np.float32(1 / math.sqrt(E))
-            attention.attention(qkv, offsets, 0, len(lengths), 0, H, H, softmax_scale, context, scratch)
+            for first, last in itertools.pairwise(offsets):
+                attention.attention(qkv, first, last, first, last, 0, H, H, softmax_scale, context, scratch)
             yield context
             for mode in (pooling.MEAN, pooling.CLS, pooling.MAX, pooling.MEAN_SQRT_LEN):
                 out = np.empty((len(lengths), H * E), np.float32)
@@ -53,14 +55,15 @@ def outputs():
                 yield out
     for N, D in ((9, 384), (4, 30)):
         ids, positions = rng.integers(0, 50, N), rng.integers(0, 20, N)
-        tables = numbers(rng, 50, D), numbers(rng, 20, D), numbers(rng, 2, D)
+        word, position, token_type = numbers(rng, 50, D), numbers(rng, 20, D), numbers(rng, 2, D)
         out = np.empty((N, D), np.float32)
-        embeddings.embeddings(ids, positions, *tables, numbers(rng, D), numbers(rng, D), eps, out, 0, N)
+        weight, bias = numbers(rng, D), numbers(rng, D)
+        embeddings.embeddings(ids, positions, word, position, token_type, weight, bias, eps, out, 0, N)
         yield out
 
 
 def code_of(dispatchers):
-    """All assembly and all LLVM IR of the kernels (as just compiled: what comes from a cache has neither)."""
+    """All assembly and all LLVM IR of the kernels. They must be newly compiled: code from a cache has neither."""
     assembly = [text for dispatcher in dispatchers for text in dispatcher.inspect_asm().values()]
     ir = [text for dispatcher in dispatchers for text in dispatcher.inspect_llvm().values()]
     return "\n".join(assembly), "\n".join(ir)

@@ -1,7 +1,7 @@
-"""The model once more, as scalar loops in Python floats (float64): slow, plain, and independent of the package.
+"""The model as scalar loops over Python floats (float64): slow, plain, and independent of the package.
 
-It imports nothing of it, uses no array operation, and takes the flat weights by the checkpoint's names. Every
-intermediate is kept under the name that `reference.py` records it with.
+It imports nothing of the package, uses no array operation, and takes the flat weights by the checkpoint's names. It
+returns every intermediate under the name that `reference.py` records.
 """
 
 import math

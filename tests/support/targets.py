@@ -1,4 +1,4 @@
-"""The processors that tests compile for, as environment variables of a process of its own; emulated on x86-64."""
+"""The CPUs that tests compile for, as environment variables of a child process; emulated on x86-64."""
 
 TARGETS: dict[str, dict[str, str]] = {
     "native": {},

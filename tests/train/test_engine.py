@@ -173,10 +173,10 @@ def test_changed_weights_take_effect_after_refresh() -> None:
 
 def test_without_dropout_the_vectors_equal_those_of_the_encoder() -> None:
     weights, _ = drawn(MEDIUM, 6, TEXTS)
-    from minilm_np.engine.float32.engine import Encoder
+    from minilm_np.engine.float32.engine import Float32Engine
 
     found = TrainingEngine(MEDIUM, weights, 2).forward(TEXTS)
-    expected = Encoder(MEDIUM, weights.items(), 2).encode(TEXTS)
+    expected = Float32Engine(MEDIUM, weights.items(), 2).encode(TEXTS)
     assert np.abs(found - expected).max() <= 1e-6
 
 

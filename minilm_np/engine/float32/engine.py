@@ -1,10 +1,10 @@
-"""The Numba engine: workspaces, and who computes what. Ragged token ids in, vectors out.
+"""The float32 engine: ragged token ids in, vectors out, on any number of threads.
 
-`reference.py` is its twin: `encode_ragged` there, `Encoder.encode` here. The order of the kernels, and how threads
-share one pass, is in `kernels/forward.py`. What is decided here is how many passes there are: few tokens make one
-pass, which all threads share; many tokens make many passes of whole texts, which the threads take one by one.
+Twin: `reference.encode_ragged`. The order of the operations, and how threads share one pass, are in
+`kernels/forward.py`. This file decides how many passes there are. For few tokens it makes one pass, which all threads
+share. For many tokens it makes many passes of whole texts, which the threads take one by one.
 
-The vectors' bits are those of the numerical contract, whatever is decided: see CONTRACT.md.
+These decisions never change a bit of a vector: see CONTRACT.md.
 """
 
 import ctypes
@@ -17,47 +17,49 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, n_stages, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
-from minilm_np.engine.runtime import code_cache, workers
+from minilm_np.engine.runtime import workers
+from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 
 Vectors = NDArray[np.float32]
+Texts = Sequence[Sequence[int]]  # the token ids of each text
+Report = Callable[[int], object]  # called with the number of texts that were completed since the last call
 
-CONTRACT_VERSION = 1  # of CONTRACT.md: changes when any bit of any vector may
-
-CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations are then 10 MB
-SHARED_TOKENS = 1024  # up to so many tokens all threads share one pass
-LEAST_TOKENS = 64  # that a pass of its own is worth
-TASKS_A_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves some to the others
-CALL_SECONDS = 0.25  # one call into compiled code takes about this long at most, so that Ctrl-C is answered
-ASSUMED_FLOPS = 2e10  # a second, of a slow core, to reckon that with
+CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations then take 10 MB
+SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass
+LEAST_TOKENS = 64  # fewest tokens that are worth a separate pass
+TASKS_PER_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves tasks to the others
+CALL_SECONDS = 0.25  # upper limit of one call into compiled code, so that Ctrl-C is answered soon
+ASSUMED_FLOPS = 2e10  # per second, of a slow core: the basis of that limit
 
 
-class Encoder:
+class Float32Engine:
     """A model's weights, packed for the kernels, and the threads that run them.
 
-    config: the model. weights: (name, float32 array) of every parameter, see `PackedWeights`. threads: how many threads
-    work on a call, the caller's included; None for `workers.default_threads()`. The kernels are compiled here, or
-    loaded from the cache. Encoding changes nothing that another call sees: many threads may call one encoder.
+    config: the model. weights: (name, float32 array) of every parameter, see `PackedWeights`. threads: the number of
+    threads per call, the caller's included; None for `workers.default_threads()`. The constructor loads the kernels
+    from the cache, or compiles them. Many threads may call one engine at the same time.
 
-    Raises InputTypeError, InputValueError: threads is not a number of 1 to 1024.
+    Raises InputTypeError, InputValueError: threads is not an int from 1 to 1024.
     """
 
     def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None = None) -> None:
         self.config = config
         self.threads = workers.check_threads(threads)
         self._packed = PackedWeights(config, weights)
-        self.kernels = code_cache.load()
-        self.model = self._described()
-        self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # of passes that are over
+        self.kernels = loading.load()
+        self._model = self._described()
+        self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # workspaces that no pass uses
         D, F = config.hidden_size, config.intermediate_size
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
         self.call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
 
     def _described(self) -> Pass:
-        """A `Pass` with all that is the same for every pass."""
+        """A `Pass` with the fields that are the same for every pass."""
         config = self.config
         return Pass(
             n_layers=config.num_hidden_layers,
@@ -75,58 +77,78 @@ class Encoder:
         )
 
     def weights(self) -> dict[str, Vectors]:
-        """The weights as they came, by the names and in the order of `parameter_shapes`; read-only."""
+        """The original weights, by the names and in the order of `parameter_shapes`; read-only. Unpacks them all."""
         return self._packed.unpacked()
 
-    def encode(
-        self,
-        texts: Sequence[Sequence[int]],
-        *,
-        normalize: bool = False,
-        report: Callable[[int], object] = lambda done: None,
-    ) -> Vectors:  # B texts of T tokens each, whatever T -> (B, D)
-        """Sentence vectors of token ids, at least one and at most max_position_embeddings of them a text.
+    # ---- texts -------------------------------------------------------------------------------------------------------
 
-        normalize: scale them to unit length even if the model does not.
-        report: called from any thread, one at a time, with the number of texts that were done since.
-        Raises InputValueError: a text of another length, or an id that the model does not embed.
+    def encode(self, texts: Texts, *, normalize: bool = False, report: Report = lambda done: None) -> Vectors:
+        """Sentence vectors (B, D) of the token ids of B texts, each of 1 to max_position_embeddings tokens.
+
+        normalize: scale the vectors to unit length even if the model does not.
+        report: called from any thread, by one thread at a time.
+        Raises InputValueError: the length of a text, or a token id, is out of range.
         """
-        self._check(texts)
-        vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
-        if self.threads > 1 and 1 <= sum(map(len, texts)) <= SHARED_TOKENS:
-            self._encode_together(texts, normalize, vectors)
-            report(len(texts))
-        else:
-            self._encode_apart(texts, normalize, vectors, report)
-        return vectors
+        return self._encode(texts, normalize, report, None)
+
+    def encode_with_hidden_states(
+        self, texts: Texts, *, normalize: bool = False, report: Report = lambda done: None
+    ) -> tuple[Vectors, list[Vectors]]:
+        """Sentence vectors (B, D) as `encode` returns them, and of each text the output of the last layer, (T, D).
+
+        One pass computes both. The parameters and errors are those of `encode`.
+        """
+        hidden_states: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
+        return self._encode(texts, normalize, report, hidden_states), hidden_states
 
     def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
-        """What the engine computes of one text and does not fuse, by the names of `reference.py`, in its order.
+        """The intermediates of one text that the kernels do not fuse, by the names and in the order of `reference.py`.
 
-        They are (T, D), (T, F) and, last, (D,). The last array is the vector of `encode`, bit for bit.
-        Raises InputValueError as `encode`.
+        They are (T, D) or (T, F). The pooled and the normalised vector come last, (D,); the last array has the bits of
+        `encode`. Raises InputValueError as `encode` does.
         """
         self._check([text])
-        alone = _RaggedPass(self, [text], False, 1)
-        kept = {name: array.copy() for name, array in alone.run_and_show()}
-        alone.finish()
-        return {name: array[0] if name in ("pooling", "normalize") else array for name, array in kept.items()}
+        single = _RaggedPass(self, [text], False, 1)
+        found = {name: array.copy() for name, array in single.run_by_stage()}
+        single.close()
+        return {name: array[0] if name in ("pooling", "normalize") else array for name, array in found.items()}
 
-    def _encode_together(self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors) -> None:
+    def _encode(self, texts: Texts, normalize: bool, report: Report, hidden_states: list[Vectors] | None) -> Vectors:
+        """The vectors. Fills `hidden_states`, unless it is None."""
+        self._check(texts)
+        vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
+
+        def collect(finished: "_RaggedPass", rows: list[int]) -> None:
+            vectors[rows] = finished.vectors
+            if hidden_states is not None:
+                for row, x in zip(rows, finished.hidden_states(), strict=True):
+                    hidden_states[row] = x
+            finished.close()
+
+        if self.threads > 1 and 1 <= sum(map(len, texts)) <= SHARED_TOKENS:
+            self._encode_together(texts, normalize, collect)
+            report(len(texts))
+        else:
+            self._encode_apart(texts, normalize, collect, report)
+        return vectors
+
+    def _encode_together(
+        self, texts: Texts, normalize: bool, collect: Callable[["_RaggedPass", list[int]], None]
+    ) -> None:
         """One pass, shared by all threads."""
         shared = _RaggedPass(self, texts, normalize, self.threads)
         members = itertools.count()
         workers.run(lambda: shared.run(next(members)), self.threads - 1, cancel=lambda: None)
-        vectors[:] = shared.finish()
+        collect(shared, list(range(len(texts))))
 
     def _encode_apart(
-        self, texts: Sequence[Sequence[int]], normalize: bool, vectors: Vectors, report: Callable[[int], object]
+        self, texts: Texts, normalize: bool, collect: Callable[["_RaggedPass", list[int]], None], report: Report
     ) -> None:
-        """Passes of whole texts, which the threads take one after the other."""
+        """Passes of whole texts, which the threads take one by one."""
         lengths = [len(text) for text in texts]
-        rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # the longest first, for an even end
+        rows = sorted(range(len(texts)), key=lambda row: -lengths[row])  # longest first: threads finish together
         waiting = deque(_chunks(rows, lengths, self.threads))
-        reporting = threading.Lock()  # a progress bar counts in one thread at a time
+        reporting = threading.Lock()  # a progress bar must not be updated by two threads at once
 
         def work() -> None:
             while True:
@@ -134,16 +156,16 @@ class Encoder:
                     chunk = waiting.popleft()
                 except IndexError:
                     return
-                alone = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1)
-                alone.run(0)
-                vectors[chunk] = alone.finish()
+                single = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1)
+                single.run(0)
+                collect(single, chunk)
                 with reporting:
                     report(len(chunk))
 
         workers.run(work, min(self.threads, len(waiting)) - 1, cancel=waiting.clear)
 
-    def _check(self, texts: Sequence[Sequence[int]]) -> None:
-        """The kernels check nothing: an id or a position outside its table would read foreign memory."""
+    def _check(self, texts: Texts) -> None:
+        """Kernels validate nothing: an id or a position outside its table would read memory beyond it."""
         V, P = self.config.vocab_size, self.config.max_position_embeddings
         for number, text in enumerate(texts):
             if not 1 <= len(text) <= P:
@@ -152,8 +174,10 @@ class Encoder:
                 found = min(text) if min(text) < 0 else max(text)
                 raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {found}")
 
-    def workspace(self, n_tokens: int, longest: int, members: int) -> "_Workspace":
-        """One that is free and large enough, or a new one."""
+    # ---- workspaces --------------------------------------------------------------------------------------------------
+
+    def take_workspace(self, n_tokens: int, longest: int, members: int) -> "_Workspace":
+        """An idle workspace that is large enough, or a new one."""
         while True:
             try:
                 workspace = self._idle.popleft()
@@ -161,61 +185,64 @@ class Encoder:
                 break
             if workspace.holds(n_tokens, longest, members):
                 return workspace
-        config = self.config
-        return _Workspace(config, self.model, max(n_tokens, CHUNK_TOKENS), max(longest, config.max_seq_length), members)
+        n_tokens, longest = max(n_tokens, CHUNK_TOKENS), max(longest, self.config.max_seq_length)
+        return _Workspace(self.config, self._model, n_tokens, longest, members)
 
-    def give_back(self, workspace: "_Workspace") -> None:
-        """Let other passes use a workspace that no thread writes any more."""
+    def return_workspace(self, workspace: "_Workspace") -> None:
+        """Make a workspace available to other passes. No thread may use it any more."""
         self._idle.append(workspace)
 
 
 class _RaggedPass:
-    """A ragged batch on its way through the model. Each of its threads calls `run`; when all are back, `finish`."""
+    """One pass of a ragged batch through the model.
 
-    def __init__(self, encoder: Encoder, texts: Sequence[Sequence[int]], normalize: bool, members: int) -> None:
-        lengths = [len(text) for text in texts]
-        B, N, D = len(texts), sum(lengths), encoder.config.hidden_size
-        self._stages = n_stages(encoder.config.num_hidden_layers)
-        self._encoder = encoder
-        self._workspace = encoder.workspace(N, max(lengths), members)
-        self._out = np.empty((B, D), np.float32)
+    Each of its threads calls `run`. When all have returned, read `vectors` and `hidden_states()`, then call `close`.
+    """
+
+    def __init__(self, engine: Float32Engine, texts: Texts, normalize: bool, members: int) -> None:
+        self._lengths = [len(text) for text in texts]
+        B, N, D = len(texts), sum(self._lengths), engine.config.hidden_size
+        self._stages = n_stages(engine.config.num_hidden_layers)
+        self._engine = engine
+        self._workspace = engine.take_workspace(N, max(self._lengths), members)
+        self.vectors = np.empty((B, D), np.float32)
         token_ids = itertools.chain.from_iterable(texts)
-        position_ids = itertools.chain.from_iterable(map(range, lengths))
-        batch = [*token_ids, *position_ids, 0, *itertools.accumulate(lengths)]
-        # one array, of which the parts are: token_ids (N), position_ids (N), offsets (B + 1), counters
+        position_ids = itertools.chain.from_iterable(map(range, self._lengths))
+        batch = [*token_ids, *position_ids, 0, *itertools.accumulate(self._lengths)]
+        # one array with these parts: token_ids (N), position_ids (N), offsets (B + 1), counters
         self._integers = np.zeros(len(batch) + COUNTER * self._stages, np.int64)
         self._integers[: len(batch)] = batch
-        # addresses only: the attributes keep the arrays alive
+        # `Pass` holds addresses only; the attributes keep the arrays alive
         start = self._integers.ctypes.data
-        self._pass = self._workspace.described.copy()
+        self._pass = Pass.from_buffer_copy(self._workspace.described)
         self._pass.n_texts, self._pass.n_tokens = B, N
         self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
         self._pass.offsets, self._pass.counters = start + 16 * N, start + 8 * len(batch)
-        self._pass.members, self._pass.tasks = members, TASKS_A_THREAD * members if members > 1 else 1
+        self._pass.members, self._pass.tasks = members, TASKS_PER_THREAD * members if members > 1 else 1
         self._pass.normalizes |= normalize
-        self._pass.out = self._out.ctypes.data
+        self._pass.out = self.vectors.ctypes.data
 
     def run(self, member: int) -> None:
-        """Take part, in calls of a few layers each."""
-        step = self._encoder.call_layers * LAYER_STAGES + 1
+        """Run the pass as thread number `member`, in calls of a few layers each."""
+        step = self._engine.call_layers * LAYER_STAGES + 1
         for start in range(0, self._stages, step):
             self._run_stages(member, start, min(self._stages, start + step))
 
     def _run_stages(self, member: int, start: int, stop: int) -> None:
-        """One call into compiled code; the float mode is the contract's meanwhile."""
-        kernels, described = self._encoder.kernels, self._pass.copy()
+        """One call into compiled code, in the contract's float mode."""
+        kernels, described = self._engine.kernels, Pass.from_buffer_copy(self._pass)
         described.member, described.stage_start, described.stage_stop = member, start, stop
-        mode = kernels.exchange_float_mode(code_cache.STANDARD_FLOAT_MODE)
+        mode = kernels.exchange_float_mode(STANDARD_FLOAT_MODE)
         try:
             kernels.run_pass(ctypes.addressof(described))
         finally:
             kernels.exchange_float_mode(mode)
 
-    def run_and_show(self) -> Iterator[tuple[str, Vectors]]:
-        """`run` alone, stage by stage: yields the (name, array) that each leaves, which the next ones overwrite."""
+    def run_by_stage(self) -> Iterator[tuple[str, Vectors]]:
+        """Run the pass on one thread. Yields each stage's results, (name, array), which later stages overwrite."""
         arrays = {field: array[: self._pass.n_tokens] for field, array in self._workspace.arrays.items()}
         query, key, value = np.split(arrays["query_key_value"], 3, axis=1)
-        # by stage of a layer; the third and the sixth leave a product with the residual in it, which has no name
+        # by step of a layer; the results of the third and the sixth contain the residual, so they have no name
         named: tuple[dict[str, Vectors], ...] = (
             {"attention.self.query": query, "attention.self.key": key, "attention.self.value": value},
             {"attention.self.context": arrays["context"]},
@@ -235,21 +262,25 @@ class _RaggedPass:
                 yield f"encoder.layer.{layer}.{name}", array
         normalizes, self._pass.normalizes = self._pass.normalizes, 0
         self._run_stages(0, last, last + 1)
-        yield "pooling", self._out
-        if normalizes:  # the last stage once more: it only reads x
+        yield "pooling", self.vectors
+        if normalizes:  # run the last stage again: it reads x, and does not change it
             self._pass.normalizes = normalizes
             self._integers[-COUNTER:] = 0
             self._run_stages(0, last, last + 1)
-            yield "normalize", self._out
+            yield "normalize", self.vectors
 
-    def finish(self) -> Vectors:
-        """The vectors; the workspace is free again."""
-        self._encoder.give_back(self._workspace)
-        return self._out
+    def hidden_states(self) -> list[Vectors]:
+        """A copy of each text's output of the last layer, (T, D). Pooling reads it, and does not change it."""
+        x, stops = self._workspace.arrays["x"], itertools.accumulate(self._lengths)
+        return [x[stop - length : stop].copy() for length, stop in zip(self._lengths, stops, strict=True)]
+
+    def close(self) -> None:
+        """Return the workspace. `vectors` stays valid."""
+        self._engine.return_workspace(self._workspace)
 
 
 class _Workspace:
-    """The arrays that one pass writes, for at most so many tokens, tokens of one text, and threads."""
+    """The arrays that a pass writes, for at most this number of tokens, tokens of one text, and threads."""
 
     def __init__(self, config: ModelConfig, model: Pass, n_tokens: int, longest: int, members: int) -> None:
         D, F = config.hidden_size, config.intermediate_size
@@ -263,7 +294,7 @@ class _Workspace:
             "scratch": (members, scratch_size(longest, config.head_size)),
         }
         self.arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
-        self.described = model.copy()
+        self.described = Pass.from_buffer_copy(model)
         self.described.scratch_size = shapes["scratch"][1]
         for field, array in self.arrays.items():
             setattr(self.described, field, array.ctypes.data)
@@ -275,7 +306,7 @@ class _Workspace:
 def _chunks(rows: list[int], lengths: list[int], threads: int) -> Iterator[list[int]]:
     """Cut rows into runs of at most CHUNK_TOKENS tokens, or of one text.
 
-    For several threads they grow shorter towards the end, so that no thread is left alone with a long one.
+    For several threads the runs become shorter towards the end, so that no thread is left alone with a long one.
     """
     chunk: list[int] = []
     tokens, left = 0, sum(lengths)

@@ -1,13 +1,13 @@
-"""The compiled kernels as plain functions: compiled once on a machine, loaded in a moment from then on.
+"""Compiled kernels as plain functions: compiled once per machine, then loaded from a cache.
 
-Numba compiles a kernel to object code that calls nothing but the C library's `memset` and `sched_yield`. That code is
-all that is kept on disk; LLVM loads it, and ctypes calls it (without the GIL), so a process that finds it there neither
-imports Numba nor types a line. Nothing is unpickled.
+Numba compiles a kernel to object code that calls nothing but the C library's `memset` and `sched_yield`. Only that code
+is stored on disk. LLVM loads it, and ctypes calls it without the GIL, so a process that finds it in the cache does not
+import Numba and compiles nothing. Nothing is unpickled.
 
-The folder is one that only its user can write, named by a digest of everything that decides the code: the kernels'
-sources, the versions of Numba, llvmlite, NumPy and Python, the processor and its features, Numba's settings. Each file
-begins with the SHA-256 of the rest, which is checked before LLVM reads a byte. On any trouble the kernel is compiled
-afresh; a folder that cannot be written costs that time in every process, and nothing else.
+The folder is writable by its user only. Its name is a digest of everything that decides the code: the sources, the
+versions of Numba, llvmlite, NumPy and Python, the CPU and its features, Numba's settings. Each file begins with the
+SHA-256 of the rest, which is checked before LLVM reads a byte. If anything is wrong, the kernels are compiled again. If
+the folder cannot be written, every process compiles them, and nothing else changes.
 """
 
 import ctypes
@@ -17,59 +17,47 @@ import importlib.util
 import logging
 import os
 import platform
+import re
 import stat
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
 from minilm_np._files import PACKAGE, atomic_file, package_cache
+from minilm_np.engine.runtime import processor
 from minilm_np.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
 
 _DIGEST = hashlib.sha256().digest_size
+_IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
-# kernels/entry.py: name -> how ctypes calls it, after Numba's two out-parameters (the result and the exception)
-Entries = Mapping[str, tuple[Any, ...]]
-_ENTRIES: Entries = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
-
-# Round to nearest even, subnormals kept, exceptions masked: MXCSR (x86) or FPCR (AArch64) as a process starts with it.
-STANDARD_FLOAT_MODE = 0x1F80 if platform.machine().lower() in ("x86_64", "amd64", "i386", "i686") else 0
-
-_lock = threading.Lock()
-_loaded: "Kernels | None" = None
+CTypes = tuple[type[ctypes.c_int64] | type[ctypes.c_float] | type[ctypes.c_void_p], ...]
+# name of an entry -> the ctypes of its arguments
+Entries = Mapping[str, CTypes]
 
 
-class Kernels:
-    """The entry points of `kernels/entry.py`."""
+class Code(NamedTuple):
+    """The functions of a package of kernels, and LLVM's engine, which owns their memory."""
 
-    def __init__(self, functions: dict[str, Callable[..., int]], engine: Any) -> None:
-        self.run_pass = functions["run_pass"]  # the address of a `layout.Pass`
-        self.exchange_float_mode = functions["exchange_float_mode"]
-        self._engine = engine  # LLVM's, which owns the code
+    functions: dict[str, Callable[..., int]]
+    engine: llvm.ExecutionEngine
 
 
-def load() -> Kernels:
-    """The kernels for this machine, from the cache, or compiled, which is said on stderr. Once in a process."""
-    global _loaded
-    with _lock:
-        if _loaded is None:
-            _loaded = Kernels(*load_entries("minilm_np.engine.float32.kernels", _ENTRIES))
-        return _loaded
+def load_entries(package: str, entries: Entries) -> Code:
+    """Load the functions that the module `entry` of a package defines, from the cache or newly compiled.
 
+    package: its full name. Its `entry` has a function `object_code(name)`, see `compilation.symbol_and_object`.
+    entries: name -> the ctypes of its arguments.
 
-def load_entries(package: str, entries: Entries) -> tuple[dict[str, Callable[..., int]], Any]:
-    """The functions that `package`.entry defines, and LLVM's engine, which owns their code.
-
-    entries: name -> the ctypes of its arguments. Each call returns what the entry returns, an integer, or 0.
+    A function returns the integer that the entry returns, or 0 if that returns nothing.
     """
-    folder = package_cache() / "kernels" / _identity(package)
+    folder = package_cache() / "kernels" / identity(package)
     code: dict[str, bytes] = {}
     for name in entries:
         try:
@@ -77,22 +65,23 @@ def load_entries(package: str, entries: Entries) -> tuple[dict[str, Callable[...
         except FileNotFoundError:
             break
         except (OSError, ValueError) as error:
-            logger.warning("compiling the kernels afresh, because what is kept is of no use: %s", error)
+            logger.warning("compiling the kernels again, because the cached copy is unusable: %s", error)
             break
     if len(code) < len(entries):
-        print("minilm-np: compiling the kernels for this machine, once (some 10 s)", file=sys.stderr, flush=True)
+        message = "minilm-np: compiling the kernels for this machine; this happens once and takes about 10 s"
+        print(message, file=sys.stderr, flush=True)
         entry = importlib.import_module(f"{package}.entry")  # imports Numba
         code = {name: entry.object_code(name) for name in entries}
         try:
             for name, content in code.items():
                 _write_private(folder / f"{name}.o", content)
         except OSError as error:
-            logger.warning("the compiled kernels cannot be kept, so every process compiles them: %s", error)
+            logger.warning("the compiled kernels cannot be cached, so every process compiles them: %s", error)
     return _link(code, entries)
 
 
-def _link(code: dict[str, bytes], entries: Entries) -> tuple[dict[str, Callable[..., int]], Any]:
-    """Object code to functions. It was compiled for this processor: LLVM only places it in memory."""
+def _link(code: dict[str, bytes], entries: Entries) -> Code:
+    """Object code to functions. It is machine code for this CPU already: LLVM only places it in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
@@ -109,62 +98,92 @@ def _link(code: dict[str, bytes], entries: Entries) -> tuple[dict[str, Callable[
         name: _callable(engine.get_function_address(symbols[name]), name, arguments)
         for name, arguments in entries.items()
     }
-    return functions, engine
+    return Code(functions, engine)
 
 
-def _callable(address: int, name: str, argument_types: tuple[Any, ...]) -> Callable[..., int]:
-    """A function of Numba's calling convention: a status, results through pointers. The kernels raise nothing."""
+def _callable(address: int, name: str, argument_types: CTypes) -> Callable[..., int]:
+    """A function in Numba's calling convention: it returns a status, and its results through pointers."""
     function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *argument_types)(address)
 
     def call(*arguments: float) -> int:
         result = ctypes.c_int64()
         exception = ctypes.c_void_p()
         if status := function(ctypes.addressof(result), ctypes.addressof(exception), *arguments):
-            raise SystemError(f"{name} returned status {status}: kernels raise nothing, so its code is damaged")
+            raise SystemError(f"{name} returned status {status}, but kernels raise nothing: its code is damaged")
         return result.value
 
     return call
 
 
-def _identity(package: str = "minilm_np.engine.float32.kernels") -> str:
+# ---- what decides the code -------------------------------------------------------------------------------------------
+
+
+def identity(package: str) -> str:
     """A digest of everything that decides the compiled code of a package of kernels."""
     digest = hashlib.sha256()
-    shared = ("engine/runtime/simd", "engine/float32/kernels")
-    folders = dict.fromkeys(PACKAGE / folder for folder in (*shared, "/".join(package.split(".")[1:])))
-    for path in (Path(__file__), *(path for folder in folders for path in sorted(folder.glob("*.py")))):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    found = sources(f"{package}.entry") | {__name__: Path(__file__).read_bytes()}
+    for module in sorted(found):
+        digest.update(module.encode() + b"\0" + found[module] + b"\0")
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]
     versions += [_numba_version(), llvmlite.__version__, np.__version__]
-    processor = (llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    digest.update(repr((versions, processor, settings)).encode())
+    digest.update(repr((versions, processor.host(), settings)).encode())
     return digest.hexdigest()[:32]
 
 
+def sources(module: str) -> dict[str, bytes]:
+    """The source of a module of this package and of all modules of this package that it imports, by module name.
+
+    They are found by their import statements, `from minilm_np... import ...`: importing them would import Numba.
+    """
+    found: dict[str, bytes] = {}
+    waiting, seen = [module], {module}
+    while waiting:
+        name = waiting.pop()
+        path = os.path.join(PACKAGE.parent, *name.split("."))  # pathlib is slower, and this runs in every process
+        path = os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
+        if not os.path.isfile(path):  # a function or a constant of a package
+            continue
+        found[name] = Path(path).read_bytes()
+        for parent, names in _IMPORT.findall(found[name].decode()):
+            imported = {parent}
+            if os.path.isdir(os.path.join(PACKAGE.parent, *parent.split("."))):
+                imported |= {f"{parent}.{child}" for child in re.findall(r"\w+", names)}
+            waiting += imported - seen
+            seen |= imported
+    return found
+
+
 def _numba_version() -> str:
-    """What tells one release of Numba from another. Importing it, or `importlib.metadata`, would take far longer."""
+    """What distinguishes the installed release of Numba. Importing it, or `importlib.metadata`, takes far longer."""
     found = importlib.util.find_spec("numba")
     if found is None or found.origin is None:
         raise MissingExtraError(
-            "backend 'numba' needs Numba, which is not installed: `pip install numba`, or take backend 'numpy'"
+            "backend 'numba' needs Numba, which is not installed: `pip install numba`, or use backend 'numpy'"
         )
     try:
         return Path(found.origin).with_name("_version.py").read_text()
-    except OSError:  # packed in another way than by its makers
+    except OSError:  # repackaged without that file
         from importlib.metadata import version
 
         return version("numba")
 
 
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
 def _read_private(path: Path) -> bytes:
-    """The content of a file of our own. Raises OSError; ValueError where others can write it or its digest is wrong."""
+    """The content of a cached file, without its digest.
+
+    Raises OSError. Raises ValueError if another user can write the file or its folders, or if the digest is wrong.
+    """
     for place in (path.parent.parent, path.parent, path):
         status = place.stat()
         if hasattr(os, "getuid") and (status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022):
-            raise ValueError(f"{place} belongs to, or can be written by, somebody else: remove it")
+            raise ValueError(f"{place} belongs to another user, or other users can write to it: remove it")
     content = path.read_bytes()
     if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one that it begins with")
+        raise ValueError(f"{path} is damaged: its content does not have the SHA-256 at its start")
     return content[_DIGEST:]
 
 

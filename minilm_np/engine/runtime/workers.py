@@ -1,15 +1,16 @@
-"""A few threads that help a caller with its work, and on which no caller depends.
+"""Helper threads. A caller never waits for a helper that has not started.
 
-The caller does the work itself and offers it to the helpers at the same time: `work` must be a function that several
-threads may run at once, which shares the work out among those that run it. When the caller has come to the end, offers
-that no helper took are withdrawn, and only helpers that are inside are waited for. So a machine with other things to do
-is slower, but nothing waits for a thread that was never scheduled; and callers in many threads share the few helpers.
+The caller runs `work` and offers it to the helpers at the same time. So `work` must be a function that several threads
+may run at once, and that divides the work among them. When the caller's own run of `work` has ended, it withdraws the
+offers that no helper took, and waits only for the helpers that are inside `work`. A busy machine makes this slower, but
+nothing waits for a thread that was never scheduled. Callers in many threads share the helpers.
 
-The threads belong to the process, are made when they are first needed, and are made anew after a fork.
+The helpers belong to the process. They are started when they are first needed, and again after a fork.
 
-Linux tends to wake a thread on the processor on which it ran last, even if its caller is busy there and others are
-idle; a call of milliseconds is over before it is moved. So a helper that shared its caller's processor is kept from it
-when it is woken: until then one text took as long on two threads as on one, again and again.
+Linux tends to wake a thread on the processor on which it ran last, even if the caller is running there and other
+processors are idle, and a call of milliseconds is over before the thread is moved. Then one text takes as long on two
+threads as on one, call after call. So a helper that last ran on its caller's processor is bound to the other ones until
+it runs.
 """
 
 import ctypes
@@ -28,28 +29,28 @@ from minilm_np._checks import check_optional_int
 
 logger = logging.getLogger(__name__)
 
-MAX_THREADS = 1024  # more is a slip: it keeps nothing busy, and costs memory for each
+MAX_THREADS = 1024  # a larger number is a mistake: no machine has the processors, and each thread costs memory
 
 
 class _Offer:
-    """Work, and how many more helpers may take it."""
+    """Work, and a ticket for each helper that may still take it."""
 
     def __init__(self, work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> None:
         self.work: Callable[[], None] | None = work
         self.cancel: Callable[[], None] | None = cancel
-        self.tickets = deque([None] * helpers)  # popping one is atomic
-        self.left: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.tickets = deque([None] * helpers)  # `pop` is atomic
+        self.left: SimpleQueue[BaseException | None] = SimpleQueue()  # one item per helper that has finished
 
     def help(self) -> None:
         try:
             self.tickets.pop()
-        except IndexError:  # withdrawn
+        except IndexError:  # the offer was withdrawn
             return
         failure: BaseException | None = None
         try:
             if self.work is not None:
                 self.work()
-        except BaseException as error:  # handed to the caller
+        except BaseException as error:  # `close` returns it to the caller
             failure = error
             if self.cancel is not None:
                 self.cancel()
@@ -57,7 +58,7 @@ class _Offer:
             self.left.put(failure)
 
     def close(self, helpers: int) -> BaseException | None:
-        """Withdraw the offer, wait for the helpers that are inside, and return what went wrong in one of them."""
+        """Withdraw the offer, wait for the helpers that took it, and return the exception of one that failed."""
         inside = helpers
         while self.tickets:
             try:
@@ -66,7 +67,7 @@ class _Offer:
                 break
             inside -= 1
         failures = [self.left.get() for _ in range(inside)]
-        self.work = self.cancel = None  # an offer that is still in the queue keeps nothing alive
+        self.work = self.cancel = None  # the offer may still be in the queue, and must keep nothing alive
         return next((failure for failure in failures if failure is not None), None)
 
 
@@ -74,8 +75,8 @@ class _Helper(threading.Thread):
     def __init__(self, offers: "SimpleQueue[_Offer]") -> None:
         super().__init__(name="minilm_np", daemon=True)
         self._offers = offers
-        self.processor: int | None = None  # on which its last work ended, where the system tells
-        self._allowed: set[int] | None = None  # the processors that it gets back when it runs
+        self.processor: int | None = None  # where its last work ended; None where the system does not say
+        self._allowed: set[int] | None = None  # the processors to which it is bound again when it runs
         self._moving = threading.Lock()
 
     def run(self) -> None:
@@ -87,11 +88,11 @@ class _Helper(threading.Thread):
                     _bind(0, self._allowed)
                     self._allowed = None
             offer.help()
-            del offer  # which keeps its work alive
+            del offer  # otherwise it would keep its work alive
             self.processor = here() if here else None
 
     def keep_from(self, processor: int) -> None:
-        """Make it wake on another processor that it and the caller may use, if there is one."""
+        """Bind it, until it runs, to the other processors that both it and the caller may use, if there are any."""
         thread = self.native_id
         if thread is None:
             return
@@ -121,12 +122,12 @@ class _Pool:
                     try:
                         helper.start()
                     except RuntimeError as error:  # a limit on processes, or the interpreter is shutting down
-                        logger.warning("%d threads work instead of %d: %s", self.size + 1, size + 1, error)
+                        logger.warning("using %d threads instead of %d: %s", self.size + 1, size + 1, error)
                         return
                     self.helpers.append(helper)
 
     def leave_processor(self) -> None:
-        """Let no helper wake on the calling thread's processor."""
+        """Prevent the helpers from waking on the calling thread's processor."""
         here = _current_processor()
         if here is not None:
             processor = here()
@@ -137,12 +138,12 @@ class _Pool:
 
 @functools.cache
 def _current_processor() -> Callable[[], int] | None:
-    """The C library's function that tells on which processor a thread runs; None where threads cannot be moved."""
+    """The C library's function that returns the current processor; None where threads cannot be bound."""
     return getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 
 def _bind(thread: int, processors: set[int]) -> None:
-    """Let a thread (0: this one) run on these processors only. If the system refuses, it runs where it did."""
+    """Bind a thread (0: this one) to these processors. If the system refuses, nothing changes."""
     with suppress(OSError):
         os.sched_setaffinity(thread, processors)
 
@@ -152,7 +153,7 @@ _pool = _Pool()
 
 def _renew() -> None:
     global _pool
-    _pool = _Pool()  # of a forked process: the threads stayed with the parent
+    _pool = _Pool()  # a forked process has none of its parent's threads
 
 
 if hasattr(os, "register_at_fork"):
@@ -160,10 +161,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> None:
-    """Do `work` in this thread, and in up to `helpers` others that are idle.
+    """Run `work` in this thread, and in up to `helpers` idle helper threads.
 
-    cancel: makes the work end early in all of them; called when it failed, or was interrupted, in one.
-    Raises what `work` raised, in whichever thread.
+    cancel: makes `work` end early in all threads; called when it raises in one of them.
+    Raises the exception that `work` raised, in whichever thread.
     """
     if helpers <= 0:
         work()
@@ -186,9 +187,9 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
 
 
 def default_threads() -> int:
-    """OMP_NUM_THREADS if that is set, but at most the processors that this process may use, and a container's quota."""
+    """OMP_NUM_THREADS or the CPUs available to the process, whichever is less. A container's CPU quota counts, too."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # "max 100000", or "200000 100000" for two processors' time
+    with suppress(OSError, ValueError):  # "max 100000", or "200000 100000" for two CPUs
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         allowed = min(allowed, max(1, math.ceil(int(quota) / int(period))))
     with suppress(ValueError):  # "4", or "4,2" for nested teams
@@ -197,5 +198,5 @@ def default_threads() -> int:
 
 
 def check_threads(threads: int | None) -> int:
-    """A number of threads, None being the default. Raises InputTypeError, InputValueError."""
+    """Validate a number of threads; None gives `default_threads()`. Raises InputTypeError, InputValueError."""
     return check_optional_int("threads", threads, 1, MAX_THREADS) or default_threads()

@@ -20,14 +20,14 @@ _DENSITY = np.float32(1.0 / math.sqrt(2.0 * math.pi))
 
 @kernel
 def gelu(x, y, start, stop):
-    # elements start..stop of (N F,) arrays whose length is a multiple of 16, as are start and stop
+    # elements start..stop of (N F,) arrays; start, stop and the length of the arrays are multiples of 16
     for i in range(start, stop, simd.LANES):
         store(simd.address(y) + i, mathf.gelu(load(simd.address(x) + i)))
 
 
 @kernel
 def gelu_backward(d_y, x, d_x, y, start, stop):
-    # the same; d_x may be d_y. y: gelu(x) again, which the layer's own gradient needs
+    # the same; d_x may be d_y. y: gelu(x) again, for the gradient of the next layer's weight
     for i in range(start, stop, simd.LANES):
         value = load(simd.address(x) + i)
         normal = fma(splat(_HALF), mathf.erf(value * splat(_SQRT_HALF)), splat(_HALF))

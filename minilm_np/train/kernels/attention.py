@@ -1,26 +1,28 @@
-"""Self-attention with dropout, and its gradient, a text and a head at a time.
+"""Self-attention with dropout, and its gradient, for one text and head at a time.
 
-Twins: `reference.self_attention` (from query, key and value on), `backward.self_attention_backward`. With the scores
-S = query @ key.T * scale, the probabilities P = softmax(S), and dropout's factors M:
+Twins: `reference.self_attention` after its query, key and value layers, and `backward.self_attention_backward`. With
+the scores S = query @ key.T * scale, the probabilities P = softmax(S), and the dropout factors M:
 
     context = (P * M) @ value
     d_value = (P * M).T @ d_context                 d_P = (d_context @ value.T) * M
     d_S = P * (d_P - sum of d_P * P along the keys)
     d_query = d_S @ key * scale                     d_key = d_S.T @ query * scale
 
-Sums    every product as in `kernels/attention.py`: chains of fma over blocks of 128; sums along a row in 16 lanes.
+Sums    products as in `engine/float32/kernels/attention.py`: chains of fma over blocks of 128. Sums along a row in 16
+        lanes.
 
-The probabilities are made again from query and key instead of kept: T x T of them a head would be most of the memory.
+The gradient computes the probabilities again from query and key. Stored, they would be most of the memory: T x T per
+head.
 """
 
 import numpy as np
 
 from minilm_np.engine.float32.kernels.attention import (
     TILE_ROWS,
-    _matrix_product,
-    _pack_keys,
-    _pack_values,
-    _softmax_row,
+    matrix_product,
+    pack_keys,
+    pack_values,
+    softmax_row,
 )
 from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL as PANEL
 from minilm_np.engine.runtime import simd
@@ -34,7 +36,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 def attention_forward(
     qkv, offsets, texts, n_heads, scale, seed, place, step, threshold, factor, context, scratch, start, stop
 ):  # fmt: skip
-    # (N, 3 D), (B + 1,), (B,) -> (N, D): of the heads of all texts, end to end, numbers start..stop
+    # (N, 3 D), (B + 1,), (B,) -> (N, D): heads start..stop, where head h of text b has number b * n_heads + h
     D = context.shape[1]
     E = D // n_heads
     for number in range(start, stop):
@@ -50,7 +52,7 @@ def attention_forward(
                 row = probs + t * width
                 for c in range(0, T, simd.LANES):
                     store(row + c, load(row + c) * load_part(simd.address(factors) + c, T - c, _ZERO))
-        _pack_values(query + 2 * D, 3 * D, T, E, panels)
+        pack_values(query + 2 * D, 3 * D, T, E, panels)
         _product(probs, width, T, T, panels, E, sums, _ONE, simd.address(context) + (first * D + h * E), D)
 
 
@@ -58,7 +60,7 @@ def attention_forward(
 def attention_backward(
     qkv, d_context, offsets, texts, n_heads, scale, seed, place, step, threshold, factor, d_qkv, scratch, start, stop
 ):  # fmt: skip
-    # (N, 3 D), (N, D), (B + 1,), (B,) -> (N, 3 D): the same heads
+    # (N, 3 D), (N, D), (B + 1,), (B,) -> (N, 3 D): heads start..stop, numbered in the same way
     D = d_context.shape[1]
     E = D // n_heads
     for number in range(start, stop):
@@ -71,19 +73,19 @@ def attention_backward(
         d_out = simd.address(d_context) + (first * D + h * E)
         _probabilities(query, query + D, 3 * D, T, E, scale, panels, probs)
         # (T, E), (T, E) -> (T, T): d_context @ value.T
-        _pack_keys(query + 2 * D, 3 * D, T, E, size * PANEL, panels)
+        pack_keys(query + 2 * D, 3 * D, T, E, size * PANEL, panels)
         _wide_product(d_out, D, T, E, panels, size * PANEL, width, d_probs)
         for t in range(T):
             if threshold > 0:
                 dropout_row(seed, place, step, texts[b], h * T + t, threshold, factor, T, factors)
             _softmax_backward_row(probs + t * width, d_probs + t * width, threshold > 0, simd.address(factors), T)
-        _pack_values(d_out, D, T, E, panels)
+        pack_values(d_out, D, T, E, panels)
         _transpose(probs, width, T, transposed)
         _product(transposed, width, T, T, panels, E, sums, _ONE, d_query + 2 * D, 3 * D)
-        _pack_values(query, 3 * D, T, E, panels)
+        pack_values(query, 3 * D, T, E, panels)
         _transpose(d_probs, width, T, transposed)
         _product(transposed, width, T, T, panels, E, sums, scale, d_query + D, 3 * D)
-        _pack_values(query + D, 3 * D, T, E, panels)
+        pack_values(query + D, 3 * D, T, E, panels)
         _product(d_probs, width, T, T, panels, E, sums, scale, d_query, 3 * D)
 
 
@@ -94,7 +96,7 @@ def _padded(count):
 
 @inlined
 def _split(scratch, width, size):
-    """The parts of a task's scratch; `train.kernels.layout.attention_scratch_size` counts them."""
+    """The parts of a task's scratch; `layout.attention_scratch_size` is their total size."""
     panels = simd.address(scratch)
     probs = panels + width * size
     d_probs = probs + width * width
@@ -108,18 +110,18 @@ def _split(scratch, width, size):
 def _probabilities(query, key, stride, T, E, scale, panels, probs):
     # (T, E), (T, E) -> (T, T): softmax(query @ key.T * scale)
     width, panel_size = _padded(T), _padded(E) * PANEL
-    _pack_keys(key, stride, T, E, panel_size, panels)
+    pack_keys(key, stride, T, E, panel_size, panels)
     _wide_product(query, stride, T, E, panels, panel_size, width, probs)
     for t in range(T):
         row = probs + t * width
-        total = splat(_softmax_row(row, T, scale))
+        total = splat(softmax_row(row, T, scale))
         for c in range(0, T, simd.LANES):
             store(row + c, load(row + c) / total)
 
 
 @inlined
 def _softmax_backward_row(probs, d_probs, drops, factors, T):
-    """One row: d_probs becomes d_scores, probs what the values were weighted with."""
+    """One row, in place: d_probs becomes d_scores; probs becomes probs * factors, the weights of the values."""
     total = splat(_ZERO)
     for c in range(0, T, simd.LANES):
         d_prob = load_part(d_probs + c, T - c, _ZERO)
@@ -148,7 +150,7 @@ def _wide_product(x, stride, T, E, panels, panel_size, width, out):
     # (T, E), (T, E) in panels -> (T, T), rows `width` floats apart
     for start in range(0, T, TILE_ROWS):
         rows = min(TILE_ROWS, T - start)
-        _matrix_product(x + start * stride, stride, rows, E, panels, panel_size, width, out + start * width, width)
+        matrix_product(x + start * stride, stride, rows, E, panels, panel_size, width, out + start * width, width)
 
 
 @kernel
@@ -157,7 +159,7 @@ def _product(x, width, M, K, panels, E, sums, scale, out, stride):
     size = _padded(E)
     for start in range(0, M, TILE_ROWS):
         rows = min(TILE_ROWS, M - start)
-        _matrix_product(x + start * width, width, rows, K, panels, K * PANEL, size, sums, size)
+        matrix_product(x + start * width, width, rows, K, panels, K * PANEL, size, sums, size)
         for r in range(rows):
             row = out + (start + r) * stride
             for e in range(0, E, simd.LANES):

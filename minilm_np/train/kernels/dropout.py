@@ -1,7 +1,7 @@
-"""Dropout's factors, 0 or 1 / (1 - p), from a counter and not from a state: any thread makes any of them, at any time.
+"""Dropout factors, 0 or 1 / (1 - p), from a counter instead of a state: any thread can compute any of them.
 
-Twin: `train/dropout.py`, which says what the counter counts. Philox4x32-10: Salmon, Moraes, Dror and Shaw, Parallel
-Random Numbers: As Easy as 1, 2, 3 (2011).
+Twin: `train/dropout.py`, which defines the counter. Philox4x32-10: Salmon, Moraes, Dror and Shaw, Parallel Random
+Numbers: As Easy as 1, 2, 3 (2011).
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _ZERO = np.float32(0.0)
 
 @inlined
 def _philox(j, row, text, step, key_0, key_1):
-    """Four words of 32 bits, each in a uint64, as all arguments are: so that LLVM makes vectors of a loop over j."""
+    """Four words of 32 bits. They and all arguments are uint64, so that LLVM vectorises the loop over j."""
     c0, c1, c2, c3 = j, row, text, step
     for _ in range(_ROUNDS):
         product_0, product_1 = _MULTIPLIER_0 * c0, _MULTIPLIER_1 * c2
@@ -31,7 +31,7 @@ def _philox(j, row, text, step, key_0, key_1):
 
 @kernel
 def dropout_row(seed, place, step, text, row, threshold, scale, columns, factors):
-    """The factors of one row. factors: at least columns rounded up to a multiple of 4, of which `columns` count."""
+    """Write the factors of one row. factors: at least `columns` rounded up to a multiple of 4; the rest is unused."""
     quarter = (columns + 3) // 4
     row, text, step = np.uint64(row), np.uint64(text), np.uint64(step)
     key_0, key_1, threshold = np.uint64(seed), np.uint64(place), np.uint64(threshold)
@@ -46,7 +46,7 @@ def dropout_row(seed, place, step, text, row, threshold, scale, columns, factors
 @kernel
 def dropout_add(x, residual, adds, texts, rows, seed, place, step, threshold, scale, factors, out, row_start, row_stop):
     # (N, D), (N, D), (N,), (N,) -> (N, D): x * factor, + residual if `adds`; out may be x
-    # texts, rows: the text that each row belongs to, and which of its rows it is; threshold 0: nothing is dropped
+    # texts, rows: the number of each row's text, and the row's position in it; threshold 0: no dropout
     D = x.shape[1]
     for n in range(row_start, row_stop):
         if threshold > 0:

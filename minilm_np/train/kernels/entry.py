@@ -1,7 +1,7 @@
-"""The functions that `train/engine.py` calls: the kernels for callers without Numba, addresses and sizes for arrays.
+"""The functions that `train/engine.py` calls: the kernels for callers without Numba, with addresses for arrays.
 
-`train/kernels/layout.py` has the types of their arguments: integers but for the last ones, which are float32. `scratch`
-is memory of the calling thread's own.
+`layout.ENTRIES` has the types of their arguments: integers, and at the end float32. Each calling thread passes its own
+`scratch`.
 """
 
 import ctypes
@@ -10,8 +10,8 @@ from numba import types
 
 from minilm_np.engine.float32.kernels import layer_norm as forward_norm
 from minilm_np.engine.float32.kernels import linear
-from minilm_np.engine.float32.kernels.entry import compile_function, symbol_and_object
 from minilm_np.engine.float32.kernels.layout import PANEL
+from minilm_np.engine.runtime.compilation import compile_function, symbol_and_object
 from minilm_np.engine.runtime.simd import floats_at, ints_at, kernel
 from minilm_np.train.kernels import activation, products
 from minilm_np.train.kernels import attention as heads
@@ -22,7 +22,7 @@ from minilm_np.train.kernels.layout import ENTRIES
 
 @kernel
 def pack(weight, by_outputs, by_inputs, M, K, first_output, M_packed):
-    # a weight (M, K), as outputs first_output + row of both packed forms of M_packed outputs
+    # weight (M, K) -> outputs first_output..first_output + M of both packed forms, which have M_packed outputs
     source = floats_at(weight, (M, K))
     outputs = floats_at(by_outputs, ((M_packed + PANEL - 1) // PANEL, K, PANEL))
     inputs = floats_at(by_inputs, ((K + PANEL - 1) // PANEL, M_packed, PANEL))
@@ -130,7 +130,7 @@ def attention_backward(
 
 
 def object_code(name):
-    """The entry's symbol, a zero byte, and the object file that defines it."""
+    """The bytes that the code cache stores for an entry."""
     numba_types = {ctypes.c_int64: types.int64, ctypes.c_float: types.float32}
     arguments = tuple(numba_types[argument] for argument in ENTRIES[name])
     return symbol_and_object(compile_function(globals()[name], arguments, types.void))

@@ -5,9 +5,9 @@ g = d_y * weight:
 
     d_x = scale * (g - mean(g) - x_hat * mean(g * x_hat))
 
-and d_weight = sum of d_y * x_hat, d_bias = sum of d_y over the tokens: `products.column_dots` and `column_sums`.
+d_weight = sum of d_y * x_hat and d_bias = sum of d_y, over the tokens, are `products.column_dots` and `column_sums`.
 
-Sums    mean and variance as in `kernels/layer_norm.py`; mean(g) and mean(g * x_hat) in the same way.
+Sums    mean and variance as in `engine/float32/kernels/layer_norm.py`; mean(g) and mean(g * x_hat) in the same way.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def layer_norm_backward(d_y, x, weight, eps, d_x, x_hat, row_start, row_stop):
         mean = lane_sum(total) / count
         total = splat(_ZERO)
         for d in range(0, D, simd.LANES):
-            difference = load_part(x_row + d, D - d, mean) - splat(mean)  # +0 for a missing element
+            difference = load_part(x_row + d, D - d, mean) - splat(mean)  # +0 for missing elements
             total = total + difference * difference
         scale = splat(_ONE) / sqrt(splat(lane_sum(total) / count) + splat(eps))
         total, total_x_hat = splat(_ZERO), splat(_ZERO)

@@ -1,20 +1,19 @@
-"""What calls the gradients' kernels, and the memory they work in; known without Numba."""
+"""The arguments of the kernels of training, and the sizes of their scratch. Needs no Numba."""
 
 import ctypes
-from typing import Any
 
 from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL, MOST_TILE_ROWS, PANEL
 
-SPAN = 512  # tokens whose part of d_y and x a task of `weight_gradient` copies at a time
+SPAN = 512  # tokens of d_y and x that a task of `weight_gradient` copies at a time
 LANES = 16
 
 
-def _integers(count: int) -> tuple[Any, ...]:
+def _integers(count: int) -> tuple[type[ctypes.c_int64], ...]:
     return (ctypes.c_int64,) * count
 
 
-# kernels/entry.py: name -> the types of its arguments: addresses and numbers, then the float32 ones
-ENTRIES: dict[str, tuple[Any, ...]] = {
+# entry.py: name -> the ctypes of its arguments: addresses and integers, then float32
+ENTRIES: dict[str, tuple[type[ctypes.c_int64] | type[ctypes.c_float], ...]] = {
     "pack": _integers(7),
     "dense": _integers(9),
     "dense_residual": _integers(10),
@@ -32,11 +31,11 @@ ENTRIES: dict[str, tuple[Any, ...]] = {
 
 
 def attention_scratch_size(longest: int, head_size: int) -> int:
-    """Floats of a task of `attention` or `attention_backward`, for texts of at most `longest` tokens."""
+    """Floats of scratch for a task of `attention` or `attention_backward`, with texts of at most `longest` tokens."""
     width, size = (-(-count // ATTENTION_PANEL) * ATTENTION_PANEL for count in (longest, head_size))
     return width * size + 3 * width * width + MOST_TILE_ROWS * size + width
 
 
 def gradient_scratch_size(outputs: int) -> int:
-    """Floats of a task of `weight_gradient` for so many outputs."""
+    """Floats of scratch for a task of `weight_gradient` with this number of outputs."""
     return SPAN * (-(-outputs // LANES) * LANES + PANEL)

@@ -1,23 +1,23 @@
-"""The two products of a dense layer's gradient, and the copies that make a product of them.
+"""The two products of a dense layer's gradient, and the sums over tokens.
 
 Twin: `backward.linear_backward`. For y = x @ weight.T + bias:
 
-    d_x = d_y @ weight          `kernels.linear` of d_y and the weight packed by `pack_inputs`
+    d_x = d_y @ weight          `linear.linear` of d_y and the weight packed by `pack_inputs`
     d_weight = d_y.T @ x        `weight_gradient`
     d_bias = sum of d_y's rows  `column_sums`
 
 Letters of a matrix product: M outputs of the layer, K its inputs, N tokens.
 
-Sums    d_weight: each element by itself: tokens in spans of 512, in a span blocks of 128; in a block a chain of fma
-        from 0, tokens ascending; the blocks' sums make a span's, the spans' sums are added to d_weight, both ascending.
-        column_sums and column_dots: blocks of 128 rows; in a block from 0, rows ascending (fma of the products); the
-        blocks' sums are added to out, ascending.
+Sums    d_weight, per element: spans of 512 tokens, blocks of 128 tokens in a span. A block is one chain of fma from 0,
+        tokens ascending. Block sums are added to the sum of the span, and span sums to d_weight, both ascending.
+        column_sums and column_dots: blocks of 128 rows. A block starts from 0, rows ascending (for dots, with fma).
+        Block sums are added to out, ascending.
 """
 
 import numpy as np
 
-from minilm_np.engine.float32.kernels.layout import PANEL
-from minilm_np.engine.float32.kernels.linear import BLOCK, TILE_COLUMNS, TILE_ROWS
+from minilm_np.engine.float32.kernels.layout import BLOCK, PANEL
+from minilm_np.engine.float32.kernels.linear import TILE_COLUMNS, TILE_ROWS
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import fma, inlined, kernel, load, load_part, splat, store, store_part
 from minilm_np.train.kernels.layout import SPAN
@@ -29,7 +29,7 @@ _ZERO = np.float32(0.0)
 
 @kernel
 def pack_outputs(weight, weight_packed, first_output):
-    # (M, K) -> (outputs / 48, K, 48): row m is output first_output + m; as `layout.pack`
+    # (M, K) -> (outputs / 48, K, 48): row m is output first_output + m; the same as `layout.pack`
     M, K = weight.shape
     for m in range(M):
         panel, column = (first_output + m) // PANEL, (first_output + m) % PANEL
@@ -39,7 +39,7 @@ def pack_outputs(weight, weight_packed, first_output):
 
 @kernel
 def pack_inputs(weight, weight_packed, first_output):
-    # (M, K) -> (K / 48, outputs, 48): the transposed weight, as `layout.pack` of weight.T
+    # (M, K) -> (K / 48, outputs, 48): the transposed weight, the same as `layout.pack` of weight.T
     M, K = weight.shape
     for m in range(M):
         for k in range(0, K, PANEL):
@@ -81,7 +81,7 @@ def weight_gradient(d_y, x, d_weight, scratch, output_start, output_stop):
 
 @inlined
 def _transpose_rows(y, stride, tokens, outputs, out):
-    # (tokens, outputs) -> (outputs, 512); what is past the last token is never used
+    # (tokens, outputs) -> (outputs, 512); columns past the last token are never used
     for n in range(0, tokens, simd.LANES):
         for m in range(0, outputs, simd.LANES):
             block = y + (n * stride + m)
@@ -90,7 +90,7 @@ def _transpose_rows(y, stride, tokens, outputs, out):
 
 @inlined
 def _copy_panel(x, stride, tokens, columns, panel):
-    # (tokens, columns) -> (tokens, 48), zeros where there is no column
+    # (tokens, columns) -> (tokens, 48); missing columns are 0
     for n in range(tokens):
         for c in range(0, PANEL, simd.LANES):
             store(panel + (n * PANEL + c), load_part(x + (n * stride + c), columns - c, _ZERO))

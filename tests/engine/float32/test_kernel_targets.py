@@ -1,7 +1,7 @@
-"""The kernels give the same bits with AVX-512, AVX2 and without FMA, each shown by its assembly to be what it says.
+"""The kernels give the same bits with AVX-512, AVX2 and without FMA. The assembly is checked to be of that target.
 
-Each target is a process of its own, compiled without a cache (`inspect_asm` of cached code is empty). Emulating takes
-NUMBA_CPU_FEATURES too, set but empty: with the name alone the host's features stay on.
+Each target is a child process that compiles without a cache (`inspect_asm` of cached code is empty). Emulation needs
+NUMBA_CPU_FEATURES too, set but empty: with NUMBA_CPU_NAME alone the host's features stay on.
 """
 
 import functools
@@ -29,7 +29,7 @@ def facts(name):
     environment |= TARGETS[name] | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     child = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.support.kernel_bits"],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
+        env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr
     return json.loads(child.stdout)

@@ -1,25 +1,23 @@
-"""Helpers that share a caller's work: they take part, are never waited for in vain, and lose no exception."""
+"""Helper threads: they share the caller's work, are never waited for in vain, and report every exception."""
 
-import json
+import functools
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from minilm_np.engine.runtime import workers
 from minilm_np.errors import InputValueError
-from tests.support.places import CHECKOUT
 
-PATIENCE = 30  # seconds after which something that should have happened is taken for a deadlock
+PATIENCE = 30  # seconds after which a test fails with a deadlock
 
 
 @pytest.fixture(autouse=True)
 def pool(monkeypatch):
-    """A pool of the test's own; its threads sleep on when the test is over."""
+    """A separate pool for each test; its threads stay asleep when the test is over."""
     fresh = workers._Pool()
     monkeypatch.setattr(workers, "_pool", fresh)
     return fresh
@@ -30,7 +28,7 @@ def nothing():
 
 
 def in_time(function, *arguments):
-    """Run a function in a thread, fail if it does not come to an end, and raise what it raised."""
+    """Run a function in a thread; fail if it does not end; raise the exception that it raised."""
     failures = []
 
     def guarded():
@@ -48,7 +46,7 @@ def in_time(function, *arguments):
 
 
 def meet(n_threads):
-    """Work that ends only when so many threads are inside at once."""
+    """Work that ends only when this number of threads run it at the same time."""
     barrier = threading.Barrier(n_threads, timeout=PATIENCE)
     return lambda: barrier.wait() and None
 
@@ -61,7 +59,7 @@ def helpers_of(pool):
     return pool.size
 
 
-# ---- taking part -----------------------------------------------------------------------------------------------------
+# ---- sharing work ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("helpers", [1, 2, 5])
@@ -72,20 +70,26 @@ def test_the_caller_and_its_helpers_work_at_the_same_time(pool, helpers):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
-def test_a_helper_that_shared_its_callers_processor_wakes_on_another_and_gets_it_back(pool, monkeypatch):
+def test_a_helper_that_last_ran_on_its_callers_processor_wakes_on_another_and_is_released_there(pool, monkeypatch):
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one processor")
     shared = min(allowed)
-    monkeypatch.setattr(workers, "_current_processor", lambda: lambda: shared)  # where both ended, it says
+    monkeypatch.setattr(workers, "_current_processor", lambda: lambda: shared)  # where both ended, according to this
     bound = []
 
     def work():  # in both threads at once
         bound.append((threading.current_thread() is pool.helpers[0], os.sched_getaffinity(0)))
         barrier.wait(PATIENCE)
 
-    bind, moves = workers._bind, []
-    monkeypatch.setattr(workers, "_bind", lambda *arguments: moves.append(arguments) or bind(*arguments))
+    bind = workers._bind
+    moves: list[tuple[int, set[int]]] = []
+
+    def record_move(thread, processors):
+        moves.append((thread, processors))
+        bind(thread, processors)
+
+    monkeypatch.setattr(workers, "_bind", record_move)
     for _ in range(2):
         barrier = threading.Barrier(2)
         in_time(workers.run, work, 1, nothing)
@@ -95,11 +99,11 @@ def test_a_helper_that_shared_its_callers_processor_wakes_on_another_and_gets_it
     assert moves == [(pool.helpers[0].native_id, allowed - {shared}), (0, allowed)], (
         "in the second call, and not before"
     )
-    assert bound.count((True, allowed)) == bound.count((False, allowed)) == 2, "while it works it may run anywhere"
+    assert bound.count((True, allowed)) == bound.count((False, allowed)) == 2, "while it works, it may run anywhere"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
-def test_a_caller_that_may_use_one_processor_only_moves_no_helper(pool, monkeypatch):
+def test_a_caller_that_may_use_only_one_processor_moves_no_helper(pool, monkeypatch):
     allowed = os.sched_getaffinity(0)
     in_time(workers.run, meet(2), 1, nothing)
     monkeypatch.setattr(workers, "_bind", lambda *arguments: pytest.fail("moved"))
@@ -114,7 +118,7 @@ def test_a_caller_that_may_use_one_processor_only_moves_no_helper(pool, monkeypa
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be moved here")
-def test_a_helper_gets_back_its_own_processors_not_the_callers(pool, monkeypatch):
+def test_a_helper_is_bound_to_its_own_processors_again_not_the_callers(pool, monkeypatch):
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("one processor")
@@ -123,7 +127,7 @@ def test_a_helper_gets_back_its_own_processors_not_the_callers(pool, monkeypatch
     os.sched_setaffinity(helper.native_id, own)
     monkeypatch.setattr(workers, "_current_processor", lambda: lambda: min(allowed))
     helper.processor = min(allowed)
-    for _ in range(2):  # kept from it twice before it runs
+    for _ in range(2):  # bound twice before it runs
         pool.leave_processor()
     in_time(workers.run, meet(2), 1, nothing)
     assert os.sched_getaffinity(helper.native_id) == own
@@ -137,16 +141,16 @@ def test_without_helpers_the_caller_works_alone_and_no_thread_is_made(pool):
     assert pool.size == 0
 
 
-def test_work_is_done_once_by_each_who_takes_it_and_never_after_the_call():
+def test_each_thread_runs_the_work_at_most_once_and_never_after_the_call():
     counts = []
     for _ in range(200):
-        runs = []
-        workers.run(lambda runs=runs: runs.append(1), 3, nothing)
+        runs: list[int] = []
+        workers.run(functools.partial(runs.append, 1), 3, nothing)
         counts.append((runs, len(runs)))
     time.sleep(0.05)
     for runs, count in counts:
         assert 1 <= count <= 4
-        assert len(runs) == count, "a helper began after its caller had gone"
+        assert len(runs) == count, "a helper began after its caller had returned"
 
 
 def test_an_offer_that_no_helper_took_is_withdrawn(pool):
@@ -163,7 +167,7 @@ def test_an_offer_that_no_helper_took_is_withdrawn(pool):
     busy.start()
     assert inside.wait(PATIENCE)
     seen = []
-    for number in range(20):  # the only helper is busy, and does not come
+    for number in range(20):  # the only helper is busy
         in_time(workers.run, lambda number=number: seen.append(number), 1, nothing)
     assert seen == list(range(20))
     assert pool.offers.qsize() <= 1, "withdrawn offers pile up"
@@ -174,11 +178,11 @@ def test_an_offer_that_no_helper_took_is_withdrawn(pool):
     assert seen == list(range(20)), "a withdrawn offer was taken"
 
 
-def test_a_withdrawn_offer_keeps_its_work_alive_no_longer(pool):
+def test_a_withdrawn_offer_does_not_keep_its_work_alive(pool):
     offer = workers._Offer(nothing, 2, nothing)
     offer.close(2)
     assert offer.work is None and offer.cancel is None
-    offer.help()  # a helper that finds it in the queue all the same
+    offer.help()  # a helper may still find it in the queue
 
 
 def test_many_callers_share_the_helpers(pool):
@@ -186,7 +190,7 @@ def test_many_callers_share_the_helpers(pool):
 
     def caller(number):
         for _ in range(30):
-            waiting, done = list(range(50)), []
+            waiting, done = list(range(50)), list[int]()
 
             def work(waiting=waiting, done=done):
                 while waiting:
@@ -205,11 +209,12 @@ def test_many_callers_share_the_helpers(pool):
         thread.join(PATIENCE)
     assert not any(thread.is_alive() for thread in threads), "deadlock"
     assert totals == [True] * 480
-    assert helpers_of(pool) == 3, "as many threads as the most that one caller asked for"
+    assert helpers_of(pool) == 3, "as many threads as the largest number that one caller requested"
 
 
-def test_a_machine_that_gives_no_more_threads_is_worked_on_with_those_it_gave(pool, monkeypatch, caplog):
-    start, started = threading.Thread.start, []
+def test_when_no_more_threads_can_be_started_the_others_do_the_work(pool, monkeypatch, caplog):
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
 
     def start_one(thread):
         if started:
@@ -223,7 +228,9 @@ def test_a_machine_that_gives_no_more_threads_is_worked_on_with_those_it_gave(po
             seen = []
             workers.run(lambda: seen.append(1), 3, nothing)
     assert pool.size == 1 and 1 <= len(seen) <= 2
-    assert [record.getMessage() for record in caplog.records] == ["2 threads work instead of 4: can't start new thread"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "using 2 threads instead of 4: can't start new thread"
+    ]
     in_time(workers.run, meet(4), 3, nothing)
 
 
@@ -231,14 +238,14 @@ def test_a_machine_that_gives_no_more_threads_is_worked_on_with_those_it_gave(po
 
 
 class FailureError(Exception):
-    """Of falsy value, as an exception with a length may be."""
+    """A falsy exception, such as one with a length may be."""
 
     def __bool__(self):
         return False
 
 
 def failing(in_helper, meeting):
-    """Work that fails in the helper, or in the caller, after both have begun."""
+    """Work that fails in the helper or in the caller, after both have begun."""
 
     def work():
         meeting()
@@ -255,7 +262,7 @@ def test_a_failure_in_any_thread_is_the_callers(pool, in_helper):
         with pytest.raises(FailureError):
             in_time(workers.run, failing(in_helper, meet(2)), 1, lambda: cancelled.append(1))
         assert len(cancelled) == number + 1, "cancelled once for each failure"
-    in_time(workers.run, meet(2), 1, nothing)  # the helper has outlived its failures
+    in_time(workers.run, meet(2), 1, nothing)  # the helper survives its failures
     assert helpers_of(pool) == 1
 
 
@@ -269,7 +276,7 @@ def test_a_failure_in_both_is_raised_once():
 
 
 def test_a_failing_helper_ends_the_callers_work():
-    """Or a long list would be encoded to its end before its first failure is told."""
+    """Otherwise a long list would be encoded to its end before its first failure is raised."""
     cancelled, meeting = threading.Event(), meet(2)
 
     def work():
@@ -299,110 +306,30 @@ def test_the_caller_waits_for_helpers_inside_before_it_raises(kind):
     assert ended == [1]
 
 
-# ---- interrupts and forks, in processes of their own -----------------------------------------------------------------
+# ---- numbers of threads ----------------------------------------------------------------------------------------------
 
 
-def child(program):
-    """Run a program that imports the package; return what it printed as JSON."""
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + program],
-        env=environment, capture_output=True, text=True, timeout=2 * PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [("1", 1), ("2", 2), ("3,2", 3), (" 4 ", 4), ("99", 6), ("0", 1), ("-2", 1), ("many", 6), ("", 6)],
+)
+def test_the_default_is_omp_num_threads_up_to_the_available_processors(monkeypatch, variable, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda path: "max 100000")
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert workers.default_threads() == expected
+    assert workers.check_threads(None) == expected
 
 
-PRELUDE = """
-import faulthandler, json, os, signal, threading, time
-from minilm_np.engine.runtime import workers
-
-faulthandler.dump_traceback_later(30, exit=True)
-
-def meet(n_threads):
-    barrier = threading.Barrier(n_threads, timeout=20)
-    return lambda: barrier.wait()
-
-def run(work, helpers=1, cancel=lambda: None):
-    workers.run(work, helpers, cancel)
-"""
-
-INTERRUPTED = """
-told, result = threading.Event(), []
-def work():
-    if threading.current_thread() is threading.main_thread():
-        if {late}:
-            begun.wait(20)
-            return            # and waits for its helper
-        begun.wait(20)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(20)
-    else:
-        begun.set()
-        if {late}:
-            time.sleep(0.2)   # the caller is waiting by now
-            os.kill(os.getpid(), signal.SIGINT)
-        told.wait(2)
-for _ in range(2):
-    begun = threading.Event()
-    start = time.monotonic()
-    try:
-        run(work, 1, told.set)
-    except KeyboardInterrupt:
-        result.append(time.monotonic() - start)
-told.set()
-run(meet(2))
-print(json.dumps(result))
-"""
+@pytest.mark.parametrize(("quota", "expected"), [("250000 100000", 3), ("20000 100000", 1), ("max 100000", 6)])
+def test_the_default_respects_a_containers_quota(monkeypatch, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda path: quota)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert workers.default_threads() == expected
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_ctrl_c_ends_the_callers_work_or_its_waiting(late):
-    seconds = child(INTERRUPTED.replace("{late}", str(late)))
-    assert len(seconds) == 2 and max(seconds) < 10
-
-
-FORKED = """
-def forked(function):
-    # what the function returns, in a child
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.write(write, json.dumps(function()).encode())
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-    return json.loads(os.read(read, 1000))
-
-def use():
-    before = workers._pool.size
-    run(meet(3), 2)
-    return [before, workers._pool.size]
-
-parent = use()
-begun, end = threading.Event(), threading.Event()
-def hold():
-    begun.set()
-    end.wait(20)
-other = threading.Thread(target=run, args=(hold,))
-other.start()
-begun.wait(20)                # a helper and a caller are inside while this thread forks
-child = forked(lambda: [use(), forked(use)])
-end.set()
-other.join()
-print(json.dumps([parent, child, use()]))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_and_its_child_have_helpers_of_their_own():
-    assert child(FORKED) == [[0, 2], [[0, 2], [0, 2]], [2, 2]]
-
-
-def test_idle_helpers_do_not_keep_a_process_alive():
-    assert child("run(meet(3), 2)\nprint(json.dumps(threading.active_count()))") == 3
-
-
-def test_more_threads_than_anybody_can_use_are_refused():
+def test_an_absurd_number_of_threads_is_refused():
     assert workers.check_threads(workers.MAX_THREADS) == 1024
     with pytest.raises(InputValueError, match="threads: expected an int from 1 to 1024 or None, found 100000000"):
         workers.check_threads(10**8)

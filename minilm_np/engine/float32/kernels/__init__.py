@@ -1,8 +1,16 @@
-"""The model's operations for Numba, each the twin of a function of `reference.py` and written into a given `out`.
+"""The model's operations for Numba. Each is the twin of a function of `reference.py`. Read in this order:
 
-To be read in this order: `simd` (what a vector is, and the register tile), `mathf` (exp, erf, GELU), `embeddings`,
-`layer_norm`, `linear`, `attention`, `pooling`, then `forward`, which puts them in order, `layout` (what they find in
-memory) and `entry` (what the outside calls). An operation knows none of the others, but for embeddings, which end in a
-LayerNorm. Every kernel is serial, releases the GIL, allocates nothing, checks nothing, and takes ranges of rows,
-panels, texts or heads, so that its caller can share it out; the bits of a result never depend on how.
+    layout.py       memory: packed weights, scratch, counters, tile sizes, the record of a pass
+    mathf.py        exp, erf and GELU
+    layer_norm.py   LayerNorm
+    embeddings.py   embeddings
+    linear.py       dense layers
+    attention.py    self-attention
+    pooling.py      pooling and normalisation
+    forward.py      the order of the operations, and how threads share them
+    entry.py        the functions that are called from outside
+
+No operation calls another, except that embeddings end in a LayerNorm. Every kernel is serial, releases the GIL, writes
+into an array that it is given, allocates nothing and validates nothing. It takes ranges of rows, panels, texts or
+heads, so that its caller can split the work. How it is split never changes a bit of the result.
 """

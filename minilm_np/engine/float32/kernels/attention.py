@@ -1,33 +1,32 @@
-"""Self-attention of a ragged batch: context = softmax(query @ key.T * scale) @ value, for each text and head.
+"""Self-attention of one text of a ragged batch, per head: context = softmax(query @ key.T * scale) @ value.
 
-Twin: `reference.attention(...)`, between its query, key and value layers and its output layer.
+Twin: `reference.self_attention(...)`, after its query, key and value layers.
 
-Letters: T tokens of one text, E elements of a head; the first token of a text is row `first` of the batch, and `last`
-is the row after its last one.
+Letters: T tokens of the text, E elements of a head. The text's first token is row `first` of the batch; `last` is the
+row after its last token.
 
-Reads   qkv (N, 3 D): the queries of all heads, then the keys, then the values, as one dense layer writes them;
-        scale, float32(1 / sqrt(E)).
-Writes  context (N, D), the rows and heads of the ranges given; `scratch`, `layout.scratch_size(longest T, E)` floats.
+Reads   qkv (N, 3 D): in each row the queries of all heads, then the keys, then the values, as one dense layer writes
+        them; scale, float32(1 / sqrt(E)).
+Writes  context (N, D): the given ranges of rows and heads; scratch: `layout.scratch_size(T, E)` floats.
 Sums    score: one chain of fma over E in blocks of 128, as in `linear.py`; then times scale.
-        softmax: the maximum and the sum in 16 lanes, lane i taking scores i, i + 16, ... ascending, missing ones being
-        -inf for the maximum and +0 for the sum; then the lane pairs. exp(score - maximum) is not divided yet.
+        softmax: the maximum and the sum in 16 lanes: lane i takes scores i, i + 16, ... in ascending order. Missing
+        scores are -inf for the maximum and +0 for the sum. Then the lane pairs. exp(score - maximum) is not divided.
         context: the same chain over the T tokens in blocks of 128; then divided by the sum.
-Fused   all of it, a few query rows at a time: what is kept is one head's packed keys and values and those rows' scores.
+Fused   everything, a few query rows at a time. Memory holds one head's packed keys and values and those rows' scores.
 
-Keys are packed as linear.py packs weights, in panels of 32 tokens stored element by element; values in panels of 32
-elements stored token by token. Both are packed again for each call, head and text.
+Keys are packed as linear.py packs weights, in panels of 32 tokens stored element by element. Values are packed in
+panels of 32 elements stored token by token. Each call packs both again for each head.
 """
 
 import numpy as np
 
 from minilm_np.engine.float32.kernels import mathf
 from minilm_np.engine.float32.kernels.layout import ATTENTION_PANEL as PANEL
+from minilm_np.engine.float32.kernels.layout import ATTENTION_TILES, BLOCK
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import inlined, kernel, load, load_part, maximum, splat, store, store_part
 
-BLOCK = 128
-# Rows and columns of the register tile, for both products.
-TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 32), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
+TILE_ROWS, TILE_COLUMNS = ATTENTION_TILES[simd.TARGET]
 
 _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
 _local_totals = simd.local_floats(TILE_ROWS * simd.LANES)
@@ -36,16 +35,8 @@ _ZERO, _MINUS_INFINITY = np.float32(0.0), np.float32(-np.inf)
 
 
 @kernel
-def attention(qkv, offsets, text_start, text_stop, head_start, head_stop, n_heads, scale, context, scratch):
-    # (N, 3 D), (B + 1,) -> (N, D): all rows of texts text_start..text_stop
-    for b in range(text_start, text_stop):
-        first, last = offsets[b], offsets[b + 1]
-        attention_rows(qkv, first, last, first, last, head_start, head_stop, n_heads, scale, context, scratch)
-
-
-@kernel
-def attention_rows(qkv, first, last, row_start, row_stop, head_start, head_stop, n_heads, scale, context, scratch):
-    # (N, 3 D) -> (N, D): rows row_start..row_stop, all of the text that is rows first..last
+def attention(qkv, first, last, row_start, row_stop, head_start, head_stop, n_heads, scale, context, scratch):
+    # (N, 3 D) -> (N, D): rows row_start..row_stop of the text at rows first..last
     D = context.shape[1]
     E, T = D // n_heads, last - first
     padded_length, padded_size = (T + PANEL - 1) // PANEL * PANEL, (E + PANEL - 1) // PANEL * PANEL
@@ -58,19 +49,19 @@ def attention_rows(qkv, first, last, row_start, row_stop, head_start, head_stop,
     rows_total = row_stop - row_start
     row_blocks = (rows_total + TILE_ROWS - 1) // TILE_ROWS
     for h in range(head_start, head_stop):
-        _pack_keys(simd.address(qkv) + (first * 3 * D + D + h * E), 3 * D, T, E, panel_size, keys)
-        _pack_values(simd.address(qkv) + (first * 3 * D + 2 * D + h * E), 3 * D, T, E, values)
+        pack_keys(simd.address(qkv) + (first * 3 * D + D + h * E), 3 * D, T, E, panel_size, keys)
+        pack_values(simd.address(qkv) + (first * 3 * D + 2 * D + h * E), 3 * D, T, E, values)
         for block in range(row_blocks):
             row = row_start + rows_total * block // row_blocks
             rows = row_start + rows_total * (block + 1) // row_blocks - row
             query = simd.address(qkv) + (row * 3 * D + h * E)
             # (rows, E), (T, E) -> (rows, T)
-            _matrix_product(query, 3 * D, rows, E, keys, panel_size, padded_length, scores, padded_length)
+            matrix_product(query, 3 * D, rows, E, keys, panel_size, padded_length, scores, padded_length)
             for r in range(rows):
-                total = _softmax_row(scores + r * padded_length, T, scale)
+                total = softmax_row(scores + r * padded_length, T, scale)
                 store(totals + r * simd.LANES, splat(total))
             # (rows, T), (T, E) -> (rows, E)
-            _matrix_product(scores, padded_length, rows, T, values, T * PANEL, padded_size, sums, padded_size)
+            matrix_product(scores, padded_length, rows, T, values, T * PANEL, padded_size, sums, padded_size)
             for r in range(rows):
                 total = load(totals + r * simd.LANES)
                 out = simd.address(context) + ((row + r) * D + h * E)
@@ -79,8 +70,8 @@ def attention_rows(qkv, first, last, row_start, row_stop, head_start, head_stop,
 
 
 @inlined
-def _pack_keys(key, stride, T, E, panel_size, keys):
-    # (T, E) -> (T / 32, E, 32); a panel's tokens past the last one repeat it, and are never used
+def pack_keys(key, stride, T, E, panel_size, keys):
+    # (T, E) -> (T / 32, E, 32); tokens past the last one repeat it, and are never used
     for t in range(0, (T + PANEL - 1) // PANEL * PANEL, simd.LANES):
         panel = keys + (t // PANEL * panel_size + t % PANEL)
         start = min(t, T - 1)
@@ -89,8 +80,8 @@ def _pack_keys(key, stride, T, E, panel_size, keys):
 
 
 @inlined
-def _pack_values(value, stride, T, E, values):
-    # (T, E) -> (E / 32, T, 32), zeros where there is no element
+def pack_values(value, stride, T, E, values):
+    # (T, E) -> (E / 32, T, 32); missing elements are 0
     for e in range(0, (E + PANEL - 1) // PANEL * PANEL, simd.LANES):
         panel = values + (e // PANEL * PANEL * T + e % PANEL)
         for t in range(T):
@@ -98,7 +89,8 @@ def _pack_values(value, stride, T, E, values):
 
 
 @kernel
-def _matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_stride):
+def matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_stride):
+    # (rows, K), (columns / 32, K, 32) -> (rows, columns); rows <= TILE_ROWS
     for panel in range(0, columns, PANEL):
         for k in range(0, K, BLOCK):
             for c in range(panel, panel + PANEL, TILE_COLUMNS):
@@ -107,7 +99,7 @@ def _matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_
 
 
 @inlined
-def _softmax_row(scores, T, scale):
+def softmax_row(scores, T, scale):
     """Turn one row of dot products into exp(score - maximum); return their sum."""
     highest = splat(_MINUS_INFINITY)
     for t in range(0, T, simd.LANES):
@@ -117,7 +109,7 @@ def _softmax_row(scores, T, scale):
     offset = splat(simd.lane_max(highest))
     total = splat(_ZERO)
     for t in range(0, T, simd.LANES):
-        exponential = mathf.exp(load(scores + t) - offset)  # 0 for the missing ones, which are -inf
+        exponential = mathf.exp(load(scores + t) - offset)  # 0 for missing scores, which are -inf
         store(scores + t, exponential)
         total = total + exponential
     return simd.lane_sum(total)

@@ -2,13 +2,13 @@
 
 Twin: `reference.embeddings(...)`.
 
-Reads   token_ids (N,) and position_ids (N,) int64, word (V, D), position (P, D), token_type (types, D), of which row 0
-        is used, LayerNorm's weight (D,) and bias (D,), eps float32.
+Reads   token_ids (N,) and position_ids (N,) int64, word (V, D), position (P, D), row 0 of token_type (types, D),
+        LayerNorm's weight (D,) and bias (D,), eps float32.
 Writes  rows row_start..row_stop of out (N, D).
-Order   (word + position) + token type, then LayerNorm's own order (`layer_norm.py`).
+Order   (word + position) + token type, then the order of `layer_norm.py`.
 Fused   the three look-ups and LayerNorm, row by row.
 
-Ids are not checked: one outside its table reads foreign memory.
+Ids are not checked: an id outside its table reads memory that does not belong to the table.
 """
 
 import numpy as np

@@ -1,18 +1,17 @@
-"""The functions that the outside calls, and how they become object code.
+"""The functions that are called from outside, and their object code.
 
-`run_pass` is `forward` for callers without Numba: one record of addresses and sizes (`layout.Pass`) instead of arrays.
+`run_pass` is `forward` for callers without Numba: it takes one record of addresses and sizes (`layout.Pass`).
 """
 
 import numba
 import numpy as np
 from numba import types
-from numba.core import compiler
-from numba.core.registry import cpu_target
 
 from minilm_np.engine.float32.kernels import forward as passes
 from minilm_np.engine.float32.kernels.forward import Batch, Buffers, Embeddings, Layers, Settings
 from minilm_np.engine.float32.kernels.layout import COUNTER, PANEL, Pass, n_stages
 from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.compilation import compile_function, symbol_and_object
 from minilm_np.engine.runtime.simd import floats_at, ints_at, kernel
 
 _RECORD = numba.from_dtype(np.dtype(Pass))
@@ -67,10 +66,10 @@ def run_pass(p):
 
 @kernel
 def exchange_float_mode(mode):
-    """Set the calling thread's float mode (MXCSR, FPCR) and return the one before.
+    """Set the calling thread's float mode (MXCSR, FPCR) and return the previous one.
 
-    A host may have set it to flush subnormals to zero, which would change bits; threads inherit it. A function of its
-    own, since LLVM may move arithmetic across the change within one.
+    The host program may flush subnormals to zero, which would change bits; new threads inherit that. This is a separate
+    function, because within one function LLVM may move arithmetic across the change.
     """
     before = simd.get_float_mode()
     simd.set_float_mode(mode)
@@ -89,22 +88,6 @@ def compile_entry(name):
     return compile_function(dispatcher, arguments, result)
 
 
-def compile_function(dispatcher, arguments, result):
-    """Numba's CompileResult of a kernel: the function and all that it calls, with no wrapper for Python."""
-    flags = compiler.Flags()
-    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.release_gil = True
-    flags.error_model = "numpy"
-    context = cpu_target.typing_context, cpu_target.target_context
-    return compiler.compile_extra(*context, dispatcher.py_func, arguments, result, flags, {})
-
-
 def object_code(name):
-    """The entry's symbol, a zero byte, and the object file that defines it."""
+    """The bytes that the code cache stores for an entry."""
     return symbol_and_object(compile_entry(name))
-
-
-def symbol_and_object(compiled):
-    """What `compiled.py` keeps of a CompileResult."""
-    _, kind, (binary, _) = compiled.library.serialize_using_object_code()
-    assert kind == "object"
-    return compiled.fndesc.llvm_func_name.encode() + b"\0" + binary

@@ -1,20 +1,21 @@
-"""The order of the kernels: a ragged batch of token ids in, one vector a text out, on any number of threads.
+"""The order of the operations: a ragged batch of token ids in, one vector per text out, on any number of threads.
 
 Twin: `reference.encoder`, `reference.layer`, `reference.pooling`, `reference.normalize`; a step here is a line there.
 
-A pass is a row of stages, a stage is a few tasks that may run at the same time, and every stage waits for the one
-before it. Each thread that calls `forward` with the same arguments takes tasks from common counters until the pass is
-over, so a thread that comes late, or not at all, or that lost its processor, delays nobody: the others take its tasks.
+A pass is a sequence of stages. A stage is a few tasks that may run at the same time, and it begins when the stage
+before it is complete. All threads that share a pass call `forward` with the same arguments, except `member`, and take
+tasks from common counters. So a thread that starts late, does not start at all, or loses its processor between two
+tasks delays nobody: the other threads take its tasks.
 
-A task is a range of a product's outputs (or of heads), of all tokens; where there are fewer outputs to share out than
-tasks are wanted, it is a range of tokens as well. So each weight is read by one thread, if that is possible at all,
-which is what counts for few tokens; for many it makes no difference. Who computes what never changes a bit, since no
-kernel's sums depend on the rows or columns that it is given.
+A task is a range of a product's outputs (or of heads), for all tokens. If there are fewer panels or heads than tasks,
+a task is a range of tokens as well. So, where possible, each weight is read by one thread only. This matters for few
+tokens, and makes no difference for many. No kernel's sums depend on the ranges that it is given, so the distribution of
+tasks never changes a bit.
 """
 
 from typing import Any, NamedTuple
 
-from minilm_np.engine.float32.kernels.attention import attention_rows
+from minilm_np.engine.float32.kernels.attention import attention
 from minilm_np.engine.float32.kernels.embeddings import embeddings
 from minilm_np.engine.float32.kernels.layer_norm import layer_norm
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES
@@ -23,7 +24,7 @@ from minilm_np.engine.float32.kernels.pooling import normalize, pooling
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import kernel
 
-SPINS = 4000  # pauses before a waiting thread offers its processor to others: some 50 microseconds
+SPINS = 4000  # pauses, about 50 microseconds, before a waiting thread yields its processor to others
 
 
 class Batch(NamedTuple):
@@ -45,7 +46,7 @@ class Embeddings(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """The weights of all layers, one behind the other; matrices packed by `layout.pack`, in panels of 48 outputs."""
+    """The weights of all layers. Matrices are packed by `layout.pack`, in panels of 48 outputs."""
 
     query_key_value_packed: Any  # (L, 3 D / 48, D, 48)
     query_key_value_bias: Any  # (L, 3 D)
@@ -62,18 +63,18 @@ class Layers(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Where a pass keeps its intermediates; at least N rows each."""
+    """The intermediates of a pass; at least N rows each."""
 
-    x: Any  # (N, D): what enters a layer, and what leaves it
+    x: Any  # (N, D): the input and the output of a layer
     query_key_value: Any  # (N, 3 D)
     context: Any  # (N, D)
     attended: Any  # (N, D): after the attention's LayerNorm
     intermediate: Any  # (N, F)
-    scratch: Any  # (threads, S): a row for each thread's attention
+    scratch: Any  # (threads, S): one row per thread, for attention
 
 
 class Settings(NamedTuple):
-    """The model's numbers that no array's shape tells."""
+    """The model's numbers that are not the shape of an array."""
 
     n_heads: int
     eps: Any  # float32
@@ -84,7 +85,7 @@ class Settings(NamedTuple):
 
 @kernel
 def forward(batch, table, layers, buffers, settings, out, counters, tasks, member, stage_start, stage_stop):
-    # (N,) ids -> (B, D): stages stage_start to stage_stop of a pass, each in about so many tasks, as one of its members
+    # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop, each in about `tasks` tasks
     last_stage = len(layers.output_bias) * LAYER_STAGES + 1
     for stage in range(stage_start, stage_stop):
         layer, step = (stage - 1) // LAYER_STAGES, (stage - 1) % LAYER_STAGES
@@ -125,7 +126,7 @@ def _wait(counters, index, count):
 
 @kernel
 def _part(total, task, tasks):
-    """Range number `task` of `tasks` nearly equal ranges of 0 .. total."""
+    """Start and stop of range number `task`, if 0 .. total is cut into `tasks` nearly equal ranges."""
     return total * task // tasks, total * (task + 1) // tasks
 
 
@@ -146,7 +147,7 @@ def _pool(batch, x, settings, out, start, stop):
 
 @kernel
 def _columns(step, layers, settings):
-    """What a step can be shared out by, besides tokens: panels of outputs, or heads."""
+    """Number of parts, besides tokens, into which a step can be split: panels of outputs, or heads."""
     if step == 0:
         return layers.query_key_value_packed.shape[1]
     if step == 1:
@@ -158,7 +159,7 @@ def _columns(step, layers, settings):
 
 @kernel
 def _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last):
-    """Tokens start to stop, and panels or heads first to last, of one step of a layer."""
+    """Compute tokens start to stop, and panels or heads first to last, of one step of a layer."""
     x, query_key_value, context, attended, intermediate, scratch = buffers
     if step == 0:
         packed, bias = layers.query_key_value_packed[layer], layers.query_key_value_bias[layer]
@@ -168,7 +169,7 @@ def _step(step, layer, batch, layers, buffers, settings, member, start, stop, fi
             text, end = batch.offsets[b], batch.offsets[b + 1]
             row_start, row_stop = max(start, text), min(stop, end)
             if row_start < row_stop:
-                attention_rows(
+                attention(
                     query_key_value, text, end, row_start, row_stop, first, last, settings.n_heads, settings.scale,
                     context, scratch[member],
                 )  # fmt: skip

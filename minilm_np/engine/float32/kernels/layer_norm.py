@@ -4,9 +4,9 @@ Twin: `reference.layer_norm(x, weight, bias, eps)`.
 
 Reads   x (N, D), weight (D,), bias (D,), eps float32.
 Writes  rows row_start..row_stop of out (N, D), which may be x itself.
-Sums    mean and variance: 16 lanes, lane i adds elements i, i + 16, ... to +0, ascending, missing elements being +0;
-        then the lane pairs. mean = sum / D; the variance in a second pass, sum of (x - mean) * (x - mean), / D.
-Order   scale = 1 / sqrt(variance + eps), once a row; out = fma((x - mean) * scale, weight, bias).
+Sums    mean and variance: 16 lanes; lane i adds elements i, i + 16, ... to +0 in ascending order, missing elements
+        are +0; then the lane pairs. mean = sum / D. Variance, in a second pass: sum of (x - mean) * (x - mean), / D.
+Order   scale = 1 / sqrt(variance + eps), once per row; out = fma((x - mean) * scale, weight, bias).
 Fused   nothing.
 """
 
@@ -29,7 +29,7 @@ def layer_norm(x, weight, bias, eps, out, row_start, row_stop):
 
 @inlined
 def layer_norm_row(x, weight, bias, eps, D, out):
-    """One row by pointers; out may be x."""
+    """LayerNorm of one row, all arrays as pointers; out may be x."""
     count = np.float32(D)
     total = splat(_ZERO)
     for d in range(0, D, simd.LANES):
@@ -37,7 +37,7 @@ def layer_norm_row(x, weight, bias, eps, D, out):
     mean = lane_sum(total) / count
     total = splat(_ZERO)
     for d in range(0, D, simd.LANES):
-        # A missing element is loaded as the mean: its difference is +0.
+        # A missing element is loaded as the mean, so its difference is +0.
         difference = load_part(x + d, D - d, mean) - splat(mean)
         total = total + difference * difference
     variance = splat(lane_sum(total) / count)

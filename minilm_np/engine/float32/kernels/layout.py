@@ -1,35 +1,45 @@
-"""What the kernels find in memory: packed weights, scratch, counters, and the record that describes a pass.
+"""Memory of the kernels: packed weights, scratch, counters, tile sizes, and the record that describes a pass.
 
-Known to those who compile the kernels and to those who call them; it does without Numba, which callers never import.
+Both the kernels and their callers import this file. It needs no Numba, which the callers never import.
 """
 
 import ctypes
-from typing import Any
 
-PANEL = 48  # outputs of a packed weight that lie side by side: three vectors of 16
-ATTENTION_PANEL = 32  # tokens of packed keys, elements of packed values
-MOST_TILE_ROWS = 9  # of any target's register tile
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+PANEL = 48  # adjacent outputs in a packed weight: three vectors of 16
+ATTENTION_PANEL = 32  # adjacent tokens in packed keys, adjacent elements in packed values
+BLOCK = 128  # steps of k in one chain of fma; the contract fixes it
+
+# Rows and columns of the register tile, by `simd.TARGET`. The accumulators, the columns of one k and one broadcast x
+# must fit the vector registers.
+TILES = {"avx512": (9, 48), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}
+ATTENTION_TILES = {target: (rows, min(columns, ATTENTION_PANEL)) for target, (rows, columns) in TILES.items()}
+MOST_TILE_ROWS = max(rows for rows, _ in TILES.values())
 
 LAYER_STAGES = 7
-COUNTER = 16  # int64 counters from one stage's to the next's: two cache lines, so that threads do not share one
+COUNTER = 16  # distance, in int64, between the counters of two stages: two cache lines, so threads do not share one
 
 
 class Pass(ctypes.Structure):
-    """Everything that a pass needs to know: numbers, and addresses of C-contiguous arrays; letters of reference.py."""
+    """All arguments of a pass: numbers, and addresses of C-contiguous arrays. The letters are those of reference.py."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
             "pooling_mode", "normalizes", "tasks", "member", "members", "scratch_size", "stage_start", "stage_stop",
-            # int64: the batch (`offsets` has B + 1), and COUNTER counters for each stage, zero at first
+            # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
             "token_ids", "position_ids", "offsets", "counters",
             # float32: the weights
             "word", "position", "token_type", "norm_weight", "norm_bias",
             "query_key_value_packed", "query_key_value_bias", "attention_output_packed", "attention_output_bias",
             "attention_norm_weight", "attention_norm_bias", "intermediate_packed", "intermediate_bias",
             "output_packed", "output_bias", "output_norm_weight", "output_norm_bias",
-            # float32: what is written; at least N rows each, `scratch` a row for each member, `out` B rows
+            # float32: results; at least N rows each, except `scratch`, one row per member, and `out`, B rows
             "x", "query_key_value", "context", "attended", "intermediate", "scratch", "out",
         )),
         ("eps", ctypes.c_float),
@@ -45,8 +55,11 @@ def packed_shape(n_outputs: int, n_inputs: int) -> tuple[int, int, int]:
     return -(-n_outputs // PANEL), n_inputs, PANEL
 
 
-def pack(weight: Any, weight_packed: Any, first_output: int = 0) -> None:
-    """Copy weight (outputs, inputs) into the columns from first_output on of weight_packed, which began as zeros."""
+def pack(weight: Array, weight_packed: Array, first_output: int = 0) -> None:
+    """Copy weight (outputs, inputs) into weight_packed, as its outputs from first_output on.
+
+    weight_packed must have been created with zeros, which remain in the missing outputs of the last panel.
+    """
     # (N, K) -> (panels, K, 48)
     n = 0
     while n < len(weight):
@@ -56,20 +69,23 @@ def pack(weight: Any, weight_packed: Any, first_output: int = 0) -> None:
         n += count
 
 
-def unpack(weight_packed: Any, first_output: int, n_outputs: int) -> Any:
-    """The (n_outputs, n_inputs) weight that `pack` put there: the same values, in memory of its own."""
+def unpack(weight_packed: Array, first_output: int, n_outputs: int) -> Array:
+    """A copy of the (n_outputs, n_inputs) weight that `pack` stored from first_output on, bit for bit."""
     # (panels, K, 48) -> (N, K)
     weight = weight_packed.transpose(0, 2, 1).reshape(-1, weight_packed.shape[1])
     return weight[first_output : first_output + n_outputs].copy()
 
 
 def scratch_size(longest: int, head_size: int) -> int:
-    """Floats of scratch for texts of at most `longest` tokens: a head's keys and values, some rows' scores and sums."""
+    """Floats of scratch that attention needs for texts of at most `longest` tokens.
+
+    They hold one head's packed keys and values, and the scores and sums of the rows of one tile.
+    """
     padded_length = -(-longest // ATTENTION_PANEL) * ATTENTION_PANEL
     padded_size = -(-head_size // ATTENTION_PANEL) * ATTENTION_PANEL
     return (padded_length + longest) * padded_size + MOST_TILE_ROWS * (padded_length + padded_size)
 
 
 def n_stages(n_layers: int) -> int:
-    """The embeddings, the layers' stages, the pooling."""
+    """Number of stages of a pass: the embeddings, the stages of the layers, the pooling."""
     return 1 + n_layers * LAYER_STAGES + 1

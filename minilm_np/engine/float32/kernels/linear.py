@@ -1,42 +1,40 @@
 """Dense layers: out = epilogue(x @ weight.T + bias).
 
-Twin: `reference.linear(x, weight, bias)`; with `linear_gelu` then `reference.gelu`, with `linear_residual` plus the
+Twin: `reference.linear(x, weight, bias)`. `linear_gelu` then applies `reference.gelu`; `linear_residual` adds the
 residual.
 
 Letters of a matrix product: M rows of x, N outputs, K inputs.
 
 Reads   x (M, K), weight_packed (N / 48 rounded up, K, 48), bias (N,), residual (M, N).
-Writes  rows row_start..row_stop and panels panel_start..panel_stop (columns 48 * panel) of out (M, N).
-Sums    each output by itself: blocks of 128 in k; in a block acc = 0, then acc = fma(x[k], weight[k], acc), k
-        ascending; total = the first block's sum, then total + the next one's, ascending; then total + bias; then,
-        by kind, GELU of it, or it + residual. Tiles, tails and the ranges given decide which outputs are computed
-        together, never this chain.
+Writes  rows row_start..row_stop and panels panel_start..panel_stop (48 columns each) of out (M, N).
+Sums    one chain per output and block of 128 in k: acc = 0, then acc = fma(x[k], weight[k], acc) for k ascending. The
+        block sums are added in ascending order; then the bias is added; then GELU is applied or the residual added.
+        Tiles, tails and the given ranges decide which outputs are computed together, never the chain of one.
 Fused   bias and GELU or residual, while the tile is in the first-level cache.
 
-`weight_packed` is the weight (N, K) cut into panels of 48 outputs, each stored k by k: weight_packed[n // 48, k,
-n % 48] = weight[n, k]; the outputs missing from the last panel are 0. One panel is read from front to back for each
-tile of rows, so the weights stream through once for few rows and stay in the second-level cache for many.
+`weight_packed` is the weight (N, K) cut into panels of 48 outputs, each stored k by k:
+weight_packed[n // 48, k, n % 48] = weight[n, k]. Missing outputs of the last panel are 0. Each tile of rows reads a
+panel from front to back. So with few rows the weights are read from memory once, and with many rows a panel stays in
+the second-level cache.
 """
 
 import numpy as np
 
 from minilm_np.engine.float32.kernels import mathf
-from minilm_np.engine.float32.kernels.layout import PANEL
+from minilm_np.engine.float32.kernels.layout import BLOCK, PANEL, TILES
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import inlined, kernel, load, load_part, store_part
 
-BLOCK = 128
-# Rows and columns of the register tile: accumulators, columns and one broadcast x must fit the vector registers.
-TILE_ROWS, TILE_COLUMNS = {"avx512": (9, 48), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}[simd.TARGET]
+TILE_ROWS, TILE_COLUMNS = TILES[simd.TARGET]
 
-# While a panel is read for the first time, what comes so many k later is fetched from memory (12 kB ahead), if there is
-# enough to compute meanwhile: with fewer rows memory is the limit, and the processor's own prefetching does better.
+# The first time that a panel is read, its weights are prefetched this many steps of k ahead (12 kB), but only for tiles
+# of at least this many rows. With fewer rows memory is the limit, and the CPU's own prefetching is better.
 PREFETCH_AHEAD, PREFETCH_ROWS = 64, 5
 
 _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
 _local_tile = simd.local_floats(TILE_ROWS * PANEL)
 
-# np.int64, because Numba would compile _linear once for each Python integer that it is called with.
+# np.int64, because Numba would compile _linear again for each Python integer that it is called with.
 _BIAS, _GELU, _RESIDUAL = np.int64(0), np.int64(1), np.int64(2)
 _ZERO = np.float32(0.0)
 
@@ -66,7 +64,7 @@ def _linear(x, weight_packed, bias, residual, out, row_start, row_stop, panel_st
     x_rows, panels = simd.address(x), simd.address(weight_packed)
     bias_row, residual_rows, out_rows = simd.address(bias), simd.address(residual), simd.address(out)
     tile = _local_tile()
-    row_blocks = (M + TILE_ROWS - 1) // TILE_ROWS  # of nearly equal height: 10 rows are 5 and 5, not 9 and 1
+    row_blocks = (M + TILE_ROWS - 1) // TILE_ROWS  # of nearly equal height: 10 rows become 5 and 5, not 9 and 1
     for p in range(panel_start, panel_stop):
         n = p * PANEL
         columns = min(PANEL, N - n)

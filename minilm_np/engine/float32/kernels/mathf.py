@@ -1,11 +1,11 @@
-"""exp, erf and GELU of sixteen floats by polynomials of explicit fma, mul and add: the same bits on every CPU.
+"""exp, erf and GELU of sixteen floats, as polynomials of explicit fma, mul and add: the same bits on every CPU.
 
-Twins: `reference.softmax`'s exponential and `reference.gelu(x)`.
+Twins: the exponential in `reference.softmax`, `reference.erf(x)` and `reference.gelu(x)`.
 
-No libm and no NumPy function is used: their last bits differ between machines. An argument is clamped before it is
-turned into an integer, and NaN comes out as NaN. `benchmarks.fit_polynomials` finds the coefficients,
+No function of libm or NumPy is used: their last bits differ between machines. Arguments are clamped before they are
+converted to integers. NaN gives NaN. `benchmarks.fit_polynomials` computes the coefficients, and
 `benchmarks.polynomial_errors` prints the largest errors over all float32: exp 0.98 ULP, erf 1.9e-7, GELU 6.6e-7 (for
-|x| up to 32; an ULP of its result there is up to 4.8e-7 near 5 and 1.9e-6 near 32).
+|x| up to 32; there an ULP of the result is up to 4.8e-7 near 5 and 1.9e-6 near 32).
 """
 
 import numpy as np
@@ -25,13 +25,13 @@ _EXP_5 = np.float32(0.00019908773538190871)
 # The smallest x whose exp is above the smallest normal float32.
 _EXP_LOWEST = np.float32(-87.33654)
 _LOG2_E = np.float32(1.4426950408889634)
-# ln 2 in two parts, the first of 9 bits, so that whole numbers up to 2^15 times it are exact.
+# ln 2 in two parts. The first has 9 bits, so its products with whole numbers up to 2^15 are exact.
 _LN_2_HIGH = np.float32(0.693359375)
 _LN_2_LOW = np.float32(-0.00021219444005469057)
 # Adding and subtracting 1.5 * 2^23 rounds to a whole number, ties to even.
 _ROUND = np.float32(1.5 * 2**23)
 
-# erf(z) / z = E0 + E1 u + ... with u = z^2 - 7.5, for |z| <= 4. At 4 it is 1/4 to the last bit: erf ends at exactly 1.
+# erf(z) / z = E0 + E1 u + ... with u = z^2 - 7.5, for |z| <= 4. At 4 it is exactly 1/4, so that erf(4) is exactly 1.
 _ERF_0 = np.float32(0.3651091158390045)
 _ERF_1 = np.float32(-0.024299023672938347)
 _ERF_2 = np.float32(0.0024091051891446114)
@@ -56,7 +56,7 @@ _SQRT_HALF = np.float32(0.7071067811865476)
 
 @inlined
 def exp(x):
-    """exp(x) for x <= 0, as 2^n exp(r) with n = round(x / ln 2); 0 where the result would be subnormal."""
+    """exp(x) for x <= 0, as 2^n exp(r) with n = round(x / ln 2). It is 0 where the result would be subnormal."""
     lowest = splat(_EXP_LOWEST)
     clamped = select_greater(x, lowest, x, lowest)
     n = fma(clamped, splat(_LOG2_E), splat(_ROUND)) - splat(_ROUND)
@@ -101,13 +101,13 @@ def _clamp_for_erf(z):
 
 @inlined
 def erf(z):
-    """erf(z), an odd polynomial; exactly 1 and -1 from |z| = 4 on."""
+    """erf(z), as an odd polynomial. It is exactly 1 or -1 from |z| = 4 on."""
     z = _clamp_for_erf(z)
     return z * _erf_over_z(z)
 
 
 @inlined
 def gelu(x):
-    """(0.5 x) (1 + erf(x / sqrt(2))), where 1 + erf(z) is one fma: z (erf(z) / z) + 1."""
+    """(0.5 x) (1 + erf(x / sqrt(2))). 1 + erf(z) is one fma: z (erf(z) / z) + 1."""
     z = _clamp_for_erf(x * splat(_SQRT_HALF))
     return (splat(_HALF) * x) * fma(z, _erf_over_z(z), splat(_ONE))

@@ -1,13 +1,13 @@
-"""Pooling of each text's token vectors into one, then L2 normalisation.
+"""Pooling of each text's token vectors into one vector, and L2 normalisation.
 
 Twins: `reference.pooling(...)` and `reference.normalize(...)`.
 
-Reads   hidden_states (N, D), offsets (B + 1,) int64: text b is rows offsets[b]..offsets[b + 1], at least one.
-Writes  rows text_start..text_stop of out (B, D); `normalize` rows row_start..row_stop of out, which may be x itself.
-Sums    over tokens: element by element, token by token from +0, ascending; then / T, or / sqrt(T). The maximum is
-        token > maximum ? token : maximum from the first token on (NaN stays NaN).
-        norm: the squares in 16 lanes, lane i adding elements i, i + 16, ... to +0, ascending, missing ones being +0;
-        then the lane pairs; norm = the square root, at least 1e-12; out = x / norm.
+Reads   hidden_states (N, D), offsets (B + 1,) int64: text b is rows offsets[b]..offsets[b + 1], at least one row.
+Writes  `pooling`: rows text_start..text_stop of out (B, D). `normalize`: rows row_start..row_stop of out; it may be x.
+Sums    over tokens: per element, tokens are added to +0 in ascending order; then / T, or / sqrt(T). The maximum is
+        token > maximum ? token : maximum, from the first token on (NaN stays NaN).
+        norm: the squares in 16 lanes; lane i adds elements i, i + 16, ... to +0 in ascending order, missing elements
+        are +0; then the lane pairs. norm = the square root, at least 1e-12; out = x / norm.
 Fused   nothing.
 """
 
@@ -26,7 +26,7 @@ from minilm_np.engine.runtime.simd import (
     store_part,
 )
 
-# The modes of pooling.
+# Numbers of the pooling modes: positions in `layout.POOLING_MODES`.
 MEAN, CLS, MAX, MEAN_SQRT_LEN = 0, 1, 2, 3
 
 _ZERO = np.float32(0.0)
@@ -47,7 +47,7 @@ def pooling(hidden_states, offsets, mode, out, text_start, text_stop):
 
 @inlined
 def _pool(tokens, T, D, count, mode):
-    """Up to sixteen elements of a text's vector."""
+    """At most sixteen elements of a text's vector."""
     first = load_part(tokens, count, _ZERO)
     if mode == CLS:
         return first

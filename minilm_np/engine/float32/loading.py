@@ -1,0 +1,30 @@
+"""The compiled kernels of the float32 engine as Python functions."""
+
+import ctypes
+import threading
+
+from minilm_np.engine.runtime import code_cache
+
+# kernels/entry.py: name -> the ctypes of its arguments
+ENTRIES: code_cache.Entries = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
+
+_lock = threading.Lock()
+_loaded: "Kernels | None" = None
+
+
+class Kernels:
+    """The entry points of `kernels/entry.py`."""
+
+    def __init__(self, code: code_cache.Code) -> None:
+        self._code = code  # owns the memory of the functions
+        self.run_pass = code.functions["run_pass"]  # takes the address of a `layout.Pass`
+        self.exchange_float_mode = code.functions["exchange_float_mode"]
+
+
+def load() -> Kernels:
+    """Return the kernels for this machine, from the cache or newly compiled. They are loaded once per process."""
+    global _loaded
+    with _lock:
+        if _loaded is None:
+            _loaded = Kernels(code_cache.load_entries("minilm_np.engine.float32.kernels", ENTRIES))
+        return _loaded

@@ -1,0 +1,72 @@
+"""Fixtures of the float32 engine's tests: kernels compiled for several targets, and families of engines."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_np import ModelConfig
+from minilm_np.model_files.checkpoint import load_checkpoint
+from minilm_np.model_files.config import load_config
+from tests.support.engine import Family, answer, float32, start
+from tests.support.engine_children import SMALL
+from tests.support.models import living_weights
+from tests.support.targets import TARGETS
+
+
+@pytest.fixture(scope="session")
+def folder(request: pytest.FixtureRequest) -> Path | None:
+    """The published model's folder, or None if it is not available: children then use only a random model."""
+    try:
+        return request.getfixturevalue("model_folder")
+    except pytest.skip.Exception:
+        return None
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each target's compiled kernels."""
+    return {name: tmp_path_factory.mktemp(name) for name in TARGETS}
+
+
+@pytest.fixture(scope="session")
+def targets(folder: Path | None, caches: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What `engine_children.code` prints for each target. All are compiled at the same time, without a cache."""
+    names = list(TARGETS) if os.uname().machine == "x86_64" else ["native"]
+    processes = {name: start("code", folder, caches[name], **TARGETS[name]) for name in names}
+    return {name: answer(process) for name, process in processes.items()}
+
+
+@pytest.fixture(scope="session")
+def child(targets: dict[str, Any], caches: dict[str, Path]) -> Callable[..., Any]:
+    """Run a program of `engine_children` with kernels from the cache, which the native target filled."""
+
+    def run(program: str, folder: Path | None = None, **environment: str) -> Any:
+        return answer(start(program, folder, caches["native"], **environment))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def own_cache(targets: dict[str, Any], caches: dict[str, Path]) -> Iterator[None]:
+    """This process takes its kernels from that cache too, unless another file's tests have already loaded them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINILM_NP_CACHE", str(caches["native"]))
+        yield
+
+
+@pytest.fixture(scope="session")
+def random_family(own_cache: None) -> Family:
+    config = ModelConfig(**{**vars(SMALL), "max_position_embeddings": 256, "max_seq_length": 256})
+    weights = float32(living_weights(config, 3, scale=0.2))
+    lengths = [*range(1, 50), 63, 64, 65, 127, 128, 129, 130, 200, 254, 255, 256, 256, 100, 64, 64, 1]
+    return Family(config, weights, lengths)
+
+
+@pytest.fixture(scope="session")
+def published_family(own_cache: None, model_folder: Path) -> Family:
+    config = load_config(model_folder)
+    lengths = [*range(1, 20), 31, 32, 33, 63, 64, 65, 128, 129, 200, 256, 100]
+    return Family(config, load_checkpoint(model_folder, config), lengths)

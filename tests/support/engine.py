@@ -1,0 +1,100 @@
+"""What the tests of the float32 engine share: the contract's whole pass, families of engines, child processes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np.engine.float32.engine import Float32Engine
+from tests.support import contract
+from tests.support.engine_children import SMALL
+from tests.support.places import CHECKOUT
+
+PATIENCE = 300  # seconds after which a test fails with a deadlock
+THREADS = (1, 2, 4)
+# of texts for `SMALL`
+IDS = [np.random.default_rng(6).integers(0, SMALL.vocab_size, length).tolist() for length in (3, 40, 90, 128)]
+
+
+def float32(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+def random_model(threads: int = 2) -> SentenceEncoder:
+    """The random model of `engine_children`, whose vectors every child process prints the SHA-256 of."""
+    return SentenceEncoder.random(SMALL, 7, threads=threads)
+
+
+def engine_of(model: SentenceEncoder) -> Float32Engine:
+    assert isinstance(model.model.engine, Float32Engine)
+    return model.model.engine
+
+
+def encode_by_contract(
+    texts: Sequence[Sequence[int]], weights: dict[str, np.ndarray], config: ModelConfig
+) -> np.ndarray:
+    """The whole pass, made of the contract's scalar functions."""
+    lengths = [len(text) for text in texts]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    eps = config.layer_norm_eps
+
+    def at(name: str) -> tuple[np.ndarray, np.ndarray]:
+        return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+    word, position, token_type = (
+        weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
+    )
+    ids, positions = np.concatenate(texts), np.concatenate([np.arange(length) for length in lengths])
+    x = contract.embeddings(ids, positions, word, position, token_type, *at("embeddings.LayerNorm"), eps)
+    for number in range(config.num_hidden_layers):
+        layer = f"encoder.layer.{number}."
+        parts = [contract.linear(x, *at(f"{layer}attention.self.{name}")) for name in ("query", "key", "value")]
+        context = contract.attention(np.concatenate(parts, axis=1), offsets, config.num_attention_heads)
+        attended = contract.linear_residual(context, *at(f"{layer}attention.output.dense"), x)
+        attended = contract.layer_norm(attended, *at(f"{layer}attention.output.LayerNorm"), eps)
+        intermediate = contract.linear_gelu(attended, *at(f"{layer}intermediate.dense"))
+        x = contract.linear_residual(intermediate, *at(f"{layer}output.dense"), attended)
+        x = contract.layer_norm(x, *at(f"{layer}output.LayerNorm"), eps)
+    vectors = contract.pooling(x, offsets, config.pooling_mode)
+    return contract.normalize(vectors) if config.normalize else vectors
+
+
+class Family:
+    """One model on different numbers of threads, texts of random ids, and each text's vector when it is alone."""
+
+    def __init__(self, config: ModelConfig, weights: dict[str, np.ndarray], lengths: Iterable[int]) -> None:
+        generator = np.random.default_rng(5)
+        self.engines = {threads: Float32Engine(config, weights.items(), threads) for threads in THREADS}
+        self.texts = [generator.integers(0, config.vocab_size, length).tolist() for length in lengths]
+        self.alone = np.concatenate([self.engines[1].encode([text]) for text in self.texts])
+
+
+# ---- child processes -------------------------------------------------------------------------------------------------
+
+
+def start(program: str, folder: Path | None, cache: Path, **environment: str) -> "subprocess.Popen[str]":
+    """Start a program of `engine_children.py`, with its own kernel cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "OMP_"))}
+    paths = os.pathsep.join(path for path in (str(CHECKOUT), kept.get("PYTHONPATH", "")) if path)
+    arguments = [program] if folder is None else [program, str(folder)]
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.support.engine_children", *arguments],
+        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def answer(process: "subprocess.Popen[str]") -> Any:
+    """What a child printed as JSON."""
+    try:
+        out, errors = process.communicate(timeout=2 * PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return json.loads(out)
