@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
 from minilm_np.model_files.settings import FILE as USE_FILE
 from minilm_np.model_files.settings import ModelUse
-from minilm_np.text.tokenizer import TextTokenizer
 
 WRITTEN = frozenset(
     """
@@ -28,11 +27,20 @@ WRITTEN = frozenset(
 )
 
 
+class SavableTokenizer(Protocol):
+    """What is saved of a tokenizer: `text.tokenizer.TextTokenizer` has it."""
+
+    pad_id: int
+
+    def to_json(self) -> str: ...
+    def has_token(self, token: str) -> bool: ...
+
+
 def save_model(
     path: str | os.PathLike[str],
     config: ModelConfig,
     use: ModelUse,
-    tokenizer: TextTokenizer,
+    tokenizer: SavableTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Write a model folder, atomically.
@@ -100,7 +108,7 @@ def _write(
     folder: Path,
     config: ModelConfig,
     use: ModelUse,
-    tokenizer: TextTokenizer,
+    tokenizer: SavableTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Write the files named in WRITTEN."""
@@ -128,7 +136,7 @@ def _write(
     write_checkpoint(folder / "model.safetensors", weights)
 
 
-def _bert_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
+def _bert_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
     return {
         "architectures": ["BertModel"],
         "attention_probs_dropout_prob": 0.1,  # the dropout rates matter for further training only
@@ -149,7 +157,7 @@ def _bert_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any
     }
 
 
-def _tokenizer_config(config: ModelConfig, tokenizer: TextTokenizer) -> dict[str, Any]:
+def _tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
     """tokenizer_config.json. PreTrainedTokenizerFast uses tokenizer.json as it is; BertTokenizer would change it."""
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     names["mask_token"] = "[MASK]"

@@ -62,6 +62,6 @@ def test_a_package_that_is_missing_is_named(published: SentenceEncoder, monkeypa
 
 def test_a_folder_that_torch_cannot_load_is_named(small: SentenceEncoder, tmp_path: Path) -> None:
     broken = SentenceEncoder.random(backend="numpy")
-    broken.folder = ModelFolder(None, tmp_path, "a folder", False)
+    broken._model = replace(broken.model, origin=ModelFolder(None, tmp_path, "a folder", False))
     with pytest.raises(ImplementationError, match=f"transformers cannot load {tmp_path}"):
         open_implementation("transformers", broken)

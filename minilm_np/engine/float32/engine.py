@@ -53,6 +53,7 @@ class Float32Engine:
         self._packed = PackedWeights(config, weights)
         self.kernels = loading.load()
         self._model = self._described()
+        self.n_stages = n_stages(config.num_hidden_layers)
         self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # workspaces that no pass uses
         D, F = config.hidden_size, config.intermediate_size
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
@@ -202,7 +203,7 @@ class _RaggedPass:
     def __init__(self, engine: Float32Engine, texts: Texts, normalize: bool, members: int) -> None:
         self._lengths = [len(text) for text in texts]
         B, N, D = len(texts), sum(self._lengths), engine.config.hidden_size
-        self._stages = n_stages(engine.config.num_hidden_layers)
+        self._stages = engine.n_stages
         self._engine = engine
         self._workspace = engine.take_workspace(N, max(self._lengths), members)
         self.vectors = np.empty((B, D), np.float32)

@@ -46,9 +46,6 @@ class Pass(ctypes.Structure):
         ("scale", ctypes.c_float),  # 1 / sqrt(E)
     ]  # fmt: skip
 
-    def copy(self) -> "Pass":
-        return Pass.from_buffer_copy(self)
-
 
 def packed_shape(n_outputs: int, n_inputs: int) -> tuple[int, int, int]:
     """Shape of the packed form of an (n_outputs, n_inputs) weight."""
