@@ -406,7 +406,7 @@ def test_a_warning_is_one_line_on_stderr(command: Command, small: Path, tmp_path
     arguments = [sys.executable, "-c", program, "encode", *NUMPY, "--model", str(tmp_path), "a"]
     found = subprocess.run(arguments, capture_output=True, text=True)
     assert found.returncode == 0
-    expected = "has no modules.json: mean pooling without normalisation is assumed"
+    expected = "has no modules.json: assuming mean pooling without normalisation"
     assert found.stderr == f"minilm-np: warning: {tmp_path} {expected}\n"
 
 
@@ -436,7 +436,7 @@ def test_ctrl_c_during_the_imports_is_quiet() -> None:
 
 def test_too_many_threads_are_one_line(command: Command) -> None:
     error = command.failure("encode", "--model", str(command.model), "--threads", "99999999", "a")
-    assert error == "minilm-np: error: threads: expected at most 1024, found 99999999\n"
+    assert error == "minilm-np: error: threads: expected an int from 1 to 1024 or None, found 99999999\n"
 
 
 def test_a_model_that_may_be_meant_for_a_folder_says_so(

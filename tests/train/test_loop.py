@@ -338,7 +338,7 @@ def test_an_output_that_cannot_be_written(encoder, pairs, tmp_path):
         ({"rate": float("nan")}, "rate: expected a finite number of at least 0, found nan"),
         ({"scale": -1.0}, "scale: expected a finite number above 0, found -1.0"),
         ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
-        ({"seed": 2**32}, r"seed: expected 0 to 2\*\*32 - 1, found 4294967296"),
+        ({"seed": 2**32}, "seed: expected an int from 0 to 4294967295, found 4294967296"),
         ({"dropout": 1.0}, "expected a share from 0 to below 1, found 1.0"),
     ],
 )
