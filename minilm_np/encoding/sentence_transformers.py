@@ -8,7 +8,7 @@ from typing import Any
 
 from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.vectors.quantization import PRECISIONS
+from minilm_np.vectors.names import PRECISIONS
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 

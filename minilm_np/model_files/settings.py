@@ -7,14 +7,16 @@ import logging
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minilm_np._checks import one_of
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
-from minilm_np.vectors.similarity import SimilarityFunction
+from minilm_np.vectors.names import SIMILARITIES
 
-SIMILARITIES = tuple(SimilarityFunction.possible_values())
+if TYPE_CHECKING:
+    from minilm_np.vectors.similarity import SimilarityFunction
+
 
 FILE = "config_sentence_transformers.json"
 
@@ -62,7 +64,7 @@ def overridden(
     use: ModelUse,
     prompts: Mapping[str, str] | None,
     default_prompt_name: str | None,
-    similarity_fn_name: str | SimilarityFunction | None,
+    similarity_fn_name: "str | SimilarityFunction | None",
     truncate_dim: int | None,
 ) -> ModelUse:
     """The model's values, overridden by those of the caller that are not None.

@@ -149,8 +149,8 @@ class TextTokenizer:
         start = 0
         while start < len(text):
             breaks = (match.start() for match in _breaks().finditer(text, start + PIECE))
-            whole = (stop for stop in breaks if not any(_spans(text, stop, token) for token in self._added))
-            stop = next(whole, len(text))
+            safe = (stop for stop in breaks if not any(_spans(text, stop, token) for token in self._added))
+            stop = next(safe, len(text))
             yield text[start:stop]
             start = stop
 

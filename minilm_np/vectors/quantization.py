@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import PRECISIONS
 from minilm_np.vectors.similarity import Array, as_array
 
-PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 FEW = 100  # fewer vectors than this give only a rough estimate of the ranges
 
 logger = logging.getLogger(__name__)

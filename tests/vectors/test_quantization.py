@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minilm_np import util
 from minilm_np.errors import InputTypeError, InputValueError
-from minilm_np.vectors.quantization import PRECISIONS
+from minilm_np.vectors.names import PRECISIONS
 from tests.support.vectors import HOLDERS, SEEDS, random_vectors
 
 DTYPES = st.sampled_from(["float16", "float32", "float64", "int64"])

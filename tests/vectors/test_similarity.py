@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minilm_np import MiniLMError, util
 from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.vectors.names import SIMILARITIES
 from tests.support.compare import assert_close
 from tests.support.vectors import HOLDERS, SEEDS, SIZES, as_tensor, random_vectors
 
@@ -143,6 +144,7 @@ def test_functions_are_found_by_name_as_upstream(upstream: Any, name: str) -> No
 
 def test_possible_values_are_the_implemented_ones() -> None:
     assert util.SimilarityFunction.possible_values() == ["cosine", "dot", "euclidean", "manhattan"]
+    assert tuple(util.SimilarityFunction.possible_values()) == SIMILARITIES
     with pytest.raises(InputValueError, match="expected one of 'cosine', 'dot', 'euclidean', 'manhattan', found 'max"):
         util.SimilarityFunction.to_similarity_fn("maxsim")
 
