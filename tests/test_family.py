@@ -1,5 +1,6 @@
-"""Other models of the family: folders that sentence-transformers itself writes, of every shape of configuration, with
-random weights; and what such folders say of their use. Both libraries must give the same vectors.
+"""Other models of the family: sentence-transformers writes folders with every kind of configuration and random weights.
+
+Both libraries must give the same vectors and read the same settings.
 """
 
 import json
@@ -26,7 +27,7 @@ TEXTS = ["a text", "", "one that is longer than the limit is", "ünïcödé", "[
 
 @dataclass(frozen=True)
 class Shape:
-    """What the config files of a model of the family say, at a small size."""
+    """The configuration of a model of the family, at a small size."""
 
     layers: int = 2
     heads: int = 2
@@ -59,7 +60,7 @@ SHAPES = {
 
 
 def write_folder(folder: Path, shape: Shape, seed: int = 1) -> Any:
-    """A small random model over single characters, written by sentence-transformers itself; returns its model."""
+    """Let sentence-transformers write a small random model over single characters; return its model."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -153,7 +154,9 @@ def test_a_prompt_is_put_before_each_text(e5: Path) -> None:
     expected = encoder.encode(prompted)
     assert_same_bits(encoder.encode(texts, prompt_name="query"), expected)
     assert_same_bits(encoder.encode(texts, prompt="query: "), expected)
-    assert_same_bits(encoder.encode(texts, "passage", "query: "), expected)  # the prompt goes before its name
+    assert_same_bits(
+        encoder.encode(texts, "passage", "query: "), expected
+    )  # `prompt` takes precedence over `prompt_name`
     assert_same_bits(encoder.encode_query(texts), expected)
     assert_same_bits(encoder.encode_query(texts, prompt=""), encoder.encode(texts))
 

@@ -1,6 +1,6 @@
 """The same calls on sentence-transformers and on this package: types, shapes, dtypes, order, values, exceptions.
 
-What differs on purpose is in `expected`, and in the README's table.
+Intended differences are coded in the tests, and listed in the README's table.
 """
 
 import inspect
@@ -30,7 +30,7 @@ SHAPES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Two libraries in turn: the threads of one spin on for a while, and slow the other."""
+    """One thread for torch: two libraries run in turn, and idle threads of one spin and slow the other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["published", *SHAPES])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[SentenceEncoder, Any]:
-    """A model in both libraries."""
+    """One model in both libraries."""
     if request.param == "published":
         return SentenceEncoder(request.getfixturevalue("model_folder"), threads=1), request.getfixturevalue(
             "sentence_transformer"
@@ -50,14 +50,14 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def arrays(found: Any) -> Any:
-    """What sentence-transformers gives, as this package gives it: arrays for tensors."""
+    """Return a result of sentence-transformers as this package returns it: arrays instead of tensors."""
     if isinstance(found, torch.Tensor):
         return found.numpy()
     return [arrays(one) for one in found] if isinstance(found, list) else found
 
 
 def assert_alike(found: Any, expected: Any, unit: bool) -> None:
-    """The same types, shapes and dtypes; and values, where they are vectors in float32 (of unit length or not)."""
+    """Assert equal types, shapes and dtypes, and close values of float32 vectors (of unit length or not)."""
     assert type(found) is type(expected)
     if isinstance(expected, list):
         assert len(found) == len(expected)
@@ -73,10 +73,10 @@ def assert_alike(found: Any, expected: Any, unit: bool) -> None:
 
 
 def assert_quantized_alike(found: Any, expected: Any, exact: Any, precision: str) -> None:
-    """Integers of both libraries: within one step, and bits alike where the number is not nearly zero."""
+    """Assert that integers differ by at most one step, and bits are equal unless the number is nearly zero."""
     found, expected, exact = (np.vstack(list(each)) for each in (found, expected, exact))
     if precision in ("int8", "uint8"):
-        # a number that is the same in all texts but for its last bits fills the range with them
+        # if a number differs between the texts only in its last bits, they fill the whole range
         spread = np.ptp(exact, axis=0) > 1e-4
         assert (np.abs(found.astype(int) - expected.astype(int)) <= 1)[:, spread].all()
         return
@@ -111,7 +111,7 @@ methods = st.sampled_from(["encode", "encode_query", "encode_document"])
 
 
 def called(model: Any, method: str, given_inputs: Any, chosen: dict[str, Any]) -> Any:
-    """The result, or the exception where there is one."""
+    """Return the result, or the exception."""
     try:
         return getattr(model, method)(given_inputs, **chosen)
     except Exception as error:
@@ -154,7 +154,7 @@ def test_the_features_are_the_same(both: tuple[SentenceEncoder, Any], prompt: st
     found, expected = (model.encode(some, prompt=prompt, output_value=None, truncate_dim=9) for model in both)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.keys() == theirs.keys()
-        T = int(theirs["attention_mask"].sum())  # there everything is padded to the longest of the batch
+        T = int(theirs["attention_mask"].sum())  # sentence-transformers pads to the longest text of the batch
         for name, value in theirs.items():
             if not isinstance(value, torch.Tensor):
                 assert mine[name] == value, name
@@ -203,7 +203,7 @@ def test_encode_has_the_parameters_of_sentence_transformers() -> None:
         mine, theirs = (inspect.signature(getattr(c, method)) for c in (SentenceEncoder, SentenceTransformer))
         named = [p for p in theirs.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert list(mine.parameters)[: len(named)] == [parameter.name for parameter in named]
-        for parameter in named[2:]:  # `inputs` has a default here, for `sentences`
+        for parameter in named[2:]:  # `inputs` has a default here, because of `sentences`
             assert mine.parameters[parameter.name].default == parameter.default, parameter.name
 
 

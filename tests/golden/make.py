@@ -1,6 +1,6 @@
-"""Write vectors.json: what sentence-transformers computes in float64 from the published weights, for a few texts.
+"""Write vectors.json: the vectors of a few texts by sentence-transformers in float64, from the published weights.
 
-Run from the checkout's root, with the extra `test` installed: python -m tests.golden.make
+Run it in the root of the checkout, with the extra `test` installed: python -m tests.golden.make
 """
 
 import json

@@ -1,7 +1,7 @@
 """BERT, pooling and normalisation in torch with every known deviation, written without the package's own code.
 
-The deviations go by the names that `diagnose` gives them; several at a time may be asked for. Texts are tokenized by
-transformers, and run one by one, as nobody's padding but a planted one is wanted.
+The deviations have the names that `diagnose` uses; several may be combined. transformers tokenizes the texts. They are
+run one by one, so that the only padding is a planted one.
 """
 
 import re
@@ -18,9 +18,9 @@ def planted(
     texts: Sequence[str], config: Any, weights: Mapping[str, np.ndarray], vocabulary: Sequence[str],
     names: Collection[str],
 ) -> np.ndarray:  # fmt: skip
-    """The vectors of texts, (B, D) float32, by a model that deviates in all these ways.
+    """Return the vectors of texts, (B, D) float32, by a model with all these deviations.
 
-    config: the sizes, limit, pooling, eps and normalisation of a model that does not deviate, as attributes.
+    config: an object with the sizes, limit, pooling, eps and normalisation of the model without deviations.
     """
     import torch
 
@@ -94,7 +94,7 @@ def planted(
 
 
 class Bert:
-    """Token ids of one text and its mask, (T), -> hidden states, (T, D)."""
+    """The encoder: token ids of one text and its mask, (T), -> hidden states, (T, D)."""
 
     def __init__(
         self, parameters: Mapping[str, Any], heads: int, eps: float, *, gelu: str, token_types: bool,
@@ -128,7 +128,7 @@ class Bert:
     def linear(self, name: str, x: Any) -> Any:
         import torch
 
-        if self.levels:  # as onnxruntime's DynamicQuantizeLinear: 256 of them, one of which is 0
+        if self.levels:  # as DynamicQuantizeLinear of onnxruntime: 256 levels, one of them 0
             low, high = x.min().clamp(max=0), x.max().clamp(min=0)
             scale = float((high - low) / 255)
             x = torch.fake_quantize_per_tensor_affine(x, scale, round(float(-low) / scale), 0, 255)

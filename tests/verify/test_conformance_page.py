@@ -4,6 +4,7 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,3 +94,16 @@ def test_the_page_names_every_key_and_tensor(file: Path) -> None:
         assert f"`{key}`" in page or f'"{key}"' in page or f"`{key}" in page, key
     for name in manifest["intermediates"]:
         assert f"`[{name.removeprefix('encoder.layer.0.').split('layer.1.')[-1].split('layer.2.')[-1]}]`" in page, name
+
+
+def test_the_example_of_the_page_reads_the_file(file: Path) -> None:
+    _, _, code = PAGE.read_text(encoding="utf-8").partition("```python\n")
+    code = code.partition("```")[0]
+    assert len(code.strip().splitlines()) <= 15
+    names: dict[str, Any] = {}
+    exec(code, names)
+    arrays, manifest = names["read"](file)
+    expected, expected_manifest = read_safetensors(file)
+    assert manifest == expected_manifest and arrays.keys() == expected.keys()
+    for name, (shape, numbers) in arrays.items():
+        assert np.array_equal(np.array(numbers).reshape(shape), expected[name]), name
