@@ -27,8 +27,7 @@ from minilm_np.sentence_encoder import BACKENDS
 from tests.conftest import load_sentence_transformer
 from tests.golden import make
 from tests.support.compare import assert_close, assert_same_bits
-
-BOUND = 5e-7  # absolute, of a float32 vector of unit length
+from tests.support.encoders import BOUND
 
 SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
 

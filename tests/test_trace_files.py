@@ -17,8 +17,6 @@ from minilm_np.trace import Trace, trace
 from tests.support.compare import assert_same_bits
 
 TEXT = "Naïve café, 東京 👍 [SEP] x"
-NOT_IN_TORCH = (".scores", "pooling", "normalize")
-FUSED = (".scores", ".probs", ".dense", "_embeddings")  # what the engine never has by itself
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +27,6 @@ def encoder() -> SentenceEncoder:
 @pytest.fixture(scope="module")
 def engine() -> SentenceEncoder:
     return SentenceEncoder.random(seed=1)
-
-
-# ------------------------------------------------------------------------------------------------------------ the file
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from minilm_np.encoding import long_texts as long_texts_module
 from minilm_np.encoding.long_texts import Window, encode_long
 from minilm_np.model_files.random_weights import SMALL
 from tests.support.compare import assert_close, assert_same_bits
-from tests.text.test_tokenizer import long_texts as unicode_texts
+from tests.support.tokenizer_texts import long_texts as unicode_texts
 
 TINY = replace(SMALL, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
 

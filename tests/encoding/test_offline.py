@@ -6,21 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import strategies as st
-
-from minilm_np.sentence_encoder import BACKENDS
-
-BOUND = 5e-7  # absolute, of a float32 vector of unit length
-
-SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-# ---- no network ------------------------------------------------------------------------------------------------------
 
 CONNECTS_NOWHERE = """
 import os, sys

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from minilm_np import (
     InputTypeError,
@@ -15,25 +14,8 @@ from minilm_np import (
     NonFiniteError,
     SentenceEncoder,
 )
-from minilm_np.sentence_encoder import BACKENDS
 from tests.support.compare import assert_close, assert_same_bits
-
-BOUND = 5e-7  # absolute, of a float32 vector of unit length
-
-SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def encoder(backend: str) -> SentenceEncoder:
-    return SentenceEncoder.random(backend=backend)
-
-
-# ---- what else a call may ask for ------------------------------------------------------------------------------------
+from tests.support.encoders import BOUND
 
 
 @pytest.mark.parametrize(

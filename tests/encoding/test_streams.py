@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
 from minilm_np import (
     InputTypeError,
@@ -13,28 +12,8 @@ from minilm_np import (
     SentenceEncoder,
     TruncationWarning,
 )
-from minilm_np.sentence_encoder import BACKENDS
 from tests.support.compare import assert_close
-
-BOUND = 5e-7  # absolute, of a float32 vector of unit length
-
-SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def encoder(backend: str) -> SentenceEncoder:
-    return SentenceEncoder.random(backend=backend)
-
-
-LONG = "abc " * 60  # 180 tokens of the random model, whose limit is 128
-
-
-# ---- streams ---------------------------------------------------------------------------------------------------------
+from tests.support.encoders import BOUND, LONG
 
 
 def test_a_stream_has_the_vectors_of_a_list(encoder: SentenceEncoder) -> None:

@@ -14,27 +14,8 @@ from minilm_np import (
     SentenceEncoder,
     TruncationWarning,
 )
-from minilm_np.sentence_encoder import BACKENDS
 from tests.support.compare import assert_close, assert_same_bits
-
-BOUND = 5e-7  # absolute, of a float32 vector of unit length
-
-SMALL_SENTENCES = st.lists(st.text(max_size=40), min_size=1, max_size=5)
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def encoder(backend: str) -> SentenceEncoder:
-    return SentenceEncoder.random(backend=backend)
-
-
-# ---- texts beyond the limit ------------------------------------------------------------------------------------------
-
-LONG = "abc " * 60  # 180 tokens of the random model, whose limit is 128
+from tests.support.encoders import BOUND, LONG
 
 
 def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -> None:

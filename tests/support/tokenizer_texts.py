@@ -2,6 +2,8 @@
 
 import random
 
+from hypothesis import strategies as st
+
 from minilm_np.text.tokenizer import PIECE
 
 # special tokens, complete and broken, as a user may type them
@@ -12,28 +14,17 @@ SPECIMENS = [
     *("\x00", "\x07", "\x1b", "\x7f", "\ufffd", "\u00ad", "\ufe0f", "\U000e0041"),
     *("\u0301", "e\u0301", "a\u0323\u0301", "\u0345", "\u3099", "か\u3099", "\u20dd", "\u0338", "!\u0301", " \u0308"),
     *("中文", "漢字かな交じり", "\uf900", "\U00020000", "\U0002f800", "한국어", "각", "ᄒ", "ᅡ", "ᆫ"),
-    *(
-        "👩‍👩‍👧",
-        "🏳️‍🌈",
-        "👍🏽",
-        "🇩🇪",
-        "שלום",
-        "مرحبا",
-        "\u202e",
-        "ไทย",
-        "हिन्दी",
-        "ﬁ",
-        "ß",
-        "İ",
-        "ſ",
-        "Σς",
-        "Ǆ",
-        "½",
-        "²",
-    ),
+    *"👩‍👩‍👧 🏳️‍🌈 👍🏽 🇩🇪 שלום مرحبا \u202e ไทย हिन्दी ﬁ ß İ ſ Σς Ǆ ½ ²".split(),
     *("the", "Hello", "naïve", "unaffable", "embeddings", "1,000.50", "don't", "a-b", "https://x.org/?q=1&r=2", "..."),
     *("a" * 99, "a" * 100, "a" * 101, "€", "$", "^", "`", "~", "«", "„", "—", "·", ";", "¿", "٪", "。"),
 ]
+
+
+# every plane but the surrogates
+characters = st.characters(exclude_categories=["Cs"])
+fragments = st.sampled_from(TYPED + SPECIMENS)
+texts = st.lists(fragments | st.text(characters, max_size=8), max_size=20).map("".join)
+long_texts = st.lists(fragments | st.text(characters, max_size=12), min_size=10, max_size=60).map("".join)
 
 
 def mixed_texts(seed: int) -> list[str]:

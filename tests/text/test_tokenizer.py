@@ -19,15 +19,9 @@ from minilm_np import InputTypeError, InputValueError, ModelConfig
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
 from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
-from tests.support.tokenizer_texts import SPECIMENS, TYPED, mixed_texts
+from tests.support.tokenizer_texts import characters, long_texts, mixed_texts, texts
 
 CLS, SEP, UNK, MASK, PAD = 101, 102, 100, 103, 0  # of the published vocabulary
-
-# every plane but the surrogates
-characters = st.characters(exclude_categories=["Cs"])
-fragments = st.sampled_from(TYPED + SPECIMENS)
-texts = st.lists(fragments | st.text(characters, max_size=8), max_size=20).map("".join)
-long_texts = st.lists(fragments | st.text(characters, max_size=12), min_size=10, max_size=60).map("".join)
 
 
 def tiny() -> TextTokenizer:

@@ -15,7 +15,7 @@ from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer, load_tokenizer
 from minilm_np.text.windows import cut
-from tests.text.test_tokenizer import long_texts as unicode_texts
+from tests.support.tokenizer_texts import long_texts as unicode_texts
 
 # ---- every word piece, and nothing but the text's --------------------------------------------------------------------
 
