@@ -2,8 +2,8 @@
 
     python -m benchmarks.exports {onnx,onnx-int8,onnx-fused,openvino,ctranslate2}... [--output FILE]
 
-prints the path of each export, or copies one to FILE. Exports are cached in `benchmarks` in the package's cache; the key
-contains the versions of the packages that made them. Exporting needs torch, transformers and the other engine.
+prints the path of each export, or copies one to FILE. Exports are cached in `benchmarks` in the package's cache, by the
+versions of the packages that made them. Exporting needs torch, transformers and the other engine.
 `benchmarks.peers` runs this command if an export is missing.
 """
 
