@@ -61,7 +61,7 @@ def _place(name: str) -> Path:
 
 
 def make(name: str) -> None:
-    """Make an export atomically: in a temporary folder beside its place, which is then renamed."""
+    """Make an export in a folder beside its place, and move it there when it is whole."""
     place = _place(name)
     folder = place if FILES[name][0] == "." else place.parent
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -69,7 +69,7 @@ def make(name: str) -> None:
     staged = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
         MAKERS[name](model, staged)
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker
             os.rename(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.exports",
         description="Export the model to the formats of other engines (cached), and print the paths.",
     )
-    parser.add_argument("names", nargs="+", choices=FILES, metavar="NAME", help=f"one or more of {', '.join(FILES)}")
+    parser.add_argument("names", nargs="+", choices=FILES, metavar="NAME", help=f"{', '.join(FILES)}; one or more")
     parser.add_argument("--output", type=Path, metavar="FILE", help="copy the export to FILE (default: only cache it)")
     options = parser.parse_args(arguments)
     if options.output and len(options.names) > 1:
