@@ -1,10 +1,10 @@
-"""The model in the files that other engines want, made once from the published weights, and kept.
+"""Export the published model to the formats of other engines.
 
     python -m benchmarks.exports {onnx,onnx-int8,onnx-fused,openvino,ctranslate2}... [--output FILE]
 
-prints where each is, or copies the one that is named to FILE. They lie in `benchmarks` in the package's cache, by the
-versions of what made them. Making them needs torch and transformers, and the engine itself; `benchmarks.peers` runs
-this command when it misses one.
+prints the path of each export, or copies one to FILE. Exports are cached in `benchmarks` in the package's cache, by the
+versions of the packages that made them. Exporting needs torch, transformers and the other engine.
+`benchmarks.peers` runs this command if an export is missing.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from minilm_np.errors import MiniLMError
 from minilm_np.model_files.hub import fetch
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 
-# what is made: its file, and the distributions that decide its content
+# by name: the file, and the distributions whose versions decide its content
 FILES = {
     "onnx": ("model.onnx", ("torch", "transformers", "onnx")),
     "onnx-int8": ("model_int8.onnx", ("torch", "transformers", "onnx", "onnxruntime")),  # for `minilm-np verify`
@@ -35,18 +35,18 @@ FILES = {
 
 
 class ExportError(Exception):
-    """A file could not be made."""
+    """The model could not be exported."""
 
 
 def find(name: str) -> Path:
-    """Where an export is; made first, in a process of its own, if it is not there yet. Raises ExportError."""
+    """Return the path of an export. If it is missing, a child process makes it first. Raises ExportError."""
     path = _place(name)
     if not path.exists():
-        say(f"making the {name} model, once")
+        say(f"exporting the model to {name} (once)")
         command = [sys.executable, "-m", "benchmarks.exports", name]
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ExportError(f"making the {name} model: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+            raise ExportError(f"exporting to {name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return path
 
 
@@ -115,7 +115,7 @@ def _fused(model: str, folder: Path) -> None:
     expected = {"EmbedLayerNormalization": 1, "Attention": 6, "SkipLayerNormalization": 12, "BiasGelu": 6}
     if any(found[operator] != count for operator, count in expected.items()):
         raise ExportError(f"expected the fusions {expected}, found {found}")
-    fused.change_graph_inputs_to_int32()  # what the fused embedding takes: saves three casts
+    fused.change_graph_inputs_to_int32()  # the dtype of the fused embedding: saves three casts
     fused.save_model_to_file(str(folder / "fused.onnx"))
 
 
@@ -141,7 +141,7 @@ MAKERS = {
 
 
 def copy(name: str, output: Path) -> None:
-    """Copy an export that is there, with the files beside it that belong to it, as those of OpenVINO do."""
+    """Copy an existing export to `output`, with the additional files that OpenVINO has."""
     place = _place(name)
     if place.is_dir():
         shutil.copytree(place, output)
@@ -153,12 +153,10 @@ def copy(name: str, output: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.exports",
-        description="Make the model in the files that other engines want, once, and print where each is.",
+        description="Export the model to the formats of other engines (cached), and print the paths.",
     )
-    parser.add_argument("names", nargs="+", choices=FILES, metavar="NAME", help=f"of {', '.join(FILES)}, one or more")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="copy the one that is named to FILE (default: stay in the cache)"
-    )
+    parser.add_argument("names", nargs="+", choices=FILES, metavar="NAME", help=f"{', '.join(FILES)}; one or more")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="copy the export to FILE (default: only cache it)")
     options = parser.parse_args(arguments)
     if options.output and len(options.names) > 1:
         parser.error(f"argument --output: expected one NAME with it, found {len(options.names)}")

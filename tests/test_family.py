@@ -154,9 +154,7 @@ def test_a_prompt_is_put_before_each_text(e5: Path) -> None:
     expected = encoder.encode(prompted)
     assert_same_bits(encoder.encode(texts, prompt_name="query"), expected)
     assert_same_bits(encoder.encode(texts, prompt="query: "), expected)
-    assert_same_bits(
-        encoder.encode(texts, "passage", "query: "), expected
-    )  # `prompt` takes precedence over `prompt_name`
+    assert_same_bits(encoder.encode(texts, "passage", "query: "), expected)  # `prompt` has precedence
     assert_same_bits(encoder.encode_query(texts), expected)
     assert_same_bits(encoder.encode_query(texts, prompt=""), encoder.encode(texts))
 

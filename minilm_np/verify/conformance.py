@@ -203,9 +203,7 @@ def _engine(encoder: SentenceEncoder, manifest: Mapping[str, Any], chosen: Seque
 
 def _encoded(encoder: SentenceEncoder, texts: Sequence[str]) -> Array:
     """The encoder's vectors, whole and without a prompt, (B, D) float32."""
-    vectors: Array = encoder.encode(
-        texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore"
-    )  # fmt: skip
+    vectors: Array = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
     return vectors
 
 

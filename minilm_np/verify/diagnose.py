@@ -127,7 +127,7 @@ def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
     evidence = case.evidence
     if findings and findings[0].explains:
         if findings[0].relative_error <= evidence.tolerance:
-            # a variation that is noisy by itself explains less than one that leaves nothing
+            # a variation with large rounding errors explains less than one that leaves only small ones
             findings = [
                 replace(one, explains=one.explains and one.relative_error <= evidence.tolerance) for one in findings
             ]

@@ -47,9 +47,7 @@ class Scaled:
     exact: list[Finding]  # pairs with (or without) normalisation that explain the lengths, too
 
 
-def scaled(
-    evidence: Evidence, seen: Sequence[Candidate], twins: set[str], bar: Bar
-) -> Scaled | None:  # fmt: skip
+def scaled(evidence: Evidence, seen: Sequence[Candidate], twins: set[str], bar: Bar) -> Scaled | None:
     """Return how the vectors are scaled, if only their lengths are wrong.
 
     seen: the deviations that change vectors. twins: see `fitting_pairs`.

@@ -29,9 +29,7 @@ def fitting_pairs(
         places = sorted(both, key=evidence.model.lengths(variation).__getitem__)
         limit = max(a.limit, b.limit)
         for some in (places[:1], places[1:4]):  # the shortest text excludes most pairs
-            left = relative_errors(
-                evidence.vectors[some], evidence.model.vectors(variation, some).astype(np.float64)
-            )  # fmt: skip
+            left = relative_errors(evidence.vectors[some], evidence.model.vectors(variation, some).astype(np.float64))
             nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
             if nearest[names] > limit:
                 break

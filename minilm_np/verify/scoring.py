@@ -91,9 +91,7 @@ def measure(evidence: Evidence, names: tuple[str, ...], unit: bool = False) -> F
     return Finding(names, float(np.abs(given - exact).max()), relative, rounding, cosine, explains)
 
 
-def _rounding(
-    evidence: Evidence, names: tuple[str, ...], places: list[int], single: Array, exact: Array
-) -> float:  # fmt: skip
+def _rounding(evidence: Evidence, names: tuple[str, ...], places: list[int], single: Array, exact: Array) -> float:
     """The relative error that rounding explains: of our float32 on some texts, and between variants of a deviation."""
     rounding = ROUNDING * float(np.nanmax(relative_errors(single, exact), initial=0.0))
     for one in evidence.known:

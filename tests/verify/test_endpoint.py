@@ -40,7 +40,7 @@ def serving(answer: Any) -> Iterator[str]:
                 for piece in pieces:
                     self.wfile.write(piece)
             except OSError:
-                pass  # who asked has gone
+                pass  # the client has closed the connection
 
         def log_message(self, *_: Any) -> None:
             pass
