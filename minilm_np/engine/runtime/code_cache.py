@@ -136,18 +136,21 @@ def sources(module: str) -> dict[str, bytes]:
 
     They are found by their import statements, `from minilm_np... import ...`: importing them would import Numba.
     """
+    root = str(PACKAGE.parent)  # strings: pathlib is slower, and this runs in every process
     found: dict[str, bytes] = {}
     waiting, seen = [module], {module}
     while waiting:
         name = waiting.pop()
-        path = os.path.join(PACKAGE.parent, *name.split("."))  # pathlib is slower, and this runs in every process
-        path = os.path.join(path, "__init__.py") if os.path.isdir(path) else f"{path}.py"
-        if not os.path.isfile(path):  # a function or a constant of a package
+        path = f"{root}/{name.replace('.', '/')}"
+        path = f"{path}/__init__.py" if os.path.isdir(path) else f"{path}.py"
+        try:
+            with open(path, "rb") as file:
+                found[name] = file.read()
+        except FileNotFoundError:  # a function or a constant of a package
             continue
-        found[name] = Path(path).read_bytes()
         for parent, names in _IMPORT.findall(found[name].decode()):
             imported = {parent}
-            if os.path.isdir(os.path.join(PACKAGE.parent, *parent.split("."))):
+            if os.path.isdir(f"{root}/{parent.replace('.', '/')}"):
                 imported |= {f"{parent}.{child}" for child in re.findall(r"\w+", names)}
             waiting += imported - seen
             seen |= imported
