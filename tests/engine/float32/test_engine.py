@@ -131,8 +131,8 @@ def test_no_texts_have_no_hidden_states(random_family, threads):
 @pytest.mark.parametrize(
     ("threads", "error", "message"),
     [
-        (0, InputValueError, "threads: expected at least 1, found 0"),
-        (-3, InputValueError, "threads: expected at least 1, found -3"),
+        (0, InputValueError, "threads: expected an int from 1 to 1024 or None, found 0"),
+        (-3, InputValueError, "threads: expected an int from 1 to 1024 or None, found -3"),
         (True, InputTypeError, "threads: expected an int or None, found bool"),
         (2.0, InputTypeError, "threads: expected an int or None, found float"),
         ("2", InputTypeError, "threads: expected an int or None, found str"),

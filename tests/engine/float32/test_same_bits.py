@@ -269,5 +269,5 @@ def test_a_fingerprint_changes_with_one_bit_of_a_weight_that_no_vector_shows():
 
 
 def test_a_fingerprint_is_refused_for_numpy():
-    with pytest.raises(InputValueError, match="backend 'numpy' promises no bits"):
+    with pytest.raises(InputValueError, match="backend 'numpy' has no numerical contract"):
         SentenceEncoder.random(SMALL, backend="numpy").fingerprint()
