@@ -15,24 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from minilm_np._checks import check_int, check_optional_int
 from minilm_np.encoding import sentence_transformers
-from minilm_np.encoding.call_types import Matrix, Vector, typed_as_encode
+from minilm_np.encoding.call_types import Matrix, Vector, typed_as_encode, with_signature_of
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
 from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress
 from minilm_np.engine import registry
-from minilm_np.engine.protocol import Vectors as Vectors
-from minilm_np.engine.protocol import Weights
-from minilm_np.engine.registry import BACKENDS as BACKENDS
+from minilm_np.engine.protocol import Vectors, Weights
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.hub import ModelFolder
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.model_files.settings import (
-    DOCUMENT_PROMPTS,
-    QUERY_PROMPTS,
-    ModelUse,
-    check_similarity,
-    resolve_prompt,
-)
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity
 from minilm_np.text.tokenizer import TextTokenizer, check_texts
 from minilm_np.text.truncation import TextReport, report_on
 
@@ -205,63 +197,27 @@ class SentenceEncoder:
         return found if convert_to_numpy or convert_to_tensor else list(found)
 
     @typed_as_encode
+    @with_signature_of(encode)
     def encode_query(
-        self,
-        inputs: str | Sequence[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        output_value: str | None = "sentence_embedding",
-        precision: str | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: str | None = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: int | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        on_truncation: str = "warn",
-        **others: Any,
-    ) -> Any:
+        self, inputs: str | Sequence[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
+        *rest: Any, **options: Any,
+    ) -> Any:  # fmt: skip
         """Encode search queries: `encode`, by default with the prompt named "query"."""
-        return self.encode(
-            inputs, self._prompt_name(QUERY_PROMPTS, prompt_name, prompt), prompt, batch_size, show_progress_bar,
-            output_value, precision, convert_to_numpy, convert_to_tensor, device, normalize_embeddings, truncate_dim,
-            pool, chunk_size, on_truncation=on_truncation, **others,
-        )  # fmt: skip
+        prompt_name = self._prompt_name(QUERY_PROMPTS, prompt_name, prompt)
+        return self.encode(inputs, prompt_name, prompt, *rest, **options)
 
     @typed_as_encode
+    @with_signature_of(encode)
     def encode_document(
-        self,
-        inputs: str | Sequence[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        output_value: str | None = "sentence_embedding",
-        precision: str | None = "float32",
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-        device: str | None = None,
-        normalize_embeddings: bool = False,
-        truncate_dim: int | None = None,
-        pool: None = None,
-        chunk_size: None = None,
-        *,
-        on_truncation: str = "warn",
-        **others: Any,
-    ) -> Any:
+        self, inputs: str | Sequence[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
+        *rest: Any, **options: Any,
+    ) -> Any:  # fmt: skip
         """Encode the texts to search in: `encode`, by default with the prompt "document", "passage" or "corpus".
 
         As in sentence-transformers 6, every model has a prompt "document"; it is empty unless the model defines it.
         """
-        return self.encode(
-            inputs, self._prompt_name(DOCUMENT_PROMPTS, prompt_name, prompt), prompt, batch_size, show_progress_bar,
-            output_value, precision, convert_to_numpy, convert_to_tensor, device, normalize_embeddings, truncate_dim,
-            pool, chunk_size, on_truncation=on_truncation, **others,
-        )  # fmt: skip
+        prompt_name = self._prompt_name(DOCUMENT_PROMPTS, prompt_name, prompt)
+        return self.encode(inputs, prompt_name, prompt, *rest, **options)
 
     def encode_iter(
         self,
@@ -369,19 +325,8 @@ class SentenceEncoder:
     def _pipeline(
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
-        prefix = self._prefix(prompt_name, prompt)
-        dimension = self._dimension(truncate_dim)
-        return Pipeline(self._model, prefix, on_truncation, bool(normalize), dimension)
-
-    def _dimension(self, truncate_dim: int | None) -> int:
-        """Return d, the length of a vector: `truncate_dim` or the model's own setting, but at most D."""
-        D = self._model.config.hidden_size
-        wanted = self._model.settings.truncate_dim if truncate_dim is None else truncate_dim
-        return min(D, check_optional_int("truncate_dim", wanted, 1) or D)
-
-    def _prefix(self, prompt_name: str | None, prompt: str | None) -> str:
-        settings = self._model.settings
-        return resolve_prompt(settings.prompts, settings.default_prompt_name, prompt_name, prompt)
+        prefix = self.settings.prefix(prompt_name, prompt)
+        return Pipeline(self._model, prefix, on_truncation, bool(normalize), self._model.dimension(truncate_dim))
 
     def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
         """Return the name that is given, else the first candidate that the model has; None if `prompt` is given."""
@@ -418,7 +363,7 @@ class SentenceEncoder:
 
         Raises InputTypeError, InputValueError (both name the text).
         """
-        prefix = self._prefix(prompt_name, prompt)
+        prefix = self.settings.prefix(prompt_name, prompt)
         return [report_on(self.tokenizer, prefix, text, self.max_seq_length) for text in check_texts(texts)]
 
     # ---- vectors to similarities -------------------------------------------------------------------------------------
@@ -509,7 +454,7 @@ class SentenceEncoder:
 
     def get_embedding_dimension(self) -> int:
         """Return d, the length of a vector: D, or `truncate_dim` if that is less."""
-        return self._dimension(None)
+        return self._model.dimension()
 
     def get_sentence_embedding_dimension(self) -> int:
         """Return `get_embedding_dimension()`; its older name."""
@@ -518,17 +463,19 @@ class SentenceEncoder:
     # ---- settings ----------------------------------------------------------------------------------------------------
 
     @property
-    def use(self) -> ModelUse:
+    def settings(self) -> ModelSettings:
         """The settings that `save_pretrained` writes to config_sentence_transformers.json."""
         return self._model.settings
 
+    use = settings  # its old name
+
     def _set(self, **settings: Any) -> None:
-        self._model = self._model.with_settings(replace(self._model.settings, **settings))
+        self._model = self._model.with_settings(replace(self.settings, **settings))
 
     @property
     def prompts(self) -> dict[str, str]:
         """The prompts by name; can be set and changed."""
-        return self._model.settings.prompts
+        return self.settings.prompts
 
     @prompts.setter
     def prompts(self, prompts: dict[str, str]) -> None:
@@ -537,7 +484,7 @@ class SentenceEncoder:
     @property
     def default_prompt_name(self) -> str | None:
         """The name of the prompt for calls that name none; can be set."""
-        return self._model.settings.default_prompt_name
+        return self.settings.default_prompt_name
 
     @default_prompt_name.setter
     def default_prompt_name(self, name: str | None) -> None:
@@ -546,7 +493,7 @@ class SentenceEncoder:
     @property
     def similarity_fn_name(self) -> str:
         """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan" (negative distances); can be set."""
-        return self._model.settings.similarity_fn_name
+        return self.settings.similarity_fn_name
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, name: str | None) -> None:
@@ -555,7 +502,7 @@ class SentenceEncoder:
     @property
     def truncate_dim(self) -> int | None:
         """The number of dimensions to keep in calls that do not say; None: all; can be set."""
-        return self._model.settings.truncate_dim
+        return self.settings.truncate_dim
 
     @truncate_dim.setter
     def truncate_dim(self, truncate_dim: int | None) -> None:
@@ -571,7 +518,7 @@ class SentenceEncoder:
         finally:
             self.truncate_dim = before
 
-    # ---- to files, to other processes --------------------------------------------------------------------------------
+    # ---- to files --------------------------------------------------------------------------------
 
     def save_pretrained(
         self,
@@ -594,19 +541,9 @@ class SentenceEncoder:
             raise InputValueError(
                 "safe_serialization: expected True: pickled weights can run code, and are not written"
             )
-        save_model(path, self.config, self.use, self.tokenizer, self.weights)
+        save_model(path, self.config, self.settings, self.tokenizer, self.weights)
 
     save = save_pretrained
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"model": replace(self._model, engine=None), "weights": self.weights}  # type: ignore[arg-type]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        model, weights = state["model"], state["weights"]
-        for array in weights.values():
-            array.flags.writeable = False  # pickle does not keep this flag
-        engine = model.kind.make(model.config, weights.items(), model.requested_threads)
-        self._model = replace(model, engine=engine)
 
     def __repr__(self) -> str:
         origin = repr(self.model_path) if self.folder else "random weights"

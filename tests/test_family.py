@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import ConfigError, InputTypeError, InputValueError, ModelConfig, SentenceEncoder
+from minilm_np.engine.registry import BACKENDS
 from minilm_np.model_files.config import POOLING_MODES
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
-from minilm_np.model_files.settings import FILE, load_use
-from minilm_np.sentence_encoder import BACKENDS
+from minilm_np.model_files.settings import FILE, load_settings
 from tests.support.compare import assert_close, assert_same_bits
 
 BOUND = 5e-7  # absolute, of a float32 vector of unit length
@@ -217,7 +217,7 @@ def test_arguments_that_ask_for_nothing_are_accepted(e5: Path) -> None:
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, values: Any, message: str) -> None:
     (tmp_path / FILE).write_bytes(values if isinstance(values, bytes) else json.dumps(values).encode())
     with pytest.raises(ConfigError, match=f"{FILE}.*{message}"):
-        load_use(tmp_path)
+        load_settings(tmp_path)
 
 
 JSON = st.recursive(
@@ -239,8 +239,8 @@ def test_any_json_is_understood_or_refused(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.getbasetemp()
     (folder / FILE).write_text(json.dumps(values))
     try:
-        use = load_use(folder)
+        found = load_settings(folder)
     except ConfigError:
         return
-    assert all(isinstance(text, str) for text in use.prompts.values())
-    assert use.default_prompt_name is None or use.default_prompt_name in use.prompts
+    assert all(isinstance(text, str) for text in found.prompts.values())
+    assert found.default_prompt_name is None or found.default_prompt_name in found.prompts

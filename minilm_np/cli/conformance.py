@@ -11,10 +11,11 @@ from minilm_np.cli.files import check_output, read_lines
 from minilm_np.cli.options import add_command, add_model_options, load
 
 if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
     from minilm_np.verify.conformance import Check, Conformance  # imported where they are used, to keep the start short
 
 
-def add(commands: Any) -> None:
+def add(commands: "Commands") -> None:
     """Add `conformance`."""
     summary = "write or check a file of the arrays that every implementation must compute"
     parser = commands.add_parser(

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import read_texts
 from minilm_np.cli.options import add_command, add_model_options, load
@@ -12,10 +12,13 @@ from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
 
+if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
+
 WIDEST = 36  # columns of a name in the table; a longer name has a line to itself
 
 
-def add(commands: Any) -> None:
+def add(commands: "Commands") -> None:
     """Add `diagnose`."""
     command = add_command(
         commands, "diagnose", _diagnose, "find out what another implementation of the model does differently",

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from minilm_np import evaluation
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, encode, load, positive
-from minilm_np.sentence_encoder import SentenceEncoder, Vectors
+from minilm_np.engine.protocol import Vectors
+from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands

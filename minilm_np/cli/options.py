@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from minilm_np.encoding.pipeline import encode_with_counts
+from minilm_np.engine.protocol import Vectors
+from minilm_np.engine.registry import BACKENDS
 from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.sentence_encoder import BACKENDS, SentenceEncoder, Vectors
+from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # what `add_subparsers` returns

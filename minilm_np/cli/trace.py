@@ -11,6 +11,7 @@ import numpy as np
 from minilm_np.cli.files import check_output, decoded
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.cli.printing import write_json, write_lines
+from minilm_np.engine import registry
 from minilm_np.trace import DTYPES, Array, Trace, trace
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def add(commands: "Commands") -> None:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    if options.backend == "numba" and options.dtype != "float32":
+    if options.dtype not in registry.find(options.backend).dtypes:
         options.parser.error("--dtype float64 needs --backend numpy: the engine computes in float32")
     if options.save is not None:
         check_output(Path(options.save), "--save")

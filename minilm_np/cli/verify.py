@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import read_texts
 from minilm_np.cli.options import add_command, add_model_options, load
@@ -13,11 +13,14 @@ from minilm_np.verify.compare import TOLERANCE, Comparison, compare
 from minilm_np.verify.implementations import SOURCES, is_source
 from minilm_np.verify.texts import built_in_texts
 
+if TYPE_CHECKING:
+    from minilm_np.cli.options import Commands
+
 SHOWN_PROBLEMS = 5
 COLUMNS = 80  # of the table of layers
 
 
-def add(commands: Any) -> None:
+def add(commands: "Commands") -> None:
     """Add `verify`."""
     verify = add_command(
         commands, "verify", _verify, "compare with another implementation of the model",

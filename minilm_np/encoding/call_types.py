@@ -4,6 +4,7 @@
 nothing at run time.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
 
@@ -19,7 +20,6 @@ Vector = np.ndarray[tuple[int], np.dtype[np.float32]]  # (d,)
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]  # (n, d), or the hidden states (T, D) of one text
 Features = dict[str, Any]  # sentence-transformers' features of one text, by name
 
-OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"] | None
 Quantized = Literal["int8", "uint8", "binary", "ubinary"]
 OnTruncation = Literal["warn", "ignore", "error"]
@@ -195,3 +195,13 @@ class EncodeCall(Protocol):
 def typed_as_encode(method: Callable[..., Any]) -> EncodeCall:
     """Give a method of `SentenceEncoder` the overloads of `EncodeCall`."""
     return method
+
+
+def with_signature_of(model: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Show the arguments of `model` in `help` and `inspect.signature` of a method that passes its own on to it."""
+
+    def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+        method.__signature__ = inspect.signature(model)  # type: ignore[attr-defined]
+        return method
+
+    return decorate

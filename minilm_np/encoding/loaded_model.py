@@ -10,15 +10,17 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from minilm_np.engine.protocol import Engine, Vectors
+from minilm_np._checks import check_optional_int
+from minilm_np.engine import registry
+from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
-from minilm_np.model_files.settings import ModelUse, load_use, overridden
+from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
 
 
@@ -35,7 +37,7 @@ class LoadedModel:
     tokenizer: TextTokenizer
     engine: Engine
     kind: EngineKind
-    settings: ModelUse
+    settings: ModelSettings
     origin: ModelFolder | None
     requested_threads: int | None
 
@@ -49,17 +51,31 @@ class LoadedModel:
     def with_limit(self, limit: int) -> "LoadedModel":
         """Return the same model with another max_seq_length."""
         config = dataclasses.replace(self.config, max_seq_length=limit)
-        return dataclasses.replace(self, config=config, tokenizer=self.tokenizer.with_limit(config))
+        return self._with(config=config, tokenizer=self.tokenizer.with_limit(config))
 
-    def with_settings(self, settings: ModelUse) -> "LoadedModel":
+    def with_settings(self, settings: ModelSettings) -> "LoadedModel":
         """Return the same model with other settings."""
-        return dataclasses.replace(self, settings=settings)
+        return self._with(settings=settings)
 
-    def dimension(self, truncate_dim: int | None) -> int:
-        """Return the length of a vector: `truncate_dim`, else that of the settings, but at most D."""
+    def _with(self, **changes: Any) -> "LoadedModel":
+        changed = dataclasses.replace(self, **changes)
+        if "weights_digest" in vars(self):  # the weights are the same, and their digest takes time
+            vars(changed)["weights_digest"] = self.weights_digest
+        return changed
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the weights instead of the engine, which holds addresses and threads."""
+        of_engine = (self.kind.backend, self.kind.compute_type, self.engine.weights(), self.requested_threads)
+        return _restored, (*of_engine, self.config, self.tokenizer, self.settings, self.origin)
+
+    def dimension(self, truncate_dim: int | None = None) -> int:
+        """Return d, the length of a vector: `truncate_dim`, else that of the settings, but at most D.
+
+        Raises InputTypeError, InputValueError.
+        """
         D = self.config.hidden_size
         truncate_dim = self.settings.truncate_dim if truncate_dim is None else truncate_dim
-        return D if truncate_dim is None else min(D, truncate_dim)
+        return min(D, check_optional_int("truncate_dim", truncate_dim, 1) or D)
 
     @functools.cached_property
     def weights_digest(self) -> str:
@@ -114,7 +130,7 @@ def load_model(
     """
     kind.check_threads(threads)
     folder = resolve(name_or_path, local_files_only=local_files_only)
-    settings = overridden(load_use(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+    settings = overridden(load_settings(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
     config = load_config(folder.path)
     tokenizer = load_tokenizer(folder.path, config)
     engine = kind.make(config, iter_checkpoint(folder.path, config), threads)
@@ -127,9 +143,26 @@ def make_model(
     weights: Iterable[tuple[str, Vectors]],
     kind: EngineKind,
     threads: int | None,
-    settings: ModelUse | None = None,
+    settings: ModelSettings | None = None,
     origin: ModelFolder | None = None,
 ) -> LoadedModel:
     """Return a model with these weights: (name, float32 array) for every parameter of `checkpoint.parameter_shapes`."""
     engine = kind.make(config, weights, threads)
-    return LoadedModel(config, tokenizer, engine, kind, settings or ModelUse(), origin, threads)
+    return LoadedModel(config, tokenizer, engine, kind, settings or ModelSettings(), origin, threads)
+
+
+def _restored(
+    backend: str,
+    compute_type: str,
+    weights: Weights,
+    threads: int | None,
+    config: ModelConfig,
+    tokenizer: TextTokenizer,
+    settings: ModelSettings,
+    origin: ModelFolder | None,
+) -> LoadedModel:
+    """Return the model that was pickled."""
+    for array in weights.values():
+        array.flags.writeable = False  # pickle does not keep this flag
+    kind = registry.find(backend, compute_type)
+    return make_model(config, tokenizer, weights.items(), kind, threads, settings, origin)

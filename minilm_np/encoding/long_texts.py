@@ -16,7 +16,6 @@ from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.encoding.pipeline import unit_length
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputValueError, NonFiniteError
-from minilm_np.model_files.settings import resolve_prompt
 from minilm_np.text.tokenizer import check_texts
 from minilm_np.text.windows import Part, cut, surrounded
 
@@ -106,13 +105,12 @@ def encode_long(
     """
     model = model_of(encoder)
     check_choice("pooling", pooling, POOLINGS)
-    settings = model.settings
-    prefix = resolve_prompt(settings.prompts, settings.default_prompt_name, prompt_name, prompt)
+    prefix = model.settings.prefix(prompt_name, prompt)
     room, stride = _sizes(model, prefix, window, stride)
     many = check_texts([texts] if isinstance(texts, str) else texts)
     parts = (part for n, text in enumerate(many) for part in cut(model.tokenizer, prefix, n, text, room, stride))
     encoded = itertools.groupby(_encoded(model, parts), key=lambda found: found[0].number)
-    d = model.dimension(None)
+    d = model.dimension()
     if pooling is None:
         windows = [
             [

@@ -16,7 +16,6 @@ from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.model_files.settings import resolve_prompt
 from minilm_np.text.tokenizer import check_texts
 
 SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to share out evenly
@@ -178,9 +177,7 @@ def encode_with_counts(
     The prompt and the dimension are the model's settings. Truncated texts raise no warning: the counts name them.
     Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
     """
-    settings = model.settings
-    prefix = resolve_prompt(settings.prompts, settings.default_prompt_name, None, None)
-    pipeline = Pipeline(model, prefix, "ignore", False, model.dimension(None))
+    pipeline = Pipeline(model, model.settings.prefix(), "ignore", False, model.dimension())
     texts = check_texts(texts)
     with progress(len(texts), show_progress_bar) as report:
         return pipeline.vectors(texts, report), pipeline.counts

@@ -17,9 +17,10 @@ import os
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import MissingExtraError
 from minilm_np.model_files.saving import WRITTEN
-from minilm_np.sentence_encoder import SentenceEncoder, Vectors
+from minilm_np.sentence_encoder import SentenceEncoder
 
 Backend = Literal["numba", "numpy"]
 _Identities = tuple[tuple[str, int, int, int], ...]

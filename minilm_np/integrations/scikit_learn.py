@@ -4,10 +4,10 @@ import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Self
 
+from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputTypeError
 from minilm_np.integrations import Backend, encode, missing
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.sentence_encoder import Vectors
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

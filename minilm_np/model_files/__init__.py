@@ -3,7 +3,7 @@
 In reading order:
 
     config.py           the JSON files of a folder -> `ModelConfig`
-    settings.py         prompts, similarity function and vector size -> `ModelUse`
+    settings.py         prompts, similarity function and vector size -> `ModelSettings`
     checkpoint.py       the weights -> named float32 arrays, validated; and back to a file
     tensors.py          named arrays with facts as a .safetensors file, for traces and checkpoints of training
     random_weights.py   a random model, without any folder

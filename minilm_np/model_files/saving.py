@@ -16,8 +16,8 @@ from minilm_np._files import staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
-from minilm_np.model_files.settings import FILE as USE_FILE
-from minilm_np.model_files.settings import ModelUse
+from minilm_np.model_files.settings import FILE as SETTINGS_FILE
+from minilm_np.model_files.settings import ModelSettings
 
 WRITTEN = frozenset(
     """
@@ -39,7 +39,7 @@ class SavableTokenizer(Protocol):
 def save_model(
     path: str | os.PathLike[str],
     config: ModelConfig,
-    use: ModelUse,
+    settings: ModelSettings,
     tokenizer: SavableTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
@@ -60,7 +60,7 @@ def save_model(
         _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with staging_folder(target.parent, f".{target.name}.saving-") as staged:
-            _write(staged, config, use, tokenizer, weights)
+            _write(staged, config, settings, tokenizer, weights)
             _replace(target, staged)
     except (OSError, CheckpointError) as error:
         if isinstance(error, SaveError):
@@ -107,7 +107,7 @@ def _replace(target: Path, new: Path) -> None:
 def _write(
     folder: Path,
     config: ModelConfig,
-    use: ModelUse,
+    settings: ModelSettings,
     tokenizer: SavableTokenizer,
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
@@ -128,7 +128,7 @@ def _write(
         "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
         | {flag: mode == config.pooling_mode for flag, mode in POOLING_FLAGS.items()},
         "tokenizer_config.json": _tokenizer_config(config, tokenizer),
-        USE_FILE: _use(use),
+        SETTINGS_FILE: _settings_config(settings),
     }
     for name, values in contents.items():
         (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -170,12 +170,12 @@ def _tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[
     }
 
 
-def _use(use: ModelUse) -> dict[str, Any]:
+def _settings_config(settings: ModelSettings) -> dict[str, Any]:
     return {
         "__version__": {"minilm_np": minilm_np.__version__},
         "model_type": "SentenceTransformer",
-        "prompts": use.prompts,
-        "default_prompt_name": use.default_prompt_name,
-        "similarity_fn_name": use.similarity_fn_name,
-        **({} if use.truncate_dim is None else {"truncate_dim": use.truncate_dim}),
+        "prompts": settings.prompts,
+        "default_prompt_name": settings.default_prompt_name,
+        "similarity_fn_name": settings.similarity_fn_name,
+        **({} if settings.truncate_dim is None else {"truncate_dim": settings.truncate_dim}),
     }

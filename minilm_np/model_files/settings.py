@@ -1,6 +1,6 @@
-"""`ModelUse`: a model's prompts, similarity function and vector size, from config_sentence_transformers.json.
+"""`ModelSettings`: a model's prompts, similarity function and vector size, from config_sentence_transformers.json.
 
-A prompt is text that is put before each text, such as "query: " for e5. `resolve_prompt` selects it.
+A prompt is text that is put before each text, such as "query: " for e5. `ModelSettings.prefix` selects it.
 """
 
 import logging
@@ -28,7 +28,7 @@ _logger = logging.getLogger("minilm_np")
 
 
 @dataclass(frozen=True)
-class ModelUse:
+class ModelSettings:
     """The values of config_sentence_transformers.json. The defaults are those of sentence-transformers."""
 
     prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})
@@ -36,8 +36,27 @@ class ModelUse:
     similarity_fn_name: str = "cosine"
     truncate_dim: int | None = None
 
+    def prefix(self, prompt_name: str | None = None, prompt: str | None = None) -> str:
+        """The text to put before each text: `prompt`, else the prompt called `prompt_name`, else the default one or "".
 
-def load_use(folder: Path) -> ModelUse:
+        Raises InputTypeError (the prompt is not a str), InputValueError (the model has no prompt of that name).
+        """
+        if prompt is not None:
+            if not isinstance(prompt, str):
+                raise InputTypeError(f"prompt: expected a str or None, found {type(prompt).__name__}")
+            if not _is_unicode(prompt):
+                raise InputValueError(f"prompt: expected Unicode text, found a lone surrogate in {prompt!r:.80}")
+            if prompt_name is not None:
+                _logger.warning("both prompt and prompt_name are given: prompt_name %r is ignored", prompt_name)
+            return prompt
+        if prompt_name is None:
+            return "" if self.default_prompt_name is None else self.prompts.get(self.default_prompt_name, "")
+        if not _has(self.prompts, prompt_name):
+            raise InputValueError(f"prompt_name: expected {one_of(self.prompts)}, found {prompt_name!r}")
+        return self.prompts[prompt_name]
+
+
+def load_settings(folder: Path) -> ModelSettings:
     """Read config_sentence_transformers.json, or return the defaults if it is missing.
 
     Raises ConfigError: it is broken, or requires something that is not implemented.
@@ -57,28 +76,28 @@ def load_use(folder: Path) -> ModelUse:
     dimension = values.get("truncate_dim")
     if dimension is not None and (type(dimension) is not int or dimension < 1):
         raise ConfigError(f"{path}: truncate_dim: expected an integer of at least 1, or null, found {dimension!r}")
-    return ModelUse(prompts, name, values.get("similarity_fn_name") or "cosine", dimension)
+    return ModelSettings(prompts, name, values.get("similarity_fn_name") or "cosine", dimension)
 
 
 def overridden(
-    use: ModelUse,
+    settings: ModelSettings,
     prompts: Mapping[str, str] | None,
     default_prompt_name: str | None,
     similarity_fn_name: "str | SimilarityFunction | None",
     truncate_dim: int | None,
-) -> ModelUse:
+) -> ModelSettings:
     """The model's values, overridden by those of the caller that are not None.
 
     Raises InputTypeError, InputValueError.
     """
-    prompts = _updated(use.prompts, prompts, "prompts", InputTypeError)
+    prompts = _updated(settings.prompts, prompts, "prompts", InputTypeError)
     if default_prompt_name is None:
-        default_prompt_name = use.default_prompt_name
+        default_prompt_name = settings.default_prompt_name
     elif not _has(prompts, default_prompt_name):
         raise InputValueError(f"default_prompt_name: expected {one_of(prompts)} or None, found {default_prompt_name!r}")
-    similarity = use.similarity_fn_name if similarity_fn_name is None else check_similarity(similarity_fn_name)
-    return ModelUse(
-        prompts, default_prompt_name, similarity, use.truncate_dim if truncate_dim is None else truncate_dim
+    similarity = settings.similarity_fn_name if similarity_fn_name is None else check_similarity(similarity_fn_name)
+    return ModelSettings(
+        prompts, default_prompt_name, similarity, settings.truncate_dim if truncate_dim is None else truncate_dim
     )
 
 
@@ -91,26 +110,6 @@ def check_similarity(name: object) -> str:
     if not _has(SIMILARITIES, value):
         raise InputValueError(f"similarity_fn_name: expected {one_of(SIMILARITIES)}, found {name!r}")
     return str(value)
-
-
-def resolve_prompt(prompts: Mapping[str, str], default: str | None, prompt_name: str | None, prompt: str | None) -> str:
-    """The text to put before each text: `prompt`, else the prompt called `prompt_name`, else the default one, else "".
-
-    Raises InputTypeError (the prompt is not a str), InputValueError (the model has no prompt of that name).
-    """
-    if prompt is not None:
-        if not isinstance(prompt, str):
-            raise InputTypeError(f"prompt: expected a str or None, found {type(prompt).__name__}")
-        if not _is_unicode(prompt):
-            raise InputValueError(f"prompt: expected Unicode text, found a lone surrogate in {prompt!r:.80}")
-        if prompt_name is not None:
-            _logger.warning("both prompt and prompt_name are given: prompt_name %r is ignored", prompt_name)
-        return prompt
-    if prompt_name is None:
-        return prompts.get(default, "") if default is not None else ""
-    if not _has(prompts, prompt_name):
-        raise InputValueError(f"prompt_name: expected {one_of(prompts)}, found {prompt_name!r}")
-    return prompts[prompt_name]
 
 
 def _updated(known: Mapping[str, str], more: Any, what: str, error: type[Exception]) -> dict[str, str]:

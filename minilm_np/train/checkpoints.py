@@ -35,7 +35,7 @@ _RUN: dict[str, Any] = {
 
 def save_weights(folder: Path, encoder: SentenceEncoder, weights: Weights) -> None:
     """Save these weights with the encoder's configuration, tokenizer and prompts. Raises SaveError."""
-    save_model(folder, encoder.config, encoder.use, encoder.tokenizer, weights)
+    save_model(folder, encoder.config, encoder.settings, encoder.tokenizer, weights)
 
 
 def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: Weights, run: Mapping[str, Any]) -> Path:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from minilm_np import reference
 from minilm_np.errors import InputValueError, NonFiniteError, SaveError
-from minilm_np.model_files.settings import resolve_prompt
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.train import checkpoints, interrupts
 from minilm_np.train.chart import draw_loss
@@ -108,10 +107,10 @@ class Current:
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:  # n texts -> (n, D) or, if truncated, (n, d)
         """The vectors of texts, of unit length."""
-        use = self._encoder.use
-        prompt = resolve_prompt(use.prompts, use.default_prompt_name, None, None)
+        settings = self._encoder.settings
+        prompt = settings.prefix()
         vectors = self._engine.forward(self._encoder.tokenizer([prompt + text for text in texts]).ids)
-        return reference.normalize(vectors[:, : use.truncate_dim])
+        return reference.normalize(vectors[:, : settings.truncate_dim])
 
 
 def train(

@@ -10,6 +10,7 @@ import pytest
 from minilm_np import ModelConfig, SentenceEncoder, cli
 from minilm_np.cli import trace as trace_command
 from minilm_np.trace import Trace, trace
+from tests.support.encoders import with_weights
 
 TEXT = "Naïve café, 東京 👍 [SEP] x"
 
@@ -73,11 +74,9 @@ def test_json_has_the_same(run: Run, encoder: SentenceEncoder, capsys: pytest.Ca
 
 
 def test_json_has_no_infinity(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    state = SentenceEncoder.random(backend="numpy").__getstate__()
-    state["weights"] = {name: array.copy() for name, array in state["weights"].items()}
-    state["weights"]["embeddings.LayerNorm.weight"] *= np.float32(1e30)
-    overflowing = SentenceEncoder.__new__(SentenceEncoder)
-    overflowing.__setstate__(state)
+    encoder = SentenceEncoder.random(backend="numpy")
+    name = "embeddings.LayerNorm.weight"
+    overflowing = with_weights(encoder, {name: encoder.weights[name] * np.float32(1e30)})
     monkeypatch.setattr(trace_command, "load", lambda options: overflowing)
     assert run("x", "--format", "json") == 0
 

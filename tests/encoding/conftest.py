@@ -3,7 +3,7 @@
 import pytest
 
 from minilm_np import SentenceEncoder
-from minilm_np.sentence_encoder import BACKENDS
+from minilm_np.engine.registry import BACKENDS
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -17,6 +17,7 @@ from minilm_np.encoding import long_texts as long_texts_module
 from minilm_np.encoding.long_texts import Window, encode_long
 from minilm_np.model_files.random_weights import SMALL
 from tests.support.compare import assert_close, assert_same_bits
+from tests.support.encoders import overflowing
 from tests.support.tokenizer_texts import long_texts as unicode_texts
 
 TINY = replace(SMALL, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
@@ -239,11 +240,7 @@ def test_a_wrong_argument_is_named(
 
 
 def test_a_vector_that_is_not_finite_is_an_error_that_says_where(encoder: SentenceEncoder) -> None:
-    state = encoder.__getstate__()
-    name = "encoder.layer.0.intermediate.dense.weight"
-    state["weights"] = state["weights"] | {name: np.full_like(state["weights"][name], 3e38)}
-    broken = SentenceEncoder.__new__(SentenceEncoder)
-    broken.__setstate__(state)
+    broken = overflowing(encoder)
     with pytest.raises(NonFiniteError, match="text 0, characters 0 to 6: its vector is not finite"):
         encode_long(broken, ["a text", "another"])
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from minilm_np import InputValueError, ModelConfig, SaveError, SentenceEncoder
+from minilm_np.engine.registry import BACKENDS
 from minilm_np.model_files.config import POOLING_MODES
 from minilm_np.model_files.manifest import matches_manifest
 from minilm_np.model_files.saving import WRITTEN
-from minilm_np.sentence_encoder import BACKENDS
 from tests.conftest import load_sentence_transformer
 from tests.support.compare import assert_close, assert_same_bits
 from tests.test_family import E5, Shape, write_folder
