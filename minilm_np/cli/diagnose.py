@@ -1,4 +1,4 @@
-"""`minilm-np diagnose`: find out what another implementation of the model does differently."""
+"""`minilm-np diagnose`: explain how another implementation of the model differs."""
 
 import argparse
 import json
@@ -12,13 +12,13 @@ from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
 
-WIDEST = 36  # columns of a name in the table; a longer name has a line to itself
+WIDEST = 36  # columns of a name in the table; a longer name gets a separate line
 
 
 def add(commands: Any) -> None:
     """Add `diagnose`."""
     command = add_command(
-        commands, "diagnose", _diagnose, "find out what another implementation of the model does differently",
+        commands, "diagnose", _diagnose, "explain how another implementation of the model differs",
         "minilm-np diagnose --against sentence-transformers",
     )  # fmt: skip
     command.add_argument(

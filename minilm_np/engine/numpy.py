@@ -15,7 +15,7 @@ from minilm_np.model_files.config import ModelConfig
 class NumpyEngine:
     """`reference.py` as an engine.
 
-    weights: (name, float32 array) for every parameter, in any order; kept, not copied.
+    weights: (name, float32 array) for every parameter, in any order; stored without a copy.
     dtype: float32 as published, or float64 for results to measure others against.
     """
 

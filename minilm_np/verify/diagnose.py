@@ -1,4 +1,4 @@
-"""Find out why another implementation's vectors differ: which known deviation, or which pair, explains them.
+"""Diagnose why another implementation's vectors differ: which known deviation, or which pair, explains them.
 
 The steps of a diagnosis, each in its file:
 
@@ -127,7 +127,7 @@ def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
     evidence = case.evidence
     if findings and findings[0].explains:
         if findings[0].relative_error <= evidence.tolerance:
-            # a variation that is noisy by itself explains less than one that leaves nothing
+            # a variation with much rounding noise explains less than one that leaves no error
             findings = [
                 replace(one, explains=one.explains and one.relative_error <= evidence.tolerance) for one in findings
             ]
