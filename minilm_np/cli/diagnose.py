@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         help="the texts of the vectors: one per line, or .jsonl with `text` (default: the texts of X if X has texts, "
         "else the built-in ones)",
     )
-    command.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+    add_format_option(command)
     add_model_options(command)
     command.epilog = (
         f"{command.epilog}\n\nexit code: 0 the vectors match, 1 they do not match or an error occurred, 2 wrong usage"

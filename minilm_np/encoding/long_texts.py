@@ -133,8 +133,8 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
     limit, n_special = model.config.max_seq_length, len(surrounded(model.tokenizer, prefix, []))
     if n_special >= limit:
         raise InputValueError(
-            f"prompt: with [CLS] and [SEP] it has {n_special} tokens, which leaves no room for a text: the model's limit "
-            f"is {limit} tokens: use a shorter prompt"
+            f"prompt: with [CLS] and [SEP] it has {n_special} tokens, which leaves no room for a text: the model's "
+            f"limit is {limit} tokens: use a shorter prompt"
         )
     hint = f"{n_special} of a window's tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
     window = check_optional_int("window", window, n_special + 1, limit, hint=hint) or limit

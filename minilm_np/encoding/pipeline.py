@@ -188,7 +188,7 @@ def encode_with_counts(
 
 @contextmanager
 def progress(total: int, shown: bool | None) -> Iterator[Report]:
-    """Yield a function to call with the number of texts finished since its last call. It advances the bar, if there is one.
+    """Yield a function to call with the number of texts finished since its last call. It advances the bar, if any.
 
     shown: None: the level of the logger decides, as in sentence-transformers.
     """

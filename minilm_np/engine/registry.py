@@ -1,7 +1,7 @@
-"""The engines: which there are, what each promises, what it needs, and how it is made.
+"""The list of engines: what each one promises, what it needs, and how it is created.
 
-Code outside `minilm_np/engine/` never asks for an engine by name; it asks the `EngineKind` that `find` returns. A new
-engine is one more entry in `KINDS`.
+Code outside `minilm_np/engine/` does not name a particular engine; it uses the `EngineKind` that `find` returns. To add
+an engine, add an entry to `KINDS`.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,9 +23,9 @@ class EngineKind:
     backend: str
     compute_type: str  # of the dense layers
     contract: int | str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
-    dtypes: tuple[str, ...]  # that it computes in; the first is the default
+    dtypes: tuple[str, ...]  # dtypes of the computation; the first one is the default
     own_threads: bool  # whether the engine has helper threads; otherwise its BLAS decides
-    packages: tuple[str, ...]  # whose versions decide its results
+    packages: tuple[str, ...]  # packages whose versions decide its results
     factory: Factory
 
     def make(

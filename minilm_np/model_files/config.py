@@ -3,7 +3,7 @@
 Up to six files are read here:
 
     config.json                   the sizes of the encoder
-    modules.json                  the modules, in order: Transformer, Pooling, perhaps Normalize
+    modules.json                  the modules, in order: Transformer, Pooling, optionally Normalize
     1_Pooling/config.json         how the vectors of the tokens become one vector
     2_Normalize/config.json       empty or absent in most folders
     sentence_bert_config.json     the length at which a text is truncated, and whether it is lower-cased
