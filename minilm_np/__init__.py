@@ -4,17 +4,17 @@
 
     vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
 
-Public besides the names below are the modules `reference` (the whole model in NumPy), `trace` (every step of a text),
-`evaluation`, `verify`, `train` and `integrations`. The manual is in `docs/`.
+These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `evaluation`,
+`verify`, `train` and `integrations`. The manual is in `docs/`.
 
 To read the code, begin with `reference.py`: the whole model, and the letters that are used everywhere. Then come
-`model_files/` and `text/` (what a model is made from), `sentence_encoder.py` (the public class) and `cli/`. For the
-engine read `engine/float32/CONTRACT.md`, then `engine/float32/kernels/`. `docs/architecture.md` has a picture.
+`model_files/` and `text/` (model folders; texts to token ids), `sentence_encoder.py` (the public class) and `cli/`. For
+the engine read `engine/float32/CONTRACT.md`, then `engine/float32/kernels/`. `docs/architecture.md` has a picture.
 
-The names below are imported when they are first used, so `import minilm_np` costs next to nothing.
+The names below are imported when they are first used, so `import minilm_np` is fast.
 """
 
-TYPE_CHECKING = False  # type checkers take it for True; importing `typing` would be most of the import's time
+TYPE_CHECKING = False  # type checkers treat it as True; importing `typing` would take most of the import time
 if TYPE_CHECKING:
     from minilm_np import util
     from minilm_np.errors import (

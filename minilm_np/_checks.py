@@ -9,7 +9,7 @@ from minilm_np.errors import InputTypeError, InputValueError
 def check_int(name: str, value: object, least: int, most: int | None = None, *, hint: str = "") -> int:
     """Return `value` as an int from `least` to `most`. NumPy's integers are accepted, bools are not.
 
-    hint: ends the message of a value out of range. Raises InputTypeError, InputValueError.
+    hint: appended to the message for a value out of range. Raises InputTypeError, InputValueError.
     """
     return _checked(name, value, least, most, "", hint)
 
@@ -17,7 +17,7 @@ def check_int(name: str, value: object, least: int, most: int | None = None, *, 
 def check_optional_int(
     name: str, value: object, least: int, most: int | None = None, *, hint: str = ""
 ) -> int | None:  # fmt: skip
-    """As `check_int`; None is accepted too, and returned."""
+    """Check an int like `check_int`, but also accept and return None."""
     return None if value is None else _checked(name, value, least, most, " or None", hint)
 
 

@@ -1,6 +1,6 @@
 """Files: where the package and its cache are, JSON read strictly, files and folders written atomically.
 
-Standard library only: nothing here slows down a start, and tests copy this file to run it alone.
+Standard library only: nothing here slows down the start-up, and tests copy this file to run it alone.
 """
 
 import errno
@@ -89,9 +89,9 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
     file. The permissions are those that `open(path, "w")` would leave: those of the existing file, else the umask's.
     A link stays a link, and its target is replaced.
 
-    private: permissions 0600. A link is replaced and not followed: somebody else may have put it there.
+    private: permissions 0600. A link is replaced and not followed: another user may have created it.
 
-    Raises OSError in the name of `path`.
+    Raises OSError with the file name `path`.
     """
     target = Path(path if private else os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
@@ -120,7 +120,7 @@ def staging_folder(parent: Path, prefix: str, *, stale_s: float = STALE_S) -> It
 
     Its permissions are the umask's; the hidden folder is private. After the block the hidden folder is removed with
     everything left in it. Before the block, folders with the same prefix that are older than `stale_s` are removed:
-    killed processes left them. One that holds `old` stays: it may be the only copy of a model (`saving.py`).
+    killed processes left them. One that contains `old` stays: it may be the only copy of a model (`saving.py`).
     """
     for left in parent.glob(f"{glob.escape(prefix)}*"):
         with suppress(OSError):

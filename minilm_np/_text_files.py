@@ -99,7 +99,7 @@ def parse_sample(raw: bytes, kind: str, path: Path, number: int) -> list[str]:
 
 
 def shown(value: object) -> str:
-    """A JSON value for an error message, cut to 80 characters."""
+    """A JSON value for an error message, truncated to 80 characters."""
     text = json.dumps(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

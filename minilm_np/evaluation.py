@@ -81,7 +81,8 @@ def retrieval_vectors(
     among the top k, divided by the largest possible sum.
 
     Documents with equal scores (in float32) have no order. Each measure is its expected value over all their orders
-    (McSherry and Najork 2008). So a model that gives all texts the same vector scores as chance does, not perfectly.
+    (McSherry and Najork 2008). So a model that gives all texts the same vector gets the scores of a
+    random order, not perfect scores.
 
     Raises InputValueError. Memory: the vectors in float64, and about 50 MB of scores at a time (or those of one query).
     """
@@ -192,7 +193,7 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = (decode_line(raw, path, number) for number, raw in enumerate(raw_lines(path), 1))
     head = next(lines, "")
     lines = itertools.chain([head], lines)  # type: ignore[assignment]
-    if "\t" in head:  # not by the csv module: in these files a quote is part of the text, and may stand alone
+    if "\t" in head:  # not by the csv module: in these files a quote is part of the text, and may be unpaired
         for number, line in enumerate(lines, 1):
             if stripped := line.rstrip("\r\n"):
                 yield number, stripped.split("\t")
@@ -208,7 +209,7 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _number(text: str) -> float | None:
-    """The number that a text shows, or None if it shows none or is not finite."""
+    """The number in a text; None if the text is not a number, or the number is not finite."""
     try:
         number = float(text)
     except ValueError:

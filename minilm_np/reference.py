@@ -1,4 +1,4 @@
-"""The whole model in NumPy: a BERT encoder, pooling, normalisation. Read it from top to bottom, from leaf to whole.
+"""The whole model in NumPy: a BERT encoder, pooling, normalisation. Read it top down: small functions come first.
 
 Letters, used in the whole package:
 
@@ -38,7 +38,7 @@ def ignore(name: str, x: Array) -> Array:
 
 
 # exp(x^2) erfc(x) for 0 <= x <= 6 as a Chebyshev series in s = (2x - 3) / (x + 3), which runs from -1 to 1. With all
-# terms erf is right to 3e-16, with the first nine to 3e-8. Computed by `python -m benchmarks.fit_erf`.
+# terms the error of erf is 3e-16, with the first nine it is 3e-8. Computed by `python -m benchmarks.fit_erf`.
 ERFC_SERIES = (
     0.4310634054820028, -0.431776884537462, 0.11240012030838864, -0.02160270111941227, 0.0029235483262740457,
     -0.00023395398679905218, 1.3120228285000757e-06, 1.8388769572666934e-06, -1.036155682341427e-07,

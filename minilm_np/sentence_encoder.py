@@ -1,7 +1,8 @@
 """The public class: texts in, sentence vectors out. Its methods and arguments are those of SentenceTransformer.
 
-The class holds one `LoadedModel` and adds nothing to it but the methods that users call. What a call does is in
-`encoding/pipeline.py`; arguments that exist only for sentence-transformers are in `encoding/sentence_transformers.py`.
+The class holds one `LoadedModel` and adds only the methods that users call. A call is implemented in
+`encoding/pipeline.py`; arguments that exist only for sentence-transformers are checked in
+`encoding/sentence_transformers.py`.
 """
 
 import itertools
@@ -159,7 +160,7 @@ class SentenceEncoder:
         show_progress_bar: show a progress bar on stderr; None: if the logger "minilm_np" shows INFO or DEBUG.
         output_value: "sentence_embedding"; "token_embeddings", the hidden states of each text's T tokens, [CLS] and
             [SEP] included; or None, a dict with both and the tokens.
-        precision: "float32", or what `util.quantize_embeddings` makes of the vectors of this call: "int8", "uint8"
+        precision: "float32"; or a precision to which `util.quantize_embeddings` converts the vectors: "int8", "uint8"
             (at least two texts), "binary", "ubinary".
         convert_to_numpy: False: a list of arrays instead of one array.
         convert_to_tensor: torch tensors on the CPU instead of arrays. Needs torch.
@@ -303,7 +304,7 @@ class SentenceEncoder:
         dtype: str = "float32",
         backend: str = "numpy",
     ) -> "Trace | list[Trace]":
-        """Return every named step from tokens to vector, to look at and to compare: see `minilm_np.trace.trace`.
+        """Return every named step from tokens to vector, to inspect and to compare: see `minilm_np.trace.trace`.
 
         The steps are those of the model alone: no prompt; no normalization or truncation beyond the model's own.
         """
@@ -315,7 +316,7 @@ class SentenceEncoder:
         """Return a SHA-256 that is equal on two machines if they give these texts the same vectors, bit for bit.
 
         It covers the version of the numerical contract, the weights, and the vectors, whole and without a prompt (see
-        CONTRACT.md of the engine); store it beside stored vectors. It costs one encoding of the texts, and the first
+        CONTRACT.md of the engine); store it with your vectors. It costs one encoding of the texts, and the first
         time a pass over all weights.
 
         Raises InputValueError for the NumPy backend, which has no contract; and as `encode`.
@@ -483,7 +484,7 @@ class SentenceEncoder:
 
     @property
     def default_prompt_name(self) -> str | None:
-        """The name of the prompt for calls that name none; can be set."""
+        """The name of the prompt for calls that do not specify one; can be set."""
         return self.settings.default_prompt_name
 
     @default_prompt_name.setter
@@ -501,7 +502,7 @@ class SentenceEncoder:
 
     @property
     def truncate_dim(self) -> int | None:
-        """The number of dimensions to keep in calls that do not say; None: all; can be set."""
+        """The number of dimensions to keep in calls that do not specify it; None: all; can be set."""
         return self.settings.truncate_dim
 
     @truncate_dim.setter
@@ -539,7 +540,7 @@ class SentenceEncoder:
 
         if not safe_serialization:
             raise InputValueError(
-                "safe_serialization: expected True: pickled weights can run code, and are not written"
+                "safe_serialization: expected True, found False: pickled weights can run code, and are never written"
             )
         save_model(path, self.config, self.settings, self.tokenizer, self.weights)
 

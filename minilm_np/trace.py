@@ -1,4 +1,4 @@
-"""Every named step of the model, to look at and to compare: from a text's tokens to its vector.
+"""Every named step of the model, to inspect and to compare: from a text's tokens to its vector.
 
 The names are Hugging Face's, as `reference.py` records them: `embeddings.word_embeddings`, ...,
 `encoder.layer.0.attention.self.scores`, ..., `pooling`, `normalize`. The dimension letters are those of `reference.py`.
@@ -45,7 +45,7 @@ class Trace(Mapping[str, Array]):
     text: str
     tokens: list[str]  # T of them, [CLS] and [SEP] included
     ids: list[int]
-    offsets: list[tuple[int, int]]  # each token stands for text[start:stop]; (0, 0) for [CLS] and [SEP]
+    offsets: list[tuple[int, int]]  # each token comes from text[start:stop]; (0, 0) for [CLS] and [SEP]
     truncated: bool  # the text is longer than the limit
     model: str
     backend: str
@@ -126,8 +126,8 @@ def trace(
 
     texts: a str gives a `Trace`; a sequence of str gives a list, in its order. Each text is computed alone, so nothing
         is padded, and its arrays do not depend on the other texts.
-    dtype: "float32", as published; or "float64", the weights widened: the truth to measure other results against.
-    backend: "numpy", the reference, which records every step, whatever the encoder's own backend is; or "numba", the
+    dtype: "float32", as published; or "float64", the weights widened: the reference for measuring other results.
+    backend: "numpy", the reference, which records every step, for an encoder with any backend; or "numba", the
         float32 engine, which leaves out the steps that it fuses. Its last array is the vector of `encode`, bit for bit.
 
     A trace of 256 tokens of the published model takes about 80 MB in float32, twice that in float64.
@@ -153,9 +153,9 @@ def trace(
 
 
 def tokens_of(tokenizer: TextTokenizer, text: str) -> tuple[list[str], list[int], list[tuple[int, int]], bool]:
-    """Return the tokens of a text, their ids, the characters that each stands for, and whether the text was truncated.
+    """Return the tokens of a text, their ids, the characters that each comes from, and whether the text was truncated.
 
-    The ids are those of `tokenizer([text])`; a long text is read in the same bounded pieces.
+    The ids are those of `tokenizer([text])`; a long text is tokenized in the same bounded pieces.
     """
     tokenized = tokenizer([text])
     ids = tokenized.ids[0]

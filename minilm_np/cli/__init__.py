@@ -15,7 +15,7 @@ Reading order:
     train.py        `train`: train a model on pairs of texts
     trace.py        `trace`: print every intermediate array of a text
     verify.py       `verify`: compare with another implementation of the model
-    diagnose.py     `diagnose`: find out why another implementation gives other vectors
+    diagnose.py     `diagnose`: explain why another implementation gives different vectors
     conformance.py  `conformance`: write or check a file that specifies what an implementation must compute
 """
 

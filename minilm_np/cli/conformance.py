@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, read_lines
-from minilm_np.cli.options import add_command, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -56,7 +56,7 @@ def add(commands: "Commands") -> None:
     )
     checking.add_argument("file", metavar="FILE", help="a file of the same model")
     add_model_options(checking)
-    checking.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+    add_format_option(checking)
 
 
 def _count(value: str) -> int:

@@ -1,4 +1,4 @@
-"""`minilm-np diagnose`: find out what another implementation of the model does differently."""
+"""`minilm-np diagnose`: explain how another implementation of the model differs."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -15,13 +15,13 @@ from minilm_np.verify.implementations import SOURCES, is_source
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
 
-WIDEST = 36  # columns of a name in the table; a longer name has a line to itself
+WIDEST = 36  # columns of a name in the table; a longer name gets a separate line
 
 
 def add(commands: "Commands") -> None:
     """Add `diagnose`."""
     command = add_command(
-        commands, "diagnose", _diagnose, "find out what another implementation of the model does differently",
+        commands, "diagnose", _diagnose, "explain how another implementation of the model differs",
         "minilm-np diagnose --against sentence-transformers",
     )  # fmt: skip
     command.add_argument(
@@ -34,7 +34,7 @@ def add(commands: "Commands") -> None:
         help="the texts of the vectors: one per line, or .jsonl with `text` (default: the texts of X if X has texts, "
         "else the built-in ones)",
     )
-    command.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+    add_format_option(command)
     add_model_options(command)
     command.epilog = (
         f"{command.epilog}\n\nexit code: 0 the vectors match, 1 they do not match or an error occurred, 2 wrong usage"

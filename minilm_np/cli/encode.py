@@ -51,7 +51,7 @@ def add(commands: "Commands") -> None:
 
 def _encode(options: argparse.Namespace) -> int:
     if bool(options.texts) == (options.input is not None):
-        options.parser.error("expected texts as arguments, or --input FILE (- for standard input), and not both")
+        options.parser.error("expected either texts as arguments or --input FILE (- for standard input)")
     if options.format == "npy" and options.output is None and sys.stdout.isatty():
         options.parser.error("--format npy is binary: name a file with --output, or redirect standard output")
     if options.output is not None:

@@ -40,7 +40,7 @@ def add(commands: "Commands") -> None:
         tasks,
         "retrieval",
         _retrieval,
-        "rank all documents for each query, and measure where the right one ranks",
+        "rank all documents for each query, and measure where the relevant one ranks",
         RETRIEVAL_EXAMPLE,
     )
     retrieval.add_argument(

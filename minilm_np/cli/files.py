@@ -17,11 +17,11 @@ def check_output(path: Path, option: str = "--output") -> None:
     """
     where = f"{option} {path}".lstrip()
     if path.is_dir():
-        raise InputValueError(f"{where}: it is a folder: name a file in it")
+        raise InputValueError(f"{where}: expected a file, found a folder: name a file in it")
     if not path.parent.is_dir():
-        raise InputValueError(f"{where}: there is no folder {path.parent}: make it first")
+        raise InputValueError(f"{where}: there is no folder {path.parent}: create it first")
     if not os.access(path if path.exists() and not path.is_file() else path.resolve().parent, os.W_OK):
-        raise InputValueError(f"{where}: the folder {path.resolve().parent} is not writable: choose another")
+        raise InputValueError(f"{where}: the folder {path.resolve().parent} is not writable: choose another folder")
 
 
 def decoded(texts: list[str]) -> list[str]:
@@ -57,8 +57,8 @@ def read_lines(path: str) -> list[str]:
             texts.append(line.removesuffix(b"\r").decode())
         except UnicodeDecodeError as error:
             raise InputValueError(
-                f"{where}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start}): "
-                "convert the file first, for example with iconv"
+                f"{where}, line {number}: expected UTF-8, found byte 0x{line[error.start]:02x} at position "
+                f"{error.start}: convert the file, for example with iconv"
             ) from None
     return texts
 
@@ -76,7 +76,7 @@ def read_texts(path: str) -> list[str]:
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputValueError(f"{path}, line {number}: not JSON: {error}") from None
+            raise InputValueError(f"{path}, line {number}: expected JSON: {error}") from None
         text = item.get("text") if isinstance(item, dict) else None
         if not isinstance(text, str):
             raise InputValueError(f'{path}, line {number}: expected an object with "text", found {line[:60]}')
@@ -85,8 +85,8 @@ def read_texts(path: str) -> list[str]:
 
 
 def without_text(path: str) -> InputValueError:
-    """The error for a file that holds no text."""
-    return InputValueError(f"{_name(path)}: there is no text in it: expected one text per line")
+    """The error for a file that contains no text."""
+    return InputValueError(f"{_name(path)}: expected one text per line, found no text")
 
 
 def _name(path: str) -> str:

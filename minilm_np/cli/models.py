@@ -25,8 +25,8 @@ def add(commands: "Commands") -> None:
         _fetch,
         "download a model and verify its files",
         "minilm-np fetch --to ./all-MiniLM-L6-v2",
-        details="Print the folder of the model. A complete copy is left alone. If this package has the SHA-256 of the\n"
-        "model's files, every file must match.",
+        details="Print the folder of the model. A complete copy is left unchanged. If this package has the SHA-256\n"
+        "of the model's files, every file must match.",
     )
     fetch.add_argument(
         "name", nargs="?", default=DEFAULT_MODEL, help="name on the Hugging Face Hub (default: %(default)s)"
@@ -99,9 +99,9 @@ ABSENT = {
 
 
 def _readable(name: str, fact: Any) -> str:
-    """A fact as people read it."""
+    """A fact in readable form."""
     if name == "verified":
-        return "yes, every file has the published SHA-256" if fact else "no, not a model whose SHA-256 sums are known"
+        return "yes, every file has the published SHA-256" if fact else "no, this package has no SHA-256 for this model"
     if fact is None:
         return ABSENT[name]
     if isinstance(fact, bool):

@@ -1,4 +1,4 @@
-"""What the commands share: their options, loading the model, and encoding texts."""
+"""Code that the commands share: their options, loading the model, and encoding texts."""
 
 import argparse
 import re
@@ -39,10 +39,10 @@ def add_command(
     details: str = "",
     notes: str = "",
 ) -> argparse.ArgumentParser:
-    """Add the parser of a command, whose options will hold it as `parser`, and `run` as `run`.
+    """Add the parser of a command, whose parsed options contain the parser as `parser` and `run` as `run`.
 
     summary: what the command does, one line without a full stop, for the list of commands.
-    example: a command line that runs as printed. It stands above the options, where a newcomer looks first.
+    example: a command line that runs as printed. It is printed above the options, where a newcomer looks first.
     details, notes: paragraphs below the summary, and below the options.
     """
     introduction = f"{summary[0].upper()}{summary[1:]}." + (f"\n{details}" if details else "")
@@ -122,7 +122,7 @@ def encode(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str
 def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str]) -> Encoded:
     """Encode texts, with a progress bar for long work, and with one warning if texts were truncated.
 
-    name: what the user calls the text of a row (counted from 0): its line, or its place among the arguments.
+    name: gives the user's name for the text of a row (counted from 0): its line, or its place in the arguments.
     """
     bar = sys.stderr is not None and sys.stderr.isatty() and len(texts) >= LONG_WORK
     vectors, counts = encode_with_counts(encoder.model, texts, bar)
@@ -133,7 +133,7 @@ def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callabl
         warnings.warn(
             f"{len(truncated):,} of {len(texts):,} text{'s' * (len(texts) != 1)} {are} longer than the limit of "
             f"{encoder.max_seq_length} tokens and {were} truncated; the longest, {name(longest)}, has "
-            f"{len(texts[longest]):,} characters: split texts that must be read whole",
+            f"{len(texts[longest]):,} characters: split texts that must be encoded completely",
             TruncationWarning,
             stacklevel=2,
         )

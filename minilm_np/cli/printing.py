@@ -8,7 +8,7 @@ import numpy as np
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Print lines as UTF-8, whatever the locale is."""
+    """Print lines as UTF-8, regardless of the locale."""
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
 
 

@@ -34,21 +34,21 @@ def add(commands: "Commands") -> None:
     )
     parser.add_argument("text", metavar="TEXT", help="the text")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="of the numpy backend's arrays (default: %(default)s)"
+        "--dtype", choices=DTYPES, default="float32", help="dtype of the numpy backend's arrays (default: %(default)s)"
     )
     parser.add_argument("--save", metavar="FILE", help="write the arrays and the tokens to this .safetensors file")
     add_format_option(parser)
     add_model_options(
         parser,
         backend="numpy",
-        backend_help="numpy: the reference, which has every array; numba: the engine, whose fused steps have none",
+        backend_help="numpy: the reference, with every array; numba: the engine, without the arrays of fused steps",
         threads=False,
     )
 
 
 def _trace(options: argparse.Namespace) -> int:
     if options.dtype not in registry.find(options.backend).dtypes:
-        options.parser.error("--dtype float64 needs --backend numpy: the engine computes in float32")
+        options.parser.error("--dtype float64 needs --backend numpy: the numba backend computes in float32")
     if options.save is not None:
         check_output(Path(options.save), "--save")
     [text] = decoded([options.text])

@@ -22,7 +22,7 @@ EXAMPLE = (  # it creates the file that it reads
 
 # The options of a new model: the default, and what the number means.
 NEW_SIZES = {
-    "vocabulary": (8000, "the most word pieces in the vocabulary"),
+    "vocabulary": (8000, "largest number of word pieces in the vocabulary"),
     "hidden": (128, "numbers per vector"),
     "layers": (3, "number of layers"),
     "heads": (4, "attention heads per layer; they must divide --hidden"),
@@ -77,7 +77,7 @@ def add(commands: "Commands") -> None:
         "--optimizer",
         choices=("published", "torch"),
         default="published",
-        help=f"AdamW as it trained the published model, or as torch has it {DEFAULT}",
+        help=f"form of AdamW: the one that trained the published model, or torch's {DEFAULT}",
     )
     recipe.add_argument("--decay", type=float, default=0.0, help=f"weight decay {DEFAULT}")
     recipe.add_argument("--dropout", type=float, default=0.1, help=f"probability of dropout {DEFAULT}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.compare import TOLERANCE, Comparison, compare
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -49,7 +49,7 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--all", action="store_true", help="one row per intermediate with all errors, instead of one row per layer"
     )
-    verify.add_argument("--format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+    add_format_option(verify)
     add_model_options(verify)
     verify.epilog = f"{verify.epilog}\n\nexit code: 0 within the tolerance, 1 outside it or failed, 2 wrong usage"
 

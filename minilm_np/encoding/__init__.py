@@ -1,9 +1,9 @@
-"""From a loaded model and texts to vectors: what stands between the public class and the engines.
+"""From a loaded model and texts to vectors: the code between the public class and the engines.
 
 Reading order:
 
     loaded_model.py           a model as one frozen value: config, tokenizer, engine, settings, origin
-    pipeline.py               one call's way from texts to vectors
+    pipeline.py               one call, from texts to vectors
     long_texts.py             texts of any length by overlapping windows
     call_types.py             the types of `encode` for type checkers: which arguments give which result
     sentence_transformers.py  arguments that are accepted only because sentence-transformers has them

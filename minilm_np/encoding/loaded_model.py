@@ -1,7 +1,7 @@
 """A model as one frozen value: config, tokenizer, engine, settings and origin. `SentenceEncoder` holds one.
 
-Code that needs a model (traces, windows, verification, training) takes a `LoadedModel`, or whatever has one as its
-attribute `model`; nothing needs the public class for that.
+Code that needs a model (traces, windows, verification, training) takes a `LoadedModel`, or any object that has one as
+its attribute `model`. It does not need the public class.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Encode texts of any length: as overlapping windows, each with its own vector, or pooled to one vector per text.
 
-How a text is cut: `text/windows.py`. Besides the results, memory holds one piece of the text and one batch of windows.
+`text/windows.py` splits the texts. Apart from the results, memory holds one piece of a text and one batch of windows.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from minilm_np.text.windows import Part, cut, surrounded
 
 POOLINGS = ("mean", "max", None)
 
-BATCH_TOKENS = 65536  # of windows encoded at a time, across texts; enough to share out evenly
+BATCH_TOKENS = 65536  # of windows encoded at a time, across texts; enough to divide evenly among threads
 
 
 class Window(NamedTuple):
@@ -88,7 +88,7 @@ def encode_long(
     prompt_name: str | None = None,
     prompt: str | None = None,
 ) -> Vectors | list[Window] | list[list[Window]]:
-    """Encode texts of any length without leaving anything out.
+    """Encode texts of any length completely.
 
     texts: a str, or a sequence of str.
     window: the number of tokens per window, [CLS] and [SEP] included; None: the model's limit.
@@ -131,13 +131,13 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
     limit, n_special = model.config.max_seq_length, len(surrounded(model.tokenizer, prefix, []))
     if n_special >= limit:
         raise InputValueError(
-            f"prompt: its tokens leave no room for a text in the {limit} that the model takes; with [CLS] and [SEP] "
-            f"there are {n_special}"
+            f"prompt: with [CLS] and [SEP] it has {n_special} tokens, which leaves no room for a text: the model's "
+            f"limit is {limit} tokens: use a shorter prompt"
         )
     hint = f"{n_special} of a window's tokens are [CLS]{', the prompt' * bool(prefix)} and [SEP]"
     window = check_optional_int("window", window, n_special + 1, limit, hint=hint) or limit
     room = window - n_special
-    hint = f"a window of {window} tokens holds {room} of the text, and none may be left out between two windows"
+    hint = f"a window of {window} tokens holds {room} tokens of the text, and no gap between windows is allowed"
     return room, check_optional_int("stride", stride, 1, room, hint=hint) or room - room // 4
 
 

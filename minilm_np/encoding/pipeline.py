@@ -18,7 +18,7 @@ from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError,
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.text.tokenizer import check_texts
 
-SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to share out evenly
+SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to divide evenly
 
 ON_TRUNCATION = ("ignore", "warn", "error")
 
@@ -65,7 +65,7 @@ class Pipeline:
     def features(self, texts: Sequence[str], report: Report) -> list[dict[str, Any]]:
         """Return, for each text, sentence-transformers' features: ids, masks, hidden states, vector; nothing is padded.
 
-        The vector is the model's own: not normalized beyond that.
+        The vector is the model's output, without further normalization.
         """
         d = self._dimension
         prompt = {"prompt_length": len(self._model.tokenizer([self._prefix]).ids[0]) - 1} if self._prefix else {}
@@ -118,7 +118,7 @@ class Truncation:
         if indices and self._action == "error":
             index = indices[0]
             raise InputValueError(
-                f"text {self._n_texts + index}: with {len(texts[index]):,} characters it is longer than the limit of "
+                f"text {self._n_texts + index} ({len(texts[index]):,} characters) is longer than the limit of "
                 f"{self._config.max_seq_length} tokens. {self._advice()}"
             )
         for index in indices:
@@ -145,9 +145,9 @@ class Truncation:
         )
 
     def _advice(self) -> str:
-        advice = "Use encode_long for texts of any length, tokenize_report to see what is truncated"
+        advice = "Use encode_long for texts of any length, call tokenize_report to see what is truncated"
         if self._config.max_seq_length < self._config.max_position_embeddings:
-            advice += f", a max_seq_length of up to {self._config.max_position_embeddings}"
+            advice += f", set max_seq_length to at most {self._config.max_position_embeddings}"
         return advice
 
 
@@ -185,9 +185,9 @@ def encode_with_counts(
 
 @contextmanager
 def progress(total: int, shown: bool | None) -> Iterator[Report]:
-    """Give a function to call with the number of texts finished since the last call: it moves a bar, or does nothing.
+    """Yield a function to call with the number of texts finished since its last call. It advances the bar, if any.
 
-    shown: None: as sentence-transformers decides, by the level of the logger.
+    shown: None: the level of the logger decides, as in sentence-transformers.
     """
     if shown is None:
         shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)

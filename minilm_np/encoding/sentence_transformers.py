@@ -1,6 +1,6 @@
-"""Arguments that exist only so that calls written for sentence-transformers go on working.
+"""Arguments that exist only for calls written for sentence-transformers.
 
-Each is accepted where it changes nothing. Any other value is refused, with what to do instead.
+Values that change nothing are accepted. Any other value is an error that says what to do instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from minilm_np.vectors.names import PRECISIONS
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
-# Arguments of SentenceTransformer() that may only be empty, and what to do instead.
+# Arguments of SentenceTransformer() that must be empty, and what to do instead.
 _INSTEAD = {
-    "cache_folder": "set HF_HUB_CACHE or MINILM_NP_CACHE",
+    "cache_folder": "set the environment variable HF_HUB_CACHE or MINILM_NP_CACHE",
     "config_kwargs": "change config.json in a copy of the folder",
-    "model_card_data": "no model card is written",
-    "model_kwargs": "the weights are read as float32",
-    "modules": "save the modules, then pass the name of the folder",
+    "model_card_data": "this package writes no model card",
+    "model_kwargs": "the weights are always read as float32",
+    "modules": "save the modules, then pass the path of the folder",
     "processor_kwargs": "change tokenizer_config.json in a copy of the folder",
-    "revision": "fetch that revision with `hf download`, then pass the name of its folder",
+    "revision": "download that revision with `hf download`, then pass the path of its folder",
     "token": "set HF_TOKEN",
     "tokenizer_kwargs": "change tokenizer_config.json in a copy of the folder",
     "use_auth_token": "set HF_TOKEN",

@@ -1,8 +1,10 @@
 """Engines: token ids in, vectors out. An engine reads no text and no files. Read in this order:
 
-    protocol.py     what every engine offers, and the engine that runs `reference.py`
+    protocol.py     the interface of every engine
+    registry.py     the list of the engines
+    numpy.py        the engine that runs `reference.py`
     products.py     the dense products of a layer, which engines with packed weights share
-    runtime/        what compiled engines share: vector instructions, compilation, the code cache, helper threads
+    runtime/        code that compiled engines share: vector instructions, compilation, the code cache, helper threads
     float32/        the float32 engine, and the numerical contract that it implements
 
 To add an engine, write a package of kernels with a module `entry`, and let `runtime.code_cache.load_entries` load it.

@@ -15,12 +15,12 @@ from minilm_np.model_files.config import ModelConfig
 class NumpyEngine:
     """`reference.py` as an engine.
 
-    weights: (name, float32 array) for every parameter, in any order; kept, not copied.
-    dtype: float32 as published, or float64 for results to measure others against.
+    weights: (name, float32 array) for every parameter, in any order; stored without a copy.
+    dtype: float32 as published, or float64 as a reference for measuring other results.
     """
 
     BATCH_TOKENS = 4096
-    threads = None  # the BLAS decides
+    threads = None  # BLAS decides
 
     def __init__(
         self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], dtype: type[np.floating[Any]] = np.float32

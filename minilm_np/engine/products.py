@@ -1,6 +1,6 @@
 """The dense products of an encoder layer.
 
-Layers that read the same input are one product: their outputs lie side by side, in the order given here.
+Layers that read the same input form one product: their outputs are adjacent, in the order given here.
 """
 
 from minilm_np.model_files.config import ModelConfig

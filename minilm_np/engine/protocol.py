@@ -1,4 +1,4 @@
-"""What every engine does: token ids in, vectors out. The engines themselves are listed in `registry.py`."""
+"""The interface of every engine: token ids in, vectors out. `registry.py` lists the engines."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

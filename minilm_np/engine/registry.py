@@ -1,7 +1,7 @@
-"""The engines: which there are, what each promises, what it needs, and how it is made.
+"""The list of engines: what each one promises, what it needs, and how it is created.
 
-Code outside `minilm_np/engine/` never asks for an engine by name; it asks the `EngineKind` that `find` returns. A new
-engine is one more entry in `KINDS`.
+Code outside `minilm_np/engine/` does not name a particular engine; it uses the `EngineKind` that `find` returns. To add
+an engine, add an entry to `KINDS`.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,9 +23,9 @@ class EngineKind:
     backend: str
     compute_type: str  # of the dense layers
     contract: int | str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
-    dtypes: tuple[str, ...]  # that it computes in; the first is the default
-    own_threads: bool  # whether the engine runs threads of its own; otherwise its BLAS decides
-    packages: tuple[str, ...]  # whose versions decide its results
+    dtypes: tuple[str, ...]  # dtypes of the computation; the first one is the default
+    own_threads: bool  # whether the engine has helper threads; otherwise its BLAS decides
+    packages: tuple[str, ...]  # packages whose versions decide its results
     factory: Factory
 
     def make(
@@ -44,11 +44,11 @@ class EngineKind:
         return self.factory(config, weights, threads, dtype)
 
     def check_threads(self, threads: int | None) -> None:
-        """Raise InputValueError if a number of threads is given and the engine has no threads of its own."""
+        """Raise InputValueError if a number of threads is given and the engine does not use it."""
         if threads is not None and not self.own_threads:
             raise InputValueError(
-                f"threads: backend {self.backend!r} has no threads of its own; its BLAS reads OPENBLAS_NUM_THREADS or "
-                "OMP_NUM_THREADS"
+                f"threads: expected None for backend {self.backend!r}, found {threads}: set OPENBLAS_NUM_THREADS or "
+                "OMP_NUM_THREADS, which its BLAS reads"
             )
 
     def check_dtype(self, dtype: str) -> None:

@@ -2,7 +2,7 @@
 
 Reading order:
 
-    __init__.py      what the adapters share: encoding with a cached model
+    __init__.py      code that the adapters share: encoding with a cached model
     scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install 'minilm-np[sklearn]'
     langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install 'minilm-np[langchain]'
     chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install 'minilm-np[chroma]'
@@ -74,7 +74,7 @@ def settled(model: str | os.PathLike[str]) -> str:
 
 
 def _identities(folder: str) -> _Identities:
-    """What changes when a file of a model's folder is replaced or rewritten; empty for a name."""
+    """Values that change when a file of a model's folder is replaced or rewritten; empty for a name."""
     found = []
     for name in sorted(WRITTEN):
         with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ def _identities(folder: str) -> _Identities:
 
 
 def missing(library: str, extra: str, error: ModuleNotFoundError) -> Exception:
-    """The error to raise if importing a library failed: which extra to install, or `error` if that is not the cause."""
+    """The error to raise after a failed import: MissingExtraError, or `error` itself if it has another cause."""
     if error.name is None or error.name.partition(".")[0] != library:
         return error
     return MissingExtraError(f"{library} is not installed, but this module needs it: pip install 'minilm-np[{extra}]'")

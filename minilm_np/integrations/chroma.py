@@ -56,11 +56,11 @@ class MiniLMEmbeddingFunction(EmbeddingFunction[Documents]):
         return "minilm_np"
 
     def default_space(self) -> Space:
-        """The distance of a collection that names none."""
+        """The default distance of a collection."""
         return "cosine"
 
     def supported_spaces(self) -> list[Space]:
-        """The distances that these vectors can be compared with."""
+        """The distances by which these vectors can be compared."""
         return ["cosine", "l2", "ip"]
 
     def get_config(self) -> dict[str, Any]:

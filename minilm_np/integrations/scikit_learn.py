@@ -26,7 +26,7 @@ class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     normalize_embeddings, truncate_dim: as for `SentenceEncoder.encode`.
 
     Clones and pickles are small: they hold the parameters only, and the model is loaded on first use. A pickle gives
-    the same vectors wherever it finds the same model.
+    the same vectors on every machine that has the same model.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 
 def _texts(X: Collection[str]) -> list[str]:
-    """Texts as a list. Refuses a str, which would be read as its letters, and a table, as the names of its columns."""
+    """Texts as a list. Refuses a str (iterating gives its letters) and a table (iterating gives its column names)."""
     shape = getattr(X, "shape", (0,))
     if isinstance(X, str | bytes) or not hasattr(X, "__iter__") or len(shape) != 1:
         found = f"{type(X).__name__}" + (f" of shape {shape}" if len(shape) != 1 else "")

@@ -38,8 +38,8 @@ _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PREFIXES = ("", "bert.", "0.auto_model.", "0.model.")
 _ANCHOR = "embeddings.word_embeddings.weight"
 
-# Tensors that many checkpoints contain and no sentence vector depends on: with the prefix, and beside the prefix
-# `bert.`.
+# Tensors that many checkpoints contain and no sentence vector depends on: with the prefix; and, next to those with
+# the prefix `bert.`, without a prefix.
 _UNUSED = ("pooler.", "embeddings.position_ids")
 _UNUSED_HEADS = ("cls.", "classifier.", "qa_outputs.")
 
@@ -181,7 +181,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
             near = _show_some(other for other in stored if other.startswith(module))
             raise CheckpointError(
                 f"{where}: tensor {prefix + name!r} is missing: expected shape {shape}, from config.json; "
-                f"found {len(stored)} tensors, in this module {near}"
+                f"found {len(stored)} tensors; those of this module: {near}"
             )
         tensor = found[name] = left.pop(name)
         if tensor.shape != shape:
@@ -241,7 +241,7 @@ def _read_index(path: Path) -> dict[str, str]:
     """model.safetensors.index.json -> {tensor: shard}; each shard is a file name without folders."""
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
-        _check(size <= MAX_JSON, f"{path}: its size", f"at most {MAX_JSON} bytes", size)
+        _check(size <= MAX_JSON, f"{path}: size", f"at most {MAX_JSON} bytes", size)
         index = _parse_json(path, _read_bytes(file, size))
     weight_map: Any = index.get("weight_map") if isinstance(index, dict) else None
     _check(isinstance(weight_map, dict), str(path), "an object with an object 'weight_map'", index)
@@ -272,7 +272,7 @@ def _check_link(shard: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[io.FileIO]:
-    """Open a regular file, unbuffered. Non-blocking, because opening a FIFO without a writer would wait for ever."""
+    """Open a regular file, unbuffered. Non-blocking, because opening a FIFO without a writer would block forever."""
     try:
         file = io.FileIO(path, "rb", opener=lambda *at: os.open(at[0], at[1] | getattr(os, "O_NONBLOCK", 0)))
     except OSError as error:
@@ -291,11 +291,11 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
     """{stored name: tensor} of one file. The tensors cover the data of the file without gap or overlap."""
     path, size = file.name, os.fstat(file.fileno()).st_size
     if size < 8:
-        found = f"{size} bytes: it is truncated" if size else "an empty file"
+        found = f"{size} bytes: the file is truncated" if size else "an empty file"
         raise CheckpointError(f"{path}: expected at least the 8 bytes of the header's length, found {found}")
     length = int.from_bytes(_read_bytes(file, 8), "little")
     most = min(MAX_JSON, size - 8)
-    hint = "it is truncated, or is not a safetensors file"
+    hint = "the file is truncated, or is not a safetensors file"
     _check(length <= most, f"{path}: the header's length", f"at most {most} in a file of {size} bytes", length, hint)
     raw = _read_bytes(file, length)
     _check(raw.startswith(b"{"), f"{path}: the header's first byte", "'{'", raw[:1])
@@ -311,8 +311,8 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
         hint = f"it {'overlaps' if tensor.start < end else 'leaves a gap after'} {before}"
         _check(tensor.start == end, f"{tensor}: data_offsets", f"a start at {end - data}", tensor.start - data, hint)
         end, before = tensor.stop, _show(tensor.name)
-    hint = "it is truncated: fetch it again" if size < end else "there is data after the last tensor"
-    _check(end == size, f"{path}: its size", f"{end} bytes, according to the header", size, hint)
+    hint = "the file is truncated: download it again" if size < end else "there is data after the last tensor"
+    _check(end == size, f"{path}: size", f"{end} bytes, according to the header", size, hint)
     return {tensor.name: tensor for tensor in tensors}
 
 

@@ -3,7 +3,7 @@
 Up to six files are read here:
 
     config.json                   the sizes of the encoder
-    modules.json                  the modules, in order: Transformer, Pooling, perhaps Normalize
+    modules.json                  the modules, in order: Transformer, Pooling, optionally Normalize
     1_Pooling/config.json         how the vectors of the tokens become one vector
     2_Normalize/config.json       empty or absent in most folders
     sentence_bert_config.json     the length at which a text is truncated, and whether it is lower-cased
@@ -92,7 +92,7 @@ class ModelConfig:
     max_seq_length: int = 256  # tokens per text, including [CLS] and [SEP]; longer texts are truncated
     pooling_mode: str = "mean"
     normalize: bool = True  # the folder has a Normalize module
-    do_lower_case: bool = False  # lower-case each text before it is tokenized, whatever the tokenizer's own options
+    do_lower_case: bool = False  # lower-case each text before tokenization, regardless of the tokenizer's options
     transformer_path: str = ""  # the subfolder with config.json and the weights; "" in every recent folder
 
     def __post_init__(self) -> None:
@@ -316,7 +316,7 @@ def _read_json(path: Path, default: Any = None) -> Any:
     except FileNotFoundError:
         if default is not None:
             return default
-        raise ConfigError(f"{path} is missing: a model folder holds it beside its weights") from None
+        raise ConfigError(f"{path} is missing: expected it in the model folder, next to the weights") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -112,7 +112,7 @@ def resolve(
         return ModelFolder(None, given, "folder", verified=False)
     if model_name_or_path and (os.path.isfile(given) or not isinstance(model_name_or_path, str) or given.is_absolute()):
         kind = "is a file, not a folder" if os.path.isfile(given) else "no such folder"
-        raise HubError(f"{given}: {kind}; expected the folder that holds config.json and model.safetensors")
+        raise HubError(f"{given}: {kind}: expected the folder that contains config.json and model.safetensors")
     name = full_name(str(model_name_or_path))
     if there := _on_this_machine(name, on_message):
         return there
@@ -177,11 +177,11 @@ def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | 
 def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
     """Raise HubError if `target` contains anything but a complete, partial or damaged copy of this model.
 
-    Other models have files with the same names. In a damaged copy, more files are right than wrong; in a fine-tuned
-    model, they are not.
+    Other models have files with the same names. In a damaged copy, most files have the published bytes; in a
+    fine-tuned model, most do not.
     """
     if os.path.exists(target) and not os.path.isdir(target):
-        raise HubError(f"{target}: expected a folder or a new name, found a file; choose another name")
+        raise HubError(f"{target}: expected a folder or a new name, found a file: choose another name")
     present = set(os.listdir(target)) if os.path.isdir(target) else set()
     present = {file for file in present if not file.startswith(STAGING)}
     foreign = sorted(present - {file.split("/")[0] for file in manifest.files} if manifest else present)
@@ -190,8 +190,8 @@ def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
         foreign = sorted(found.wrong) if len(found.wrong) >= max(1, len(found.right)) else []
     if foreign:
         raise HubError(
-            f"{target}: contains other files than those of {name} ({', '.join(foreign[:3])}"
-            f"{', ...' if foreign[3:] else ''}), which are not overwritten; choose a new or empty folder"
+            f"{target}: contains files that are not those of {name} ({', '.join(foreign[:3])}"
+            f"{', ...' if foreign[3:] else ''}), which are not overwritten: choose a new or empty folder"
         )
 
 
@@ -258,8 +258,8 @@ def _fetch(
     raise HubError(
         f"{lead}{name} is not on this machine{'' if offline else ', and every source failed'}:\n  "
         + "\n  ".join(reasons)
-        + f"\nWhat to do: pass the folder of a copy; or run `minilm-np fetch {name} --to DIR` on a machine with a "
-        f"network, and copy DIR to {package_cache() / name}"
+        + f"\nWhat to do: pass the path of a folder with the model; or run `minilm-np fetch {name} --to DIR` on a "
+        f"machine with a network, and copy DIR to {package_cache() / name}"
     )
 
 
@@ -268,20 +268,20 @@ def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> N
     if missing := missing_files(folder, manifest):
         raise SourceError(f"it has no {', '.join(missing)} of {name} (only safetensors weights are read)")
     if manifest:
-        verify(folder, manifest, advice=f"{where} does not serve the published bytes; delete the files and try again")
+        verify(folder, manifest, advice=f"{where} does not serve the published bytes: delete the files and try again")
 
 
-def _beside(target: Path) -> Path:
+def _staging_parent(target: Path) -> Path:
     """The folder to stage in: an existing target, else its parent, created if necessary. Both allow plain renames."""
-    beside = target if target.is_dir() else target.parent
-    beside.mkdir(parents=True, exist_ok=True)
-    return beside
+    parent = target if target.is_dir() else target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent
 
 
 def _check_writable(target: Path) -> None:
     """Raise HubError if nothing can be staged for `target`, before any source is tried."""
     try:
-        with staging_folder(_beside(target), STAGING):
+        with staging_folder(_staging_parent(target), STAGING):
             pass
     except OSError as error:
         raise _cannot_write(target, error) from error
@@ -291,7 +291,7 @@ def _cannot_write(target: Path, error: OSError) -> HubError:
     below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
     reason = "a part of this path is a file, not a folder" if below_a_file else error.strerror or error
     remedy = f"free space in {target}, or " if error.errno == errno.ENOSPC else ""
-    return HubError(f"cannot write to {target}: {reason}; {remedy}choose another folder (--to DIR, or MINILM_NP_CACHE)")
+    return HubError(f"cannot write to {target}: {reason}: {remedy}choose another folder (--to DIR, or MINILM_NP_CACHE)")
 
 
 @contextmanager
@@ -301,7 +301,7 @@ def _installing(target: Path) -> Iterator[Path]:
     Raises HubError if `target` cannot be written: then another source would not help.
     """
     try:
-        with staging_folder(_beside(target), STAGING) as staged:
+        with staging_folder(_staging_parent(target), STAGING) as staged:
             yield staged
             if not target.is_dir():
                 with suppress(OSError):  # another process may have created it

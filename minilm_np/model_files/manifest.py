@@ -53,7 +53,7 @@ def full_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", full, re.ASCII) or ".." in full or "--" in full:
         raise HubError(
             f"{name!r} is neither an existing folder nor a valid model name: expected a folder, `organisation/name`, "
-            f"or a short name such as {DEFAULT_MODEL.split('/')[1]!r}; check the spelling and the working directory"
+            f"or a short name such as {DEFAULT_MODEL.split('/')[1]!r}: check the spelling and the working directory"
         )
     return full
 
@@ -79,7 +79,7 @@ def _read_manifest(path: Path) -> Manifest:
         wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
         return Manifest(raw["name"], files, wheel["requirement"], wheel["folder"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}); reinstall minilm-np") from error
+        raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}): reinstall minilm-np") from error
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def check(folder: Path, manifest: Manifest) -> Check:
         except (FileNotFoundError, NotADirectoryError):
             missing.append(file)
         except OSError as error:
-            raise HubError(f"{folder / file}: cannot be read ({error.strerror}); check its permissions") from error
+            raise HubError(f"{folder / file}: cannot be read ({error.strerror}): check its permissions") from error
         else:
             if digest == sha256:
                 right.append(file)
@@ -129,10 +129,10 @@ def verify(folder: str | os.PathLike[str], manifest: Manifest, *, advice: str = 
         file, (expected, actual) = next(iter(found.wrong.items()))
         raise HubError(
             f"{Path(folder) / file}: not the published file of {manifest.name}: expected {expected}, found {actual}"
-            f"{f' ({len(found.wrong) - 1} more files are wrong)' if len(found.wrong) > 1 else ''}; {advice}"
+            f"{f' ({len(found.wrong) - 1} more files are wrong)' if len(found.wrong) > 1 else ''}: {advice}"
         )
     if found.needed:
-        raise HubError(f"{folder}: missing files of {manifest.name}: {', '.join(found.needed)}; {advice}")
+        raise HubError(f"{folder}: missing files of {manifest.name}: {', '.join(found.needed)}: {advice}")
 
 
 def matches_manifest(folder: str | os.PathLike[str]) -> str | None:

@@ -28,7 +28,7 @@ WRITTEN = frozenset(
 
 
 class SavableTokenizer(Protocol):
-    """What is saved of a tokenizer: `text.tokenizer.TextTokenizer` has it."""
+    """A tokenizer that can be saved, such as `text.tokenizer.TextTokenizer`."""
 
     pad_id: int
 
@@ -83,7 +83,7 @@ def _check_replaceable(target: Path) -> None:
 
 
 def _replace(target: Path, new: Path) -> None:
-    """Rename the folder at `target`, if any, to `old` beside `new`, then `new` to `target`; undo that if it fails.
+    """Rename the folder at `target`, if any, to `old` next to `new`, then `new` to `target`; undo that if it fails.
 
     A process killed between the two renames leaves both models complete, in the hidden staging folder.
     """

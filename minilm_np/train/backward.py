@@ -287,10 +287,9 @@ def _sum_rows(x: Array) -> Array:  # (..., D) -> (D,)
 class ReferenceTrainingEngine:
     """The training engine in NumPy: ragged texts to vectors, and gradients of vectors to gradients of weights.
 
-    weights: an array for every name of `parameter_shapes`, all float32, or all float64 for the reference that others
-        are measured against. They are not copied, so an optimiser can update them in place.
-    chunk_tokens: the most tokens whose intermediates are in memory at once (but at least one text). It bounds the
-        memory.
+    weights: an array for every name of `parameter_shapes`, all float32, or all float64 as the reference for measuring
+        other engines. They are not copied, so an optimiser can update them in place.
+    chunk_tokens: the largest number of tokens whose intermediates are in memory at once (but at least one text).
 
     The number of a text is its index in `texts`, so `backward` must be given the same texts as `forward`.
     Raises InputTypeError if the weights have different dtypes.

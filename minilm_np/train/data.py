@@ -1,10 +1,10 @@
 """Training data from files: one pair or triplet of texts per line, every line checked, each read again when needed.
 
-`_text_files.py` describes the files. A `data_config.json` mixes several files that lie beside it, in the form of the
+`_text_files.py` describes the files. A `data_config.json` mixes several files in the same folder, in the form of the
 published model: a list of objects {"name": FILE, "lines": N, "weight": W}.
 
-Opening a file reads it once, checks every line, and stores where each line begins: 8 bytes per line, whatever the size
-of the file. A compressed file is first decompressed into an unnamed temporary file (in TMPDIR), because a .gz file
+Opening a file reads it once, checks every line, and stores where each line begins: 8 bytes per line, for a file
+of any size. A compressed file is first decompressed into an unnamed temporary file (in TMPDIR), because a .gz file
 cannot be read from its middle.
 """
 
@@ -52,9 +52,9 @@ def open_data(
     sets_per_cycle: int = 2,
     steps_per_set: int = 4,
 ) -> Sampler:
-    """Open one file of samples, or the mix of files that a data_config.json describes. Returns batches without end.
+    """Open one file of samples, or the mix of files that a data_config.json describes. Returns an endless iterator.
 
-    path: a .jsonl or .tsv file, compressed or not. Its samples are shuffled anew for each pass over the file, and no
+    path: a .jsonl or .tsv file, compressed or not. Its samples are shuffled again for each pass over the file, and no
         text occurs twice in a batch. Or a .json file in the form of data_config.json, sampled like the published
         model's data (see `sampling.py`).
     batch_size: samples per batch.
@@ -155,5 +155,5 @@ def _check_fills_a_batch(file: SampleFile, batch_size: int) -> None:
             return
     raise DataError(
         f"{file.path}: expected at least {batch_size} samples without a common text, to fill one batch; "
-        f"found {fitting} among {len(file)}: choose a smaller batch size, or add data"
+        f"found {fitting} (of {len(file)} samples): choose a smaller batch size, or add data"
     )

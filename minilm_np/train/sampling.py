@@ -7,8 +7,8 @@ occurs twice, because a repeated text would be its own negative. This module dif
 - A sample that would repeat a text is not dropped, but postponed: it comes in the first later batch that can take it.
   Postponed samples go first, in their order. A sample that is still postponed when the next pass over its set reaches
   it comes once, not twice.
-- A set that is too small for its part of a cycle does not loop for ever. Once every sample of it has been tried in
-  vain, the texts of the cycle may occur again, except for those of the current batch. Within a batch, no text ever
+- A set that is too small for its part of a cycle does not loop forever. Once every sample of it has been tried without
+  success, the texts of the cycle may occur again, except for those of the current batch. Within a batch, no text ever
   occurs twice.
 - All batches are a function of the seed and of the state that `Sampler.state` returns.
 """

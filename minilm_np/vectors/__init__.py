@@ -1,4 +1,4 @@
-"""Working with vectors, whichever model made them. `minilm_np.util` has the public names.
+"""Functions on vectors, which may come from any model. `minilm_np.util` has the public names.
 
 Reading order:
 

@@ -93,7 +93,7 @@ def paraphrase_mining(
 
     model: a SentenceEncoder. show_progress_bar, batch_size, truncate_dim, prompt_name and prompt are passed to its
         `encode`.
-    The other arguments, and what is returned: as for `paraphrase_mining_embeddings`.
+    The other arguments and the result are those of `paraphrase_mining_embeddings`.
     """
     options = {"truncate_dim": truncate_dim, "prompt_name": prompt_name, "prompt": prompt}
     embeddings = model.encode(

@@ -20,7 +20,7 @@ FEW = 100  # fewer vectors than this give only a rough estimate of the ranges
 logger = logging.getLogger(__name__)
 
 
-_Numbers = NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]  # one array, certainly no list of matrices
+_Numbers = NDArray[Any] | Sequence[float] | Sequence[Sequence[float]]  # always one array, never a list of matrices
 
 
 @overload
@@ -93,7 +93,7 @@ def quantize_embeddings(
     if precision == "ubinary":
         return np.packbits(array > 0, axis=-1)
     if precision == "binary":
-        return (np.packbits(array > 0, axis=-1) ^ 0x80).view(np.int8)  # less 128, modulo 256
+        return (np.packbits(array > 0, axis=-1) ^ 0x80).view(np.int8)  # minus 128, modulo 256
 
     if ranges is None and array.ndim == 2 and not len(array):
         return array.astype(precision)  # no vectors: no ranges, and nothing to quantize

@@ -19,8 +19,8 @@ from minilm_np.errors import InputTypeError, InputValueError
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=np.floating)
-SimilarityMeasure = Callable[[ArrayLike, ArrayLike], Array]  # of this file: takes whatever holds vectors
-ScoreFunction = Callable[[Array, Array], ArrayLike]  # of a caller: is given arrays
+SimilarityMeasure = Callable[[ArrayLike, ArrayLike], Array]  # in this file: takes all that `as_array` reads
+ScoreFunction = Callable[[Array, Array], ArrayLike]  # of the caller: takes arrays
 
 BLOCK = 1 << 20  # numbers in a temporary array of the distances below
 
@@ -205,7 +205,7 @@ class SimilarityFunction(Enum):
 
     @staticmethod
     def possible_values() -> list[str]:
-        """The names."""
+        """The names of all similarity functions."""
         return [function.value for function in SimilarityFunction]
 
 

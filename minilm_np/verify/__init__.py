@@ -1,4 +1,4 @@
-"""Compare this package with another implementation of the same model, and find out why they differ.
+"""Compare this package with another implementation of the same model, and explain the differences.
 
     compare(encoder, "sentence-transformers")
     diagnose(encoder, "vectors.npy")
@@ -6,7 +6,7 @@
 Reading order. The texts, and the other implementations:
 
 - `texts.py`: the built-in texts
-- `interface.py`: what an implementation has to offer
+- `interface.py`: the interface of an implementation
 - `implementations.py`: opens one, by its name, path or URL
 - `torch_models.py`, `onnx_model.py` (with `onnx_values.py`), `stored_vectors.py`, `endpoint.py`: the implementations
 
@@ -25,7 +25,7 @@ Diagnose:
 - `diagnose.py`: `diagnose`, with the order of the steps
 - `vector_errors.py`: the errors, lengths and directions of vectors
 - `evidence.py`: what has to be explained, and on which texts
-- `scoring.py`: how a deviation is tried and measured
+- `scoring.py`: how a deviation is tested and measured
 - `pairs.py`: pairs of deviations
 - `misfits.py`: another order, other lengths, single wrong vectors, low-precision arithmetic, another model
 - `advice.py`: the result in words

@@ -45,7 +45,7 @@ class Comparison:
     intermediates: list[Row]  # in the model's order; empty if the other implementation shows none
     vector: Row | None
     parts_at: str | None  # the first intermediate whose error is more than float32 rounding
-    problems: list[str]  # what could not be compared, or is wrong in itself: tokens, shapes, NaN
+    problems: list[str]  # arrays that could not be compared, or are invalid: tokens, shapes, NaN
 
     @property
     def within(self) -> bool:
@@ -155,7 +155,7 @@ class _Steps:
                 ours[name] = x
             return x
 
-        def judge(name: str, truth: Array) -> Array:  # at once, so that the float64 arrays need not be kept
+        def judge(name: str, truth: Array) -> Array:  # immediately, so that the float64 arrays need not be stored
             if name in ours:
                 self._judge(name, ours.pop(name), np.asarray(theirs[name]), truth, label)
             return truth

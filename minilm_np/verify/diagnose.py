@@ -1,4 +1,4 @@
-"""Find out why another implementation's vectors differ: which known deviation, or which pair, explains them.
+"""Diagnose why another implementation's vectors differ: which known deviation, or which pair, explains them.
 
 The steps of a diagnosis, each in its file:
 

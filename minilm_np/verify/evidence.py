@@ -32,7 +32,7 @@ LEAST_ROUNDING = 4e-6  # relative to a vector's largest number
 
 @dataclass(frozen=True)
 class Given:
-    """All n vectors, beside those of the encoder."""
+    """All n given vectors, and those of the encoder."""
 
     texts: list[str]
     vectors: Array  # (n, D) float64

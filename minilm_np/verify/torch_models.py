@@ -191,8 +191,8 @@ def _stacked(vectors: list[Array], encoder: SentenceEncoder) -> Array:
 
 
 def _versions(first: str, *others: str) -> str:
-    beside = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in others)
-    return f"{importlib.metadata.version(first)} ({beside})"
+    rest = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in others)
+    return f"{importlib.metadata.version(first)} ({rest})"
 
 
 @contextlib.contextmanager

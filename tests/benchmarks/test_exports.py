@@ -48,7 +48,7 @@ def test_an_export_is_made_in_the_cache_or_copied_to_a_file(
         ([], 2, "the following arguments are required: NAME"),
         (["foo"], 2, "invalid choice: 'foo'"),
         (["onnx", "openvino", "--output", "x"], 2, "argument --output: expected one NAME with it, found 2"),
-        (["onnx", "--output", "no/x"], 1, "error: --output no/x: there is no folder no: make it first"),
+        (["onnx", "--output", "no/x"], 1, "error: --output no/x: there is no folder no: create it first"),
     ],
 )
 def test_the_usage_of_exports(

@@ -50,7 +50,7 @@ def test_an_empty_file_is_refused(command: Command, stdin: Stdin, tmp_path: Path
     stdin(raw)
     for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
         error = command.failure("encode", "--input", source)
-        assert error == f"minilm-np: error: {name}: there is no text in it: expected one text per line\n"
+        assert error == f"minilm-np: error: {name}: expected one text per line, found no text\n"
 
 
 def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: Stdin, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: St
     stdin(raw)
     for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
         error = command.failure("encode", "--input", source)
-        assert f"{name}, line 2: not UTF-8 (byte 0xe9 at position 3): convert the file first" in error
+        assert f"{name}, line 2: expected UTF-8, found byte 0xe9 at position 3: convert the file" in error
 
 
 def test_an_argument_that_is_not_utf_8_is_refused(command: Command) -> None:
@@ -135,7 +135,7 @@ def test_an_error_names_the_output_and_not_the_temporary_file(command: Command, 
 def test_an_output_without_a_folder_is_refused_before_any_work(command: Command, tmp_path: Path) -> None:
     output = tmp_path / "no" / "vectors"
     error = command.failure("encode", "--model", "no/such-model", "--output", str(output), "a")
-    assert f"--output {output}: there is no folder {output.parent}: make it first" in error
+    assert f"--output {output}: there is no folder {output.parent}: create it first" in error
     error = command.failure("encode", "--model", "no/such-model", "--output", str(tmp_path), "a")
     assert f"--output {tmp_path}: it is a folder: name a file in it" in error
 
@@ -153,6 +153,6 @@ def test_an_output_folder_that_is_not_writable_is_refused_before_any_work() -> N
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
         Path(folder).chmod(0o555)
         found = subprocess.run([sys.executable, "-c", _AS_NOBODY, f"{folder}/vectors"], capture_output=True, text=True)
-    expected = f"--output {folder}/vectors: the folder {folder} is not writable: choose another"
+    expected = f"--output {folder}/vectors: the folder {folder} is not writable: choose another folder"
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == f"minilm-np: error: {expected}\n"

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  
         ([], "the following arguments are required: COMMAND"),
         (["embed", "a"], "invalid choice: 'embed'"),
         (["encode"], "expected texts as arguments, or --input FILE"),
-        (["encode", "--input", "-", "a"], "and not both"),
+        (["encode", "--input", "-", "a"], "expected either texts as arguments or --input FILE"),
         (["encode", "--batch-size", "0", "a"], "--batch-size: expected a whole number of at least 1, found '0'"),
         (["encode", "--batch-size", "-1", "a"], "--batch-size: expected a whole number of at least 1, found '-1'"),
         (["encode", "--batch-size", "x", "a"], "--batch-size: expected a whole number of at least 1, found 'x'"),
@@ -151,7 +151,7 @@ def test_a_process_prints_its_results_and_nothing_else(small: Path, encoder: Sen
     assert found.returncode == 0
     assert found.stderr.decode() == (
         "minilm-np: warning: 1 of 5 texts is longer than the limit of 16 tokens and was truncated; "
-        "the longest, line 5, has 100 characters: split texts that must be read whole\n"
+        "the longest, line 5, has 100 characters: split texts that must be encoded completely\n"
     )
     check_objects(json.loads(found.stdout), encoder)
 

@@ -215,18 +215,18 @@ def test_a_file_without_texts_is_one_line(run: Run, tmp_path: Path, arguments: l
     latin.write_bytes(b"caf\xe9\n")
     for path, message in (
         (tmp_path / "missing", "No such file or directory"),
-        (Path("/dev/null"), "there is no text in it: expected one text per line"),
-        (blank, "there is no text in it: expected one text per line"),
+        (Path("/dev/null"), "expected one text per line, found no text"),
+        (blank, "expected one text per line, found no text"),
     ):
         assert run(*arguments, str(path)) == (1, "", f"minilm-np: error: {path}: {message}\n")
     code, out, err = run(*arguments, str(latin))
     assert (code, out) == (1, "")
-    assert f"{latin}, line 1: not UTF-8" in err
+    assert f"{latin}, line 1: expected UTF-8" in err
 
 
 def test_empty_standard_input_is_named(run: Run, stdin: Stdin) -> None:
     stdin(b"")
-    assert "standard input: there is no text in it" in run("cluster", "--input", "-")[2]
+    assert "standard input: expected one text per line, found no text" in run("cluster", "--input", "-")[2]
 
 
 def test_an_argument_that_is_not_utf_8_is_refused(run: Run) -> None:
@@ -245,9 +245,9 @@ def test_an_argument_that_is_not_utf_8_is_refused(run: Run) -> None:
     ("arguments", "warning"),
     [
         (("similarity", "a", "long " * 999), "1 of 2 texts is longer than the limit of 256 tokens and was truncated; "
-         "the longest, text 2, has 4,995 characters: split texts that must be read whole"),
+         "the longest, text 2, has 4,995 characters: split texts that must be encoded completely"),
         (("search", "long " * 999, "--corpus", "FILE"), "2 of 3 texts are longer than the limit of 256 tokens and were "
-         "truncated; the longest, line 3, has 5,994 characters: split texts that must be read whole"),
+         "truncated; the longest, line 3, has 5,994 characters: split texts that must be encoded completely"),
         (("search", "long " * 9999, "--corpus", "FILE"), "the longest, the query, has 49,995 characters"),
         (("cluster", "--input", "FILE"), "the longest, line 3, has 5,994 characters"),
     ],

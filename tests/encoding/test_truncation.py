@@ -25,7 +25,7 @@ def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -
     assert [warning.filename for warning in caught] == [__file__]
     assert str(caught[0].message) == (
         "3 of 5 texts were truncated to 128 tokens; the longest, text 3, has 340 characters. Use encode_long for texts "
-        "of any length, tokenize_report to see what is truncated, or pass "
+        "of any length, call tokenize_report to see what is truncated, or pass "
         "on_truncation='ignore'"
     )
     assert_same_bits(warned, encoder.encode(texts, on_truncation="ignore"))
@@ -47,7 +47,7 @@ def test_more_texts_than_a_slice_are_one_warning(encoder: SentenceEncoder, monke
     assert len(caught) == 1
     assert_close(vectors, np.array([encoder.encode(text, on_truncation="ignore") for text in texts]), abs_=BOUND)
     with pytest.raises(
-        InputValueError, match=r"text 2: with 240 characters it is longer than the limit of 128 tokens\. Use"
+        InputValueError, match=r"text 2 \(240 characters\) is longer than the limit of 128 tokens\. Use"
     ):
         encoder.encode(["a", "b", LONG], on_truncation="error")
 

@@ -202,9 +202,9 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "cut short": (
         lambda: valid()[:-1],
-        r"its size: expected \d+ bytes, according to the header, found \d+: it is truncated: f",
+        r": size: expected \d+ bytes, according to the header, found \d+: the file is truncated: d",
     ),
-    "trailing bytes": (lambda: valid() + b"\0", r"its size: expected \d+ bytes.*: there is data after the last tensor"),
+    "trailing bytes": (lambda: valid() + b"\0", r": size: expected \d+ bytes.*: there is data after the last tensor"),
     # which tensors there are
     "no word embeddings": (
         lambda: renamed(WORD, "wte.weight"),
@@ -218,7 +218,7 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "missing": (
         lambda: renamed("encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.self.query.qweight"),
         r"tensor 'encoder\.layer\.0\.attention\.self\.query\.weight' is missing: expected shape \(2, 2\), from config"
-        r"\.json; found 21 tensors, in this module 'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweight'",
+        r"\.json; found 21 tensors; those of this module: 'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweig",
     ),
     "missing under its prefix": (
         lambda: pack(*unpacked({n if n == BIAS else "bert." + n: a for n, a in random_weights(CONFIG).items()})),
@@ -303,5 +303,5 @@ def test_names_from_a_file_are_escaped_and_cut(tmp_path: Path) -> None:
 
 def test_a_config_that_promises_two_billion_layers_ends_at_the_first_missing(tmp_path: Path) -> None:
     in_folder(tmp_path, valid())
-    with pytest.raises(CheckpointError, match=r"'encoder\.layer\.1\..*' is missing.*in this module none"):
+    with pytest.raises(CheckpointError, match=r"'encoder\.layer\.1\..*' is missing.*of this module: none"):
         load_checkpoint(tmp_path, replace(CONFIG, num_hidden_layers=2**31 - 1))

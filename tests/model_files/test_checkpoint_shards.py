@@ -192,7 +192,7 @@ def test_a_malformed_index(tmp_path: Path, content: bytes, message: str) -> None
 def test_an_index_too_large(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").touch()
     os.truncate(tmp_path / "model.safetensors.index.json", 100_000_001)
-    with pytest.raises(CheckpointError, match="its size: expected at most 100000000 bytes, found 100000001"):
+    with pytest.raises(CheckpointError, match="size: expected at most 100000000 bytes, found 100000001"):
         load_checkpoint(tmp_path, CONFIG)
 
 

@@ -139,7 +139,7 @@ REFUSALS = [
     refused("limit 2.5", TOKENIZER, {"model_max_length": 2.5}, "model_max_length: expected an integer .* 2.5"),
     refused("Normalize of what", NORMALIZE, {"module_input_name": "x"}, 'module_input_name "x" is not implemented'),
     # files that are no JSON, or not the JSON that is expected
-    refused("missing", CONFIG, None, "is missing: a model folder holds it beside its weights"),
+    refused("missing", CONFIG, None, "is missing: expected it in the model folder, next to the weights"),
     refused("pooling missing", POOLING, None, "is missing"),
     refused("empty", CONFIG, b"", ": expected JSON in UTF-8: Expecting value"),
     refused("cut short", CONFIG, b'{"model_type": "be', ": expected JSON in UTF-8: Unterminated string"),

@@ -33,7 +33,7 @@ def test_what_cannot_be_a_name_is_refused(name: str) -> None:
 def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HubError, match="'' is neither an existing folder"):
         hub.resolve("")
-    with pytest.raises(HubError, match="no such folder; expected the folder that holds"):
+    with pytest.raises(HubError, match="no such folder: expected the folder that contains"):
         hub.resolve(tmp_path / "none")
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(HubError, match="is a file, not a folder"):
@@ -97,7 +97,7 @@ def test_an_installed_package_brings_its_manifests(world: World) -> None:
 def test_a_broken_manifest_is_named(world: World) -> None:
     (world.checkout / "weights/tiny.json").write_text("{}")
     out, _ = world.run(expect=1)
-    assert f"{world.checkout / 'weights/tiny.json'}: not a manifest (KeyError: 'files'); reinstall minilm-np" in out
+    assert f"{world.checkout / 'weights/tiny.json'}: not a manifest (KeyError: 'files'): reinstall minilm-np" in out
 
 
 def test_cache_folder_by_environment(world: World) -> None:

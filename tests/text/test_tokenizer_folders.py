@@ -149,7 +149,7 @@ def test_lower_case_before_a_cased_tokenizer_is_that_of_sentence_transformers(tm
 def test_ids_that_the_model_does_not_embed_are_refused() -> None:
     config = ModelConfig(vocab_size=len(CHARACTER_VOCABULARY) - 1, max_seq_length=16)
     last = len(CHARACTER_VOCABULARY) - 1
-    with pytest.raises(TokenizerError, match=rf"token ids up to {last}, the model ids up to {last - 1}: use"):
+    with pytest.raises(TokenizerError, match=rf"token ids up to {last}, but the model only up to {last - 1}: use"):
         TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
 
 

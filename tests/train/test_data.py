@@ -98,11 +98,11 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", jsonl(PAIRS))
     assert len(open_data(path, batch_size=20)) == 20
     assert refusal(path, 21) == (
-        "a.jsonl: expected at least 21 samples without a common text, to fill one batch; found 20 among 20: "
+        "a.jsonl: expected at least 21 samples without a common text, to fill one batch; found 20 (of 20 samples): "
         "choose a smaller batch size, or add data"
     )
     path = put(tmp_path, "b.jsonl", jsonl([["the same", f"{n}"] for n in range(20)]))
-    assert "found 1 among 20: choose a smaller" in refusal(path)
+    assert "found 1 (of 20 samples): choose a smaller" in refusal(path)
 
 
 @pytest.mark.parametrize(

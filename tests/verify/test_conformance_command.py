@@ -105,5 +105,5 @@ def test_the_command_says_what_is_wrong(command: Any, tmp_path: Path, capsys: py
     assert usage.value.code == 2
     assert "argument --full: expected at most 2, the number of texts, found 99" in capsys.readouterr().err
     assert command("write", tmp_path / "no" / "y") == 1
-    expected = f"minilm-np: error: {tmp_path}/no/y: there is no folder {tmp_path}/no: make it first\n"
+    expected = f"minilm-np: error: {tmp_path}/no/y: there is no folder {tmp_path}/no: create it first\n"
     assert capsys.readouterr().err == expected

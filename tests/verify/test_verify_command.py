@@ -80,7 +80,10 @@ def test_the_command_takes_texts_from_a_file(command: Any, small: SentenceEncode
         assert command("--against", str(tmp_path / "v.npy"), "--texts", str(tmp_path / name)) == 0
     assert command("--against", str(tmp_path / "v.npy")) == 1
     assert "v.npy has 2 vectors without texts, but" in capsys.readouterr().err
-    for content, message in (("{", "line 1: not JSON"), ("[1]", 'line 1: expected an object with "text", found [1]')):
+    for content, message in (
+        ("{", "line 1: expected JSON"),
+        ("[1]", 'line 1: expected an object with "text", found [1]'),
+    ):
         (tmp_path / "t.jsonl").write_text(content)
         assert command("--against", str(tmp_path / "v.npy"), "--texts", str(tmp_path / "t.jsonl")) == 1
         assert message in capsys.readouterr().err

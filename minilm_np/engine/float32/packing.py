@@ -40,7 +40,7 @@ class _Place(NamedTuple):
 class PackedWeights:
     """The arrays for the weights' fields of `layout.Pass`.
 
-    weights: (name, float32 array) of every parameter, in any order. C-contiguous tables are kept without a copy.
+    weights: (name, float32 array) of every parameter, in any order. C-contiguous tables are stored without a copy.
     """
 
     def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Array]]) -> None:

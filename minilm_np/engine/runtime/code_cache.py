@@ -191,7 +191,7 @@ def _read_private(path: Path) -> bytes:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    for folder in (path.parent.parent, path.parent):  # each by itself: `parents` are made with the umask's rights
+    for folder in (path.parent.parent, path.parent):  # one by one: `parents=True` uses the umask's permissions
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with atomic_file(path, private=True) as file:
         file.write(hashlib.sha256(content).digest() + content)

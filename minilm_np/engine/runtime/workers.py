@@ -29,7 +29,7 @@ from minilm_np._checks import check_optional_int
 
 logger = logging.getLogger(__name__)
 
-MAX_THREADS = 1024  # a larger number is a mistake: no machine has the processors, and each thread costs memory
+MAX_THREADS = 1024  # a larger number is a mistake: no machine has that many processors, and each thread costs memory
 
 
 class _Offer:
@@ -164,7 +164,7 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
     """Run `work` in this thread, and in up to `helpers` idle helper threads.
 
     cancel: makes `work` end early in all threads; called when it raises in one of them.
-    Raises the exception that `work` raised, in whichever thread.
+    Raises the exception that `work` raised, in any of the threads.
     """
     if helpers <= 0:
         work()
