@@ -85,5 +85,5 @@ class Loud(SentenceEncoder):
 
     note = ""
 
-    def encode(self, inputs: Any = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+    def encode(self, inputs: Any = None, *rest: Any, **options: Any) -> Any:
         return super().encode([f"{text}!" for text in inputs], *rest, **options)
