@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from minilm_np.model_files.config import ModelConfig
 
@@ -197,7 +197,7 @@ def encode_ragged(
     return vectors
 
 
-def nest(weights: Mapping[str, Array], dtype: Any = np.float32) -> Nested:
+def nest(weights: Mapping[str, Array], dtype: DTypeLike = np.float32) -> Nested:
     """{"a.b.weight": array} -> {"a": {"b": {"weight": array}}}, in this dtype (without a copy if it has it)."""
     nested: dict[str, Any] = {}
     for name, array in weights.items():

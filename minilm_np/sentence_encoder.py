@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minilm_np._checks import check_int, check_optional_int
 from minilm_np.encoding import sentence_transformers
-from minilm_np.encoding.call_types import Matrix, Vector, typed_as_encode, with_signature_of
+from minilm_np.encoding.call_types import Matrix, TokenizedTexts, Vector, typed_as_encode, with_signature_of
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
 from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress
 from minilm_np.engine import registry
@@ -327,7 +327,8 @@ class SentenceEncoder:
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
         prefix = self.settings.prefix(prompt_name, prompt)
-        return Pipeline(self._model, prefix, on_truncation, bool(normalize), self._model.dimension(truncate_dim))
+        d = self.settings.dimension(self.config.hidden_size, truncate_dim)
+        return Pipeline(self._model, prefix, on_truncation, bool(normalize), d)
 
     def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
         """Return the name that is given, else the first candidate that the model has; None if `prompt` is given."""
@@ -337,7 +338,7 @@ class SentenceEncoder:
 
     # ---- texts to tokens ---------------------------------------------------------------------------------------------
 
-    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> dict[str, Any]:
+    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> TokenizedTexts:
         """Return the tokens of B texts, padded to the longest of them (T tokens), as torch's model would get them.
 
         prompt: a str to put before each text; the model's own prompts are not used.
@@ -353,7 +354,7 @@ class SentenceEncoder:
             "truncated": tokenized.truncated,
         }
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> dict[str, Any]:
+    def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> TokenizedTexts:
         """Return `tokenize(inputs, prompt=prompt)`; its name in sentence-transformers 6."""
         return self.tokenize(inputs, prompt=prompt)
 
@@ -455,7 +456,7 @@ class SentenceEncoder:
 
     def get_embedding_dimension(self) -> int:
         """Return d, the length of a vector: D, or `truncate_dim` if that is less."""
-        return self._model.dimension()
+        return self.settings.dimension(self.config.hidden_size)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Return `get_embedding_dimension()`; its older name."""

@@ -11,6 +11,21 @@ pytest.importorskip("mypy", reason="needs mypy (pip install mypy)")
 
 VECTOR, MATRIX = "ndarray[tuple[int], float32]", "ndarray[tuple[int, int], float32]"
 
+
+def array(dtype: str) -> str:
+    return f"ndarray[tuple[Any, ...], {dtype}]"
+
+
+PREAMBLE = """\
+import numpy as np
+from numpy.typing import NDArray
+from minilm_np import ModelConfig, SentenceEncoder, util
+class Own(SentenceEncoder): ...
+encoder = SentenceEncoder()
+vectors: NDArray[np.float32] = np.zeros((2, 3), np.float32)
+precision: str = "int8"
+"""
+
 # call of `encoder` -> its type, with NumPy's long names shortened
 ENCODE = {
     'encode("a")': VECTOR,
@@ -33,30 +48,57 @@ ENCODE = {
     'encode_long(["a"], pooling=None)': "list[list[Window]]",
     'trace("a")': "Trace",
     'trace(["a"], dtype="float64")': "list[Trace]",
-    "weights": "dict[str, ndarray[tuple[Any, ...], float32]]",
+    'tokenize(["a"])["input_ids"]': array("int64"),
+    'preprocess(["a"])["n_tokens"]': "list[int]",
+    "similarity(vectors, vectors)": array("Any"),
+    "similarity_pairwise([1.0], [2.0])": array("Any"),
+    "weights": f"dict[str, {array('float32')}]",
+    "settings": "ModelSettings",
+    "use": "ModelSettings",
     "threads": "int | None",
     'fingerprint(["a"])': "str",
+}
+
+CALLS = {f"encoder.{call}": kind for call, kind in ENCODE.items()} | {
+    "SentenceEncoder.random()": "SentenceEncoder",
+    "Own.random(seed=1, backend='numpy')": "Own",
+    "Own.from_weights(encoder.config, encoder.tokenizer, encoder.weights)": "Own",
+    "util.semantic_search(vectors, [[1.0, 2.0, 3.0]])": "list[list[Hit]]",
+    "util.semantic_search(vectors, vectors)[0][0]['score']": "float",
+    "util.paraphrase_mining(encoder, ['a', 'b'])": "list[list[float | int]]",
+    "util.community_detection(vectors)": "list[list[int]]",
+    "util.cos_sim(vectors, vectors)": array("Any"),
+    "util.normalize_embeddings(vectors)": array("float32"),
+    "util.normalize_embeddings([1.0, 2.0])": array("Any"),
+    "util.truncate_embeddings(vectors, 2)": array("float32"),
+    "util.quantize_embeddings(vectors, 'float32')": array("float32"),
+    "util.quantize_embeddings(vectors, 'int8')": array("int8"),
+    "util.quantize_embeddings(vectors, precision='ubinary')": array("uint8"),
+    "util.quantize_embeddings(vectors, precision)": array("Any"),
+    "util.quantize_embeddings([vectors, vectors], precision)": f"{array('Any')} | list[{array('Any')}]",
 }
 
 
 def shortened(revealed: str) -> str:
     revealed = re.sub(r"tuple\[int, int, str, .*?, int, fallback=[\w.]*Window\]", "Window", revealed)
     revealed = re.sub(r"numpy\.dtype\[numpy\.floating\[[\w.]*_32Bit\]\]", "float32", revealed)
-    revealed = re.sub(r"numpy\.dtype\[numpy\.float32\]", "float32", revealed)
-    revealed = re.sub(r"numpy\.dtype\[numpy\.integer\[Any\]\]", "integer", revealed)
+    revealed = re.sub(r"numpy\.dtype\[numpy\.signedinteger\[[\w.]*_64Bit\]\]", "int64", revealed)
+    revealed = re.sub(
+        r"numpy\.dtype\[numpy\.(un)?signedinteger\[[\w.]*_8Bit\]\]", lambda m: "uint8" if m[1] else "int8", revealed
+    )
+    revealed = re.sub(r"numpy\.dtype\[(?:numpy\.)?(\w+)(?:\[Any\])?\]", r"\1", revealed)
     return re.sub(r"[\w.]+\.(?=\w+)", "", revealed)
 
 
 def test_calls_have_the_types_that_their_arguments_say(tmp_path: Path) -> None:
-    calls = list(ENCODE)
-    lines = ["from minilm_np import SentenceEncoder", "encoder = SentenceEncoder()"]
-    lines += [f"reveal_type(encoder.{call})" for call in calls]
-    (tmp_path / "calls.py").write_text("\n".join(lines))
+    calls = list(CALLS)
+    (tmp_path / "calls.py").write_text(PREAMBLE + "\n".join(f"reveal_type({call})" for call in calls))
+    first = PREAMBLE.count("\n") + 1
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "calls.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     found = {
-        calls[int(line) - 3]: shortened(revealed)
+        calls[int(line) - first]: shortened(revealed)
         for line, revealed in re.findall(r'calls\.py:(\d+): note: Revealed type is "(.*)"', done.stdout)
     }
     assert "error" not in done.stdout, done.stdout
-    assert found == ENCODE
+    assert found == CALLS

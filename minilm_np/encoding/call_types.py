@@ -25,6 +25,21 @@ Quantized = Literal["int8", "uint8", "binary", "ubinary"]
 OnTruncation = Literal["warn", "ignore", "error"]
 
 
+class PaddedTokens(TypedDict):
+    """Tokens of B texts as torch's BertModel takes them, (B, T) each."""
+
+    input_ids: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+
+
+class TokenizedTexts(PaddedTokens):
+    """The result of `SentenceEncoder.tokenize`."""
+
+    n_tokens: list[int]
+    truncated: list[bool]
+
+
 class EncodeOptions(TypedDict, total=False):
     """Arguments that do not change the type of the result."""
 

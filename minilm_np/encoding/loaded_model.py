@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from minilm_np._checks import check_optional_int
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
@@ -67,15 +66,6 @@ class LoadedModel:
         """Pickle and copy the weights instead of the engine, which holds addresses and threads."""
         of_engine = (self.kind.backend, self.kind.compute_type, self.engine.weights(), self.requested_threads)
         return _restored, (*of_engine, self.config, self.tokenizer, self.settings, self.origin)
-
-    def dimension(self, truncate_dim: int | None = None) -> int:
-        """Return d, the length of a vector: `truncate_dim`, else that of the settings, but at most D.
-
-        Raises InputTypeError, InputValueError.
-        """
-        D = self.config.hidden_size
-        truncate_dim = self.settings.truncate_dim if truncate_dim is None else truncate_dim
-        return min(D, check_optional_int("truncate_dim", truncate_dim, 1) or D)
 
     @functools.cached_property
     def weights_digest(self) -> str:

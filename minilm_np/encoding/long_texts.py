@@ -110,7 +110,7 @@ def encode_long(
     many = check_texts([texts] if isinstance(texts, str) else texts)
     parts = (part for n, text in enumerate(many) for part in cut(model.tokenizer, prefix, n, text, room, stride))
     encoded = itertools.groupby(_encoded(model, parts), key=lambda found: found[0].number)
-    d = model.dimension()
+    d = model.settings.dimension(model.config.hidden_size)
     if pooling is None:
         windows = [
             [

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from minilm_np._checks import check_choice
+from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
@@ -38,13 +38,11 @@ class Pipeline:
     dimension: d, the number of dimensions to keep.
     """
 
-    def __init__(
-        self, model: LoadedModel, prefix: str, on_truncation: str, normalize: bool, dimension: int | None = None
-    ) -> None:
+    def __init__(self, model: LoadedModel, prefix: str, on_truncation: str, normalize: bool, dimension: int) -> None:
         self._model = model
         self._prefix = prefix
         self._normalize = normalize
-        self._dimension = model.config.hidden_size if dimension is None else dimension
+        self._dimension = dimension
         self.truncation = Truncation(on_truncation, model.config)
         self.counts = TokenCounts()
 
@@ -62,7 +60,7 @@ class Pipeline:
         """Return, for each text, the hidden states of its T tokens after the last layer, (T, D)."""
         return [x for _, x, _ in self._with_hidden_states(texts, report)]
 
-    def features(self, texts: Sequence[str], report: Report) -> list[dict[str, Any]]:
+    def features(self, texts: Sequence[str], report: Report) -> list[Features]:
         """Return, for each text, sentence-transformers' features: ids, masks, hidden states, vector; nothing is padded.
 
         The vector is the model's output, without further normalization.
@@ -71,9 +69,17 @@ class Pipeline:
         prompt = {"prompt_length": len(self._model.tokenizer([self._prefix]).ids[0]) - 1} if self._prefix else {}
         found = []
         for ids, x, vector in self._with_hidden_states(texts, report):
-            tokens = {name: array[0] for name, array in padded([ids], 0).items()}  # (T,) each
+            tokens = padded([ids], 0)
             found.append(
-                {**tokens, "token_embeddings": x, "sentence_embedding": vector[:d], "modality": "text", **prompt}
+                {
+                    "input_ids": tokens["input_ids"][0],
+                    "token_type_ids": tokens["token_type_ids"][0],
+                    "attention_mask": tokens["attention_mask"][0],
+                    "token_embeddings": x,
+                    "sentence_embedding": vector[:d],
+                    "modality": "text",
+                    **prompt,
+                }
             )
         return found
 
@@ -177,7 +183,8 @@ def encode_with_counts(
     The prompt and the dimension are the model's settings. Truncated texts raise no warning: the counts name them.
     Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
     """
-    pipeline = Pipeline(model, model.settings.prefix(), "ignore", False, model.dimension())
+    d = model.settings.dimension(model.config.hidden_size)
+    pipeline = Pipeline(model, model.settings.prefix(), "ignore", False, d)
     texts = check_texts(texts)
     with progress(len(texts), show_progress_bar) as report:
         return pipeline.vectors(texts, report), pipeline.counts
@@ -200,7 +207,7 @@ def progress(total: int, shown: bool | None) -> Iterator[Report]:
         yield bar.update
 
 
-def padded(texts: Sequence[Sequence[int]], pad_id: int) -> dict[str, NDArray[np.int64]]:
+def padded(texts: Sequence[Sequence[int]], pad_id: int) -> PaddedTokens:
     """Return token ids of B texts as torch's BertModel takes them: arrays (B, T), padded to the longest text."""
     B, T = len(texts), max(map(len, texts), default=0)
     input_ids = np.full((B, T), pad_id, np.int64)

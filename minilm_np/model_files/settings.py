@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_np._checks import one_of
+from minilm_np._checks import check_optional_int, one_of
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
 from minilm_np.vectors.names import SIMILARITIES
@@ -54,6 +54,14 @@ class ModelSettings:
         if not _has(self.prompts, prompt_name):
             raise InputValueError(f"prompt_name: expected {one_of(self.prompts)}, found {prompt_name!r}")
         return self.prompts[prompt_name]
+
+    def dimension(self, D: int, truncate_dim: int | None = None) -> int:
+        """The length of a vector of a model with D dimensions: `truncate_dim`, else that of the settings, at most D.
+
+        Raises InputTypeError, InputValueError.
+        """
+        truncate_dim = self.truncate_dim if truncate_dim is None else truncate_dim
+        return min(D, check_optional_int("truncate_dim", truncate_dim, 1) or D)
 
 
 def load_settings(folder: Path) -> ModelSettings:
