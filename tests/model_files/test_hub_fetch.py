@@ -50,7 +50,7 @@ def test_fetch_overwrites_nothing_foreign(world: World) -> None:
     for i, files in enumerate(others):
         folder = write_files(world.root / f"mine{i}", files)
         out, _ = world.run(f"show(fetch('tiny', to='mine{i}'))", expect=1)
-        assert "contains other files than those of" in out
+        assert "contains files that are not those of" in out
         assert "which are not overwritten" in out
         assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")} == files
 
