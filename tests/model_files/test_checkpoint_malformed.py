@@ -76,7 +76,8 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "7 bytes": (lambda: b"\0" * 7, r"expected at least the 8 bytes .* found 7 bytes: the file is truncated"),
     "length beyond the file": (
         lambda: pack(b"{}", length=3),
-        r"the header's length: expected at most 2 in a file of 10 bytes, found 3: the file is truncated, or is not",
+        r"the header's length: expected at most 2 in a file of 10 bytes, found 3: the file is truncated, or is not a "
+        r"safetensors file",
     ),
     "length of 2**64 - 1": (
         lambda: b"\xff" * 64,
@@ -218,7 +219,8 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     "missing": (
         lambda: renamed("encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.self.query.qweight"),
         r"tensor 'encoder\.layer\.0\.attention\.self\.query\.weight' is missing: expected shape \(2, 2\), from config"
-        r"\.json; found 21 tensors; those of this module: 'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweig",
+        r"\.json; found 21 tensors; those of this module: "
+        r"'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweight'",
     ),
     "missing under its prefix": (
         lambda: pack(*unpacked({n if n == BIAS else "bert." + n: a for n, a in random_weights(CONFIG).items()})),
