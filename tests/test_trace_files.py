@@ -111,13 +111,13 @@ def test_a_broken_trace_is_refused(saved: Path, change: Any, message: str) -> No
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "expected a whole .safetensors file"),
+        (b"", "expected a complete .safetensors file"),
         (b"\x02" + bytes(7) + b"{}", "expected the format"),
-        (b"\x02" + bytes(7) + b"[]", "expected a whole .safetensors file"),
-        (b"\xff" * 20, "expected a whole .safetensors file"),
+        (b"\x02" + bytes(7) + b"[]", "expected a complete .safetensors file"),
+        (b"\xff" * 20, "expected a complete .safetensors file"),
         ((b'{"__metadata__":{"minilm_np":"{"}}', "metadata 'minilm_np': expected JSON")),
         ((b'{"__metadata__":{"minilm_np":"3"}}', "expected the format")),
-        ((b'{"x":{"dtype":"BF16","shape":[0],"data_offsets":[0,0]}}', "expected a whole .safetensors file")),
+        ((b'{"x":{"dtype":"BF16","shape":[0],"data_offsets":[0,0]}}', "expected a complete .safetensors file")),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -131,5 +131,5 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, content: bytes, message: st
 
 def test_a_trace_that_was_cut_short_is_refused(saved: Path) -> None:
     saved.write_bytes(saved.read_bytes()[:-1])
-    with pytest.raises(InputValueError, match=r"file.safetensors: expected a whole .safetensors file"):
+    with pytest.raises(InputValueError, match=r"file.safetensors: expected a complete .safetensors file"):
         Trace.load(saved)

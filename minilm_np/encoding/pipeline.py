@@ -145,16 +145,17 @@ class Truncation:
         warnings.warn(
             f"{self._n_truncated:,} of {'the first ' * more_to_come}{self._n_texts:,} "
             f"text{'s' * (self._n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
-            f"text {self._where}, has {self._longest:,} characters. {self._advice()}, or pass on_truncation='ignore'",
+            f"text {self._where}, has {self._longest:,} characters. " + self._advice("pass on_truncation='ignore'"),
             TruncationWarning,
             stacklevel=_callers_level(),
         )
 
-    def _advice(self) -> str:
-        advice = "Use encode_long for texts of any length, call tokenize_report to see what is truncated"
+    def _advice(self, *more: str) -> str:
+        ways = ["Use encode_long for texts of any length", "call tokenize_report to see what is truncated"]
         if self._config.max_seq_length < self._config.max_position_embeddings:
-            advice += f", set max_seq_length to at most {self._config.max_position_embeddings}"
-        return advice
+            ways.append(f"set max_seq_length to at most {self._config.max_position_embeddings}")
+        ways += more
+        return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _callers_level() -> int:

@@ -154,7 +154,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
     if len(prefixes) != 1:
         known = ", ".join(map(repr, _PREFIXES))
         raise CheckpointError(
-            f"{where}: {_ANCHOR!r}: expected with exactly one of the prefixes {known}, found with "
+            f"{where}: {_ANCHOR!r}: expected with exactly one of the prefixes {known}, found "
             f"{' and '.join(map(repr, prefixes)) or 'none'}: the file contains {_show_some(stored)}"
         )
     prefix = prefixes[0]
@@ -227,7 +227,7 @@ def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
             for name, tensor in tensors.items():
                 if weight_map.get(name) != shard:
                     place = f"in {_show(weight_map[name])}" if name in weight_map else "in no file"
-                    raise CheckpointError(f"{tensor}: expected {place}, according to {path}, found here")
+                    raise CheckpointError(f"{tensor}: expected {place}, according to {path}, found in this file")
             stored.update(tensors)
         for name, shard in weight_map.items():
             if name not in stored:

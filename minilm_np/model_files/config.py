@@ -115,8 +115,8 @@ class ModelConfig:
             raise ConfigError(f"layer_norm_eps: expected a number above 0 and at most 1, found {_shown(eps)}")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}: "
-                "each head takes an equal share"
+                f"hidden_size: expected a multiple of num_attention_heads, {self.num_attention_heads}, "
+                f"found {self.hidden_size}"
             )
         if self.pooling_mode not in POOLING_MODES:
             raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {self.pooling_mode!r}")

@@ -217,7 +217,7 @@ def _fetch(
     manifest = manifest_for(name)
     size = manifest.size if manifest else None
     hub = without_password(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
-    offline = "local_files_only is set" if local_only else "HF_HUB_OFFLINE is set" if is_offline() else None
+    offline = "local_files_only (--offline) is set" if local_only else "HF_HUB_OFFLINE is set" if is_offline() else None
 
     sources: list[tuple[str, str, Callable[[Path | None], Path]]] = []
     if target and (there := _on_this_machine(name, on_message, skip=target)):

@@ -8,7 +8,7 @@ place in the model, and the counter holds the place in the batch:
 
 A row of C columns uses Q = ceil(C / 4) blocks of four words. Word w of block j belongs to column w Q + j; words beyond
 column C are unused. An element is dropped if its word is below p 2^32. The others are divided by 1 - p, which preserves
-the mean. `text` is the number of the text in the whole batch. So the masks of a batch do not depend on how it is cut
+the mean. `text` is the number of the text in the whole batch. So the masks of a batch do not depend on how it is split
 into chunks, and the backward pass has the same masks as the forward pass.
 
 Source: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011), section 3.3, Philox4x32-10; Srivastava et

@@ -1,7 +1,7 @@
 """The training engine in Numba: token ids to vectors, and gradients of the vectors to gradients of the weights.
 
 Its twin is `backward.ReferenceTrainingEngine`, with the functions that it calls, in the same order. A batch is ragged:
-nothing is padded. It is cut into chunks of whole texts with a bounded number of tokens. A batch of one chunk stores its
+nothing is padded. It is split into chunks of whole texts of bounded total length. A batch of one chunk stores its
 activations from the forward to the backward pass. If there are more chunks, each is run forward a second time before
 it is run backward (gradient caching: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited
 Setup, 2021). The second time it has the same dropout, so the gradient is the same.

@@ -10,7 +10,7 @@ from minilm_np.errors import SaveError
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log, or none if there is no file. A line that a crash cut off is skipped."""
+    """The entries of a log, or none if there is no file. A line that a crash truncated is skipped."""
     entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:

@@ -110,7 +110,7 @@ def quantize_embeddings(
         where = np.argwhere(np.isnan(levels))[0].tolist()
         raise InputValueError(
             f"embeddings: the number at {where}, or the range of its dimension, is NaN or infinite, which {precision} "
-            "cannot hold"
+            "cannot represent"
         )
     return levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
 

@@ -137,7 +137,7 @@ def test_an_output_without_a_folder_is_refused_before_any_work(command: Command,
     error = command.failure("encode", "--model", "no/such-model", "--output", str(output), "a")
     assert f"--output {output}: there is no folder {output.parent}: create it first" in error
     error = command.failure("encode", "--model", "no/such-model", "--output", str(tmp_path), "a")
-    assert f"--output {tmp_path}: it is a folder: name a file in it" in error
+    assert f"--output {tmp_path}: expected a file, found a folder: name a file in it" in error
 
 
 _AS_NOBODY = """

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  
     [
         ([], "the following arguments are required: COMMAND"),
         (["embed", "a"], "invalid choice: 'embed'"),
-        (["encode"], "expected texts as arguments, or --input FILE"),
+        (["encode"], "expected either texts as arguments or --input FILE"),
         (["encode", "--input", "-", "a"], "expected either texts as arguments or --input FILE"),
         (["encode", "--batch-size", "0", "a"], "--batch-size: expected a whole number of at least 1, found '0'"),
         (["encode", "--batch-size", "-1", "a"], "--batch-size: expected a whole number of at least 1, found '-1'"),

@@ -97,7 +97,7 @@ def test_the_command_saves(run: Run, encoder: SentenceEncoder, tmp_path: Path) -
 
 def test_wrong_arguments_are_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(TEXT, "--save", tmp_path) == 1
-    assert "it is a folder" in capsys.readouterr().err
+    assert "expected a file, found a folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as usage:
         run(TEXT, "--dtype", "float64", "--backend", "numba")
     assert usage.value.code == 2

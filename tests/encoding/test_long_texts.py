@@ -208,7 +208,7 @@ def test_a_window_is_a_named_tuple(encoder: SentenceEncoder) -> None:
             r"window: expected an int from 3 to 128 or None, found 2; 2 of a window's tokens are \[CLS\] and \[SEP\]",
         ),
         ({"window": 9, "prompt": "a prompt"}, InputValueError, "window: expected an int from 10 to .*, the prompt and"),
-        ({"prompt": "a " * 126}, InputValueError, "it has 128 tokens, which leaves no room for a text"),
+        ({"prompt": "a " * 126}, InputValueError, "prompt: .* it has 128 tokens, which leaves no room for a text"),
         ({"prompt_name": "poem"}, InputValueError, "prompt_name: expected one of .*, found 'poem'"),
         ({"window": 129}, InputValueError, "window: expected an int from 3 to 128 or None, found 129; "),
         ({"window": "64"}, InputTypeError, "window: expected an int or None, found str"),

