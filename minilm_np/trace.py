@@ -133,10 +133,10 @@ def trace(
     A trace of 256 tokens of the published model takes about 80 MB in float32, twice that in float64.
     Raises InputTypeError, InputValueError (a text, by its number; an unknown dtype or backend).
     """
-    kind = registry.find(backend)
+    model = model_of(encoder)
+    kind = model.kind if model.kind.backend == backend else registry.find(backend)
     kind.check_dtype(dtype)
     many = check_texts([texts] if isinstance(texts, str) else texts)
-    model = model_of(encoder)
     engine = model.engine
     if model.kind is not kind or dtype != kind.dtypes[0]:
         engine = kind.make(model.config, engine.weights().items(), 1 if kind.own_threads else None, dtype)

@@ -80,13 +80,16 @@ CALLS = {f"encoder.{call}": kind for call, kind in ENCODE.items()} | {
 
 
 def shortened(revealed: str) -> str:
-    revealed = re.sub(r"tuple\[int, int, str, .*?, int, fallback=[\w.]*Window\]", "Window", revealed)
-    revealed = re.sub(r"numpy\.dtype\[numpy\.floating\[[\w.]*_32Bit\]\]", "float32", revealed)
-    revealed = re.sub(r"numpy\.dtype\[numpy\.signedinteger\[[\w.]*_64Bit\]\]", "int64", revealed)
-    revealed = re.sub(
-        r"numpy\.dtype\[numpy\.(un)?signedinteger\[[\w.]*_8Bit\]\]", lambda m: "uint8" if m[1] else "int8", revealed
-    )
-    revealed = re.sub(r"numpy\.dtype\[(?:numpy\.)?(\w+)(?:\[Any\])?\]", r"\1", revealed)
+    for long, short in (
+        (r"tuple\[int, int, str, .*?, int, fallback=[\w.]*Window\]", "Window"),
+        (r"TypedDict\('?([\w.]+)'?, \{.*?\}\)", r"\1"),
+        (r"numpy\.dtype\[numpy\.floating\[[\w.]*_32Bit\]\]", "float32"),
+        (r"numpy\.dtype\[numpy\.signedinteger\[[\w.]*_64Bit\]\]", "int64"),
+        (r"numpy\.dtype\[numpy\.signedinteger\[[\w.]*_8Bit\]\]", "int8"),
+        (r"numpy\.dtype\[numpy\.unsignedinteger\[[\w.]*_8Bit\]\]", "uint8"),
+        (r"numpy\.dtype\[(?:numpy\.)?(\w+)(?:\[Any\])?\]", r"\1"),
+    ):
+        revealed = re.sub(long, short, revealed)
     return re.sub(r"[\w.]+\.(?=\w+)", "", revealed)
 
 

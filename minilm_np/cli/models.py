@@ -53,7 +53,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     encoder = load(options)
-    config, folder = encoder.config, encoder.folder
+    config, folder, kind = encoder.config, encoder.folder, encoder.model.kind
     assert folder is not None  # only a model that was not loaded from files has none
     published = folder.name if folder.verified else matches_manifest(folder.path)
     facts: dict[str, Any] = {
@@ -71,6 +71,9 @@ def _info(options: argparse.Namespace) -> int:
         "pooling": config.pooling_mode,
         "normalize": config.normalize,
         "backend": encoder.backend,
+        "compute_type": encoder.compute_type,
+        "contract": encoder.contract,
+        "instructions": kind.instructions() if kind.instructions else None,
         "threads": encoder.threads,
         "fingerprint": encoder.fingerprint() if encoder.contract else None,
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
@@ -93,6 +96,8 @@ def _version(name: str) -> str:
 
 
 ABSENT = {
+    "contract": "(none: the BLAS decides the last bits)",
+    "instructions": "(chosen by the compiler)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
 }

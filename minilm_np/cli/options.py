@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minilm_np.encoding.pipeline import encode_with_counts
 from minilm_np.engine.protocol import Vectors
-from minilm_np.engine.registry import BACKENDS
+from minilm_np.engine.registry import BACKENDS, COMPUTE_TYPES
 from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -64,7 +64,7 @@ def add_model_options(
     backend_help: str = BACKEND_HELP,
     threads: bool = True,
 ) -> None:
-    """Add the options that `load` reads: --model, --backend, --threads and --offline.
+    """Add the options that `load` reads: --model, --compute-type, --backend, --threads and --offline.
 
     backend: the default of --backend.
     threads: whether there is an option --threads.
@@ -72,6 +72,13 @@ def add_model_options(
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model", default=DEFAULT_MODEL, help="name on the Hugging Face Hub, or folder (default: %(default)s)"
+    )
+    group.add_argument(
+        "--compute-type",
+        choices=COMPUTE_TYPES,
+        default=COMPUTE_TYPES[0],
+        help="numbers that the dense layers of the numba backend multiply: float32; int16, faster and nearly the same; "
+        "int8, the fastest (default: %(default)s)",
     )
     group.add_argument("--backend", choices=BACKENDS, default=backend, help=f"{backend_help} (default: %(default)s)")
     if threads:
@@ -102,7 +109,11 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
 def load(options: argparse.Namespace) -> SentenceEncoder:
     """Load the model that the options of `add_model_options` name."""
     return SentenceEncoder(
-        options.model, backend=options.backend, threads=options.threads, local_files_only=options.offline
+        options.model,
+        backend=options.backend,
+        compute_type=options.compute_type,
+        threads=options.threads,
+        local_files_only=options.offline,
     )
 
 

@@ -123,7 +123,11 @@ def load_model(
     settings = overridden(load_settings(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
     config = load_config(folder.path)
     tokenizer = load_tokenizer(folder.path, config)
-    engine = kind.make(config, iter_checkpoint(folder.path, config), threads)
+
+    def read() -> Iterable[tuple[str, Vectors]]:
+        return iter_checkpoint(folder.path, config)
+
+    engine = kind.make(config, read(), threads, reread=read)
     return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads)
 
 

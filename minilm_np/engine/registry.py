@@ -6,14 +6,18 @@ an engine, add an entry to `KINDS`.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from minilm_np._checks import check_choice
 from minilm_np.engine.protocol import Engine, Vectors
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 
-# (config, weights, threads, dtype) -> engine; the imports are inside, because Numba and LLVM take time to load
-Factory = Callable[[ModelConfig, Iterable[tuple[str, Vectors]], int | None, str], Engine]
+NamedWeights = Iterable[tuple[str, Vectors]]  # (name, float32 array) for every parameter
+Reread = Callable[[], NamedWeights]  # reads the same weights once more
+
+# (config, weights, threads, dtype, reread) -> engine; the imports are inside, because Numba and LLVM take time to load
+Factory = Callable[[ModelConfig, NamedWeights, int | None, str, Reread | None], Engine]
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,30 @@ class EngineKind:
     own_threads: bool  # whether the engine has helper threads; otherwise its BLAS decides
     packages: tuple[str, ...]  # packages whose versions decide its results
     factory: Factory
+    instructions: Callable[[], str] | None = None  # names the instructions used on this machine, if the engine chooses
+
+    @property
+    def name(self) -> str:
+        """The backend, with the compute type if that is not float32: "numba", "numba, int16"."""
+        return self.backend if self.compute_type == "float32" else f"{self.backend}, {self.compute_type}"
 
     def make(
         self,
         config: ModelConfig,
-        weights: Iterable[tuple[str, Vectors]],
+        weights: NamedWeights,
         threads: int | None = None,
         dtype: str = "float32",
+        reread: Reread | None = None,
     ) -> Engine:
-        """Return an engine of this kind with these weights: (name, float32 array) for every parameter.
+        """Return an engine of this kind with these weights.
+
+        reread: reads the weights once more, for an engine that does not keep them; None: it keeps them in memory.
 
         Raises InputTypeError, InputValueError: `threads` or `dtype` is not possible for this kind.
         """
         self.check_threads(threads)
         self.check_dtype(dtype)
-        return self.factory(config, weights, threads, dtype)
+        return self.factory(config, weights, threads, dtype, reread)
 
     def check_threads(self, threads: int | None) -> None:
         """Raise InputValueError if a number of threads is given and the engine does not use it."""
@@ -63,13 +76,26 @@ class EngineKind:
         raise InputValueError(f"dtype: expected one of {', '.join(map(repr, DTYPES))}, found {dtype!r}")
 
 
-def _float32(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None, dtype: str) -> Engine:
+def _float32(
+    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
+) -> Engine:
     from minilm_np.engine.float32.engine import Float32Engine
 
     return Float32Engine(config, weights, threads)
 
 
-def _numpy(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None, dtype: str) -> Engine:
+def _integer(
+    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None,
+    compute_type: str,
+) -> Engine:  # fmt: skip
+    from minilm_np.engine.integer.engine import IntegerEngine
+
+    return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)
+
+
+def _numpy(
+    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
+) -> Engine:
     import numpy as np
 
     from minilm_np.engine.numpy import NumpyEngine
@@ -77,8 +103,26 @@ def _numpy(config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads:
     return NumpyEngine(config, weights, np.float64 if dtype == "float64" else np.float32)
 
 
+def _integer_instructions() -> str:
+    from minilm_np.engine.runtime.integer_target import integer_target, target_reason
+
+    return f"{integer_target()} ({target_reason()})"
+
+
+_NUMBA = ("numpy", "tokenizers", "numba")
+
+
+def _integer_kind(compute_type: str) -> EngineKind:
+    contract, factory = f"{compute_type}-1", partial(_integer, compute_type=compute_type)
+    return EngineKind(
+        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, instructions=_integer_instructions
+    )
+
+
 KINDS = (
-    EngineKind("numba", "float32", 1, ("float32",), True, ("numpy", "tokenizers", "numba"), _float32),
+    EngineKind("numba", "float32", 1, ("float32",), True, _NUMBA, _float32),
+    _integer_kind("int16"),
+    _integer_kind("int8"),
     EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),
 )
 BACKENDS = tuple(dict.fromkeys(kind.backend for kind in KINDS))  # the first is the default

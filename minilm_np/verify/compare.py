@@ -124,7 +124,7 @@ def compare(
             vector = worst(vector, found)
     rows = list(steps.rows.values())
     return Comparison(
-        ours=f"minilm_np ({encoder.backend})",
+        ours=f"minilm_np ({encoder.model.kind.name})",
         theirs=other.name,
         texts=len(texts),
         tolerance=float(tolerance),

@@ -189,7 +189,7 @@ def _by_engine(
     encoder: SentenceEncoder, manifest: Mapping[str, Any], chosen: Sequence[int]
 ) -> Iterator[tuple[str, str, Computed]]:
     """The arrays of the encoder's engine for some texts, if its vectors have a contract."""
-    if encoder.contract is not None:
+    if encoder.contract is not None and encoder.compute_type == "float32":  # the tolerances are those of float32
         yield "engine float32", "float32", _engine(encoder, manifest, chosen)
 
 

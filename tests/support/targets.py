@@ -1,5 +1,9 @@
 """The CPUs that tests compile for, as environment variables of a child process; emulated on x86-64."""
 
+import re
+
+import llvmlite.binding as llvm
+
 TARGETS: dict[str, dict[str, str]] = {
     "native": {},
     "avx2": {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""},
@@ -9,3 +13,18 @@ TARGETS: dict[str, dict[str, str]] = {
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4",
     },
 }
+
+
+def _keeps(body):
+    return not re.search(r"@Py|@NRT|@llvm\.x86", body)
+
+
+def aarch64_assembly(ir):
+    """Assembly of the kernels in a module, without Numba's wrappers for Python, which hold x86 intrinsics."""
+    ir = re.sub(r"^define .*?^}$", lambda body: body[0] if _keeps(body[0]) else "", ir, flags=re.MULTILINE | re.DOTALL)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)
+    module = llvm.parse_assembly(ir)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    return machine.emit_assembly(module)

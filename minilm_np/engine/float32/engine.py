@@ -12,13 +12,14 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np.engine.float32 import loading
-from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, n_stages, scratch_size
+from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
@@ -37,6 +38,13 @@ CALL_SECONDS = 0.25  # upper limit of one call into compiled code, so that Ctrl-
 ASSUMED_FLOPS = 2e10  # per second, of a slow core: the basis of that limit
 
 
+class Kernels(Protocol):
+    """Entry points of compiled code."""
+
+    run_pass: Callable[..., int]  # takes the address of a `Pass`
+    exchange_float_mode: Callable[..., int]
+
+
 class Float32Engine:
     """A model's weights, packed for the kernels, and the threads that run them.
 
@@ -47,22 +55,32 @@ class Float32Engine:
     Raises InputTypeError, InputValueError: threads is not an int from 1 to 1024.
     """
 
+    layer_stages = LAYER_STAGES  # of a pass; another engine may have others
+
     def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None = None) -> None:
         self.config = config
         self.threads = workers.check_threads(threads)
-        self._packed = PackedWeights(config, weights)
-        self.kernels = loading.load()
+        self._load(weights)
         self._model = self._described()
-        self.n_stages = n_stages(config.num_hidden_layers)
+        self.n_stages = 1 + config.num_hidden_layers * self.layer_stages + 1  # embeddings, layers, pooling
         self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # workspaces that no pass uses
         D, F = config.hidden_size, config.intermediate_size
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
         self.call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
 
+    def _load(self, weights: Iterable[tuple[str, Vectors]]) -> None:
+        """Pack the weights, load the kernels."""
+        self._packed = PackedWeights(self.config, weights)
+        self.kernels: Kernels = loading.load()
+
     def _described(self) -> Pass:
         """A `Pass` with the fields that are the same for every pass."""
+        return Pass(**self._fields(self._packed.arrays))
+
+    def _fields(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """These fields; arrays: the packed weights."""
         config = self.config
-        return Pass(
+        return dict(
             n_layers=config.num_hidden_layers,
             n_heads=config.num_attention_heads,
             hidden_size=config.hidden_size,
@@ -74,7 +92,7 @@ class Float32Engine:
             normalizes=config.normalize,
             eps=config.layer_norm_eps,
             scale=1.0 / math.sqrt(config.head_size),
-            **{field: array.ctypes.data for field, array in self._packed.arrays.items()},
+            **{field: array.ctypes.data for field, array in arrays.items()},
         )
 
     def weights(self) -> dict[str, Vectors]:
@@ -175,6 +193,20 @@ class Float32Engine:
                 found = min(text) if min(text) < 0 else max(text)
                 raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {found}")
 
+    def results(self, arrays: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], ...]:
+        """What each stage of a layer leaves in the arrays of a workspace, by the names of `reference.py`."""
+        query, key, value = np.split(arrays["query_key_value"], 3, axis=1)
+        # the results of the third and the sixth contain the residual, so they have no name
+        return (
+            {"attention.self.query": query, "attention.self.key": key, "attention.self.value": value},
+            {"attention.self.context": arrays["context"]},
+            {},
+            {"attention.output.LayerNorm": arrays["attended"]},
+            {"intermediate.intermediate_act_fn": arrays["intermediate"]},
+            {},
+            {"output.LayerNorm": arrays["x"]},
+        )
+
     # ---- workspaces --------------------------------------------------------------------------------------------------
 
     def take_workspace(self, n_tokens: int, longest: int, members: int) -> "_Workspace":
@@ -187,7 +219,20 @@ class Float32Engine:
             if workspace.holds(n_tokens, longest, members):
                 return workspace
         n_tokens, longest = max(n_tokens, CHUNK_TOKENS), max(longest, self.config.max_seq_length)
-        return _Workspace(self.config, self._model, n_tokens, longest, members)
+        return _Workspace(self, self._model, n_tokens, longest, members)
+
+    def workspace_arrays(self, n_tokens: int, longest: int, members: int) -> dict[str, NDArray[Any]]:
+        """The arrays that a pass writes, by field of `Pass`."""
+        D, F = self.config.hidden_size, self.config.intermediate_size
+        shapes = {
+            "x": (n_tokens, D),
+            "query_key_value": (n_tokens, 3 * D),
+            "context": (n_tokens, D),
+            "attended": (n_tokens, D),
+            "intermediate": (n_tokens, F),
+            "scratch": (members, scratch_size(longest, self.config.head_size)),
+        }
+        return {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
 
     def return_workspace(self, workspace: "_Workspace") -> None:
         """Make a workspace available to other passes. No thread may use it any more."""
@@ -215,7 +260,7 @@ class _RaggedPass:
         self._integers[: len(batch)] = batch
         # `Pass` holds addresses only; the attributes keep the arrays alive
         start = self._integers.ctypes.data
-        self._pass = Pass.from_buffer_copy(self._workspace.described)
+        self._pass = _copy(self._workspace.described)
         self._pass.n_texts, self._pass.n_tokens = B, N
         self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
         self._pass.offsets, self._pass.counters = start + 16 * N, start + 8 * len(batch)
@@ -225,13 +270,13 @@ class _RaggedPass:
 
     def run(self, member: int) -> None:
         """Run the pass as thread number `member`, in calls of a few layers each."""
-        step = self._engine.call_layers * LAYER_STAGES + 1
+        step = self._engine.call_layers * self._engine.layer_stages + 1
         for start in range(0, self._stages, step):
             self._run_stages(member, start, min(self._stages, start + step))
 
     def _run_stages(self, member: int, start: int, stop: int) -> None:
         """One call into compiled code, in the contract's float mode."""
-        kernels, described = self._engine.kernels, Pass.from_buffer_copy(self._pass)
+        kernels, described = self._engine.kernels, _copy(self._pass)
         described.member, described.stage_start, described.stage_stop = member, start, stop
         mode = kernels.exchange_float_mode(STANDARD_FLOAT_MODE)
         try:
@@ -242,23 +287,13 @@ class _RaggedPass:
     def run_by_stage(self) -> Iterator[tuple[str, Vectors]]:
         """Run the pass on one thread. Yields each stage's results, (name, array), which later stages overwrite."""
         arrays = {field: array[: self._pass.n_tokens] for field, array in self._workspace.arrays.items()}
-        query, key, value = np.split(arrays["query_key_value"], 3, axis=1)
-        # by step of a layer; the results of the third and the sixth contain the residual, so they have no name
-        named: tuple[dict[str, Vectors], ...] = (
-            {"attention.self.query": query, "attention.self.key": key, "attention.self.value": value},
-            {"attention.self.context": arrays["context"]},
-            {},
-            {"attention.output.LayerNorm": arrays["attended"]},
-            {"intermediate.intermediate_act_fn": arrays["intermediate"]},
-            {},
-            {"output.LayerNorm": arrays["x"]},
-        )
+        named = self._engine.results(arrays)
         self._run_stages(0, 0, 1)
         yield "embeddings.LayerNorm", arrays["x"]
         last = self._stages - 1
         for stage in range(1, last):
             self._run_stages(0, stage, stage + 1)
-            layer, step = divmod(stage - 1, LAYER_STAGES)
+            layer, step = divmod(stage - 1, self._engine.layer_stages)
             for name, array in named[step].items():
                 yield f"encoder.layer.{layer}.{name}", array
         normalizes, self._pass.normalizes = self._pass.normalizes, 0
@@ -283,25 +318,21 @@ class _RaggedPass:
 class _Workspace:
     """The arrays that a pass writes, for at most this number of tokens, tokens of one text, and threads."""
 
-    def __init__(self, config: ModelConfig, model: Pass, n_tokens: int, longest: int, members: int) -> None:
-        D, F = config.hidden_size, config.intermediate_size
+    def __init__(self, engine: Float32Engine, model: Pass, n_tokens: int, longest: int, members: int) -> None:
         self._n_tokens, self._longest, self._members = n_tokens, longest, members
-        shapes = {
-            "x": (n_tokens, D),
-            "query_key_value": (n_tokens, 3 * D),
-            "context": (n_tokens, D),
-            "attended": (n_tokens, D),
-            "intermediate": (n_tokens, F),
-            "scratch": (members, scratch_size(longest, config.head_size)),
-        }
-        self.arrays = {field: np.empty(shape, np.float32) for field, shape in shapes.items()}
-        self.described = Pass.from_buffer_copy(model)
-        self.described.scratch_size = shapes["scratch"][1]
+        self.arrays = engine.workspace_arrays(n_tokens, longest, members)
+        self.described = _copy(model)
+        self.described.scratch_size = self.arrays["scratch"].shape[1]
         for field, array in self.arrays.items():
             setattr(self.described, field, array.ctypes.data)
 
     def holds(self, n_tokens: int, longest: int, members: int) -> bool:
         return n_tokens <= self._n_tokens and longest <= self._longest and members <= self._members
+
+
+def _copy(described: Pass) -> Pass:
+    """Return a copy of a pass's record, of the same class."""
+    return type(described).from_buffer_copy(described)
 
 
 def _chunks(rows: list[int], lengths: list[int], threads: int) -> Iterator[list[int]]:

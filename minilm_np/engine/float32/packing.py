@@ -18,7 +18,7 @@ from minilm_np.model_files.config import ModelConfig
 Array = NDArray[np.float32]
 
 # field of `layout.Pass` -> parameter: the tables, which are not packed
-_TABLES = {
+TABLES = {
     "word": "embeddings.word_embeddings.weight",
     "position": "embeddings.position_embeddings.weight",
     "token_type": "embeddings.token_type_embeddings.weight",
@@ -26,10 +26,10 @@ _TABLES = {
     "norm_bias": "embeddings.LayerNorm.bias",
 }
 # prefix of fields of `layout.Pass` -> module of a layer; the dense layers are in `PRODUCTS`
-_NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
+NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a parameter is stored: a field of `layout.Pass`, its layer (None: the whole field), its first output."""
 
     field: str
@@ -44,7 +44,7 @@ class PackedWeights:
     """
 
     def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Array]]) -> None:
-        self._shapes, self._places = parameter_shapes(config), _places(config)
+        self._shapes, self._places = parameter_shapes(config), places(config)
         L, D = config.num_hidden_layers, config.hidden_size
         self.arrays: dict[str, Array] = {}
         for field, modules in PRODUCTS.items():
@@ -52,7 +52,7 @@ class PackedWeights:
             n_outputs *= len(modules)
             self.arrays[f"{field}_packed"] = _aligned_zeros((L, *packed_shape(n_outputs, n_inputs)))
             self.arrays[f"{field}_bias"] = np.empty((L, n_outputs), np.float32)
-        for field in _NORMS:
+        for field in NORMS:
             self.arrays[f"{field}_weight"], self.arrays[f"{field}_bias"] = np.empty((2, L, D), np.float32)
         for name, array in weights:
             field, layer, first = self._places[name]
@@ -79,19 +79,19 @@ class PackedWeights:
         return weights
 
 
-def _places(config: ModelConfig) -> dict[str, _Place]:
+def places(config: ModelConfig) -> dict[str, Place]:
     """The place of every parameter, by its name."""
-    places = {name: _Place(field) for field, name in _TABLES.items()}
+    places = {name: Place(field) for field, name in TABLES.items()}
     for layer in range(config.num_hidden_layers):
         for field, modules in PRODUCTS.items():
             n_outputs, _ = module_shape(field, config)
             for number, module in enumerate(modules):
                 name = f"encoder.layer.{layer}.{module}"
-                places[f"{name}.weight"] = _Place(f"{field}_packed", layer, number * n_outputs)
-                places[f"{name}.bias"] = _Place(f"{field}_bias", layer, number * n_outputs)
-        for field, module in _NORMS.items():
+                places[f"{name}.weight"] = Place(f"{field}_packed", layer, number * n_outputs)
+                places[f"{name}.bias"] = Place(f"{field}_bias", layer, number * n_outputs)
+        for field, module in NORMS.items():
             for kind in ("weight", "bias"):
-                places[f"encoder.layer.{layer}.{module}.{kind}"] = _Place(f"{field}_{kind}", layer)
+                places[f"encoder.layer.{layer}.{module}.{kind}"] = Place(f"{field}_{kind}", layer)
     return places
 
 

@@ -5,7 +5,8 @@ is stored on disk. LLVM loads it, and ctypes calls it without the GIL, so a proc
 import Numba and compiles nothing. Nothing is unpickled.
 
 The folder is writable by its user only. Its name is a digest of everything that decides the code: the sources, the
-versions of Numba, llvmlite, NumPy and Python, the CPU and its features, Numba's settings. Each file begins with the
+versions of Numba, llvmlite, NumPy and Python, the CPU and its features, Numba's settings, and the
+target of the integer kernels. Each file begins with the
 SHA-256 of the rest, which is checked before LLVM reads a byte. If anything is wrong, the kernels are compiled again. If
 the folder cannot be written, every process compiles them, and nothing else changes.
 """
@@ -30,6 +31,7 @@ import numpy as np
 
 from minilm_np._files import PACKAGE, atomic_file, package_cache
 from minilm_np.engine.runtime import processor
+from minilm_np.engine.runtime.integer_target import integer_target
 from minilm_np.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -127,7 +129,8 @@ def identity(package: str) -> str:
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]
     versions += [_numba_version(), llvmlite.__version__, np.__version__]
-    digest.update(repr((versions, processor.host(), settings)).encode())
+    target = integer_target() if ".engine.integer." in package else None
+    digest.update(repr((versions, processor.host(), settings, target)).encode())
     return digest.hexdigest()[:32]
 
 

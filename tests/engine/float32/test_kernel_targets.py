@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import kernel
 from tests.support.kernel_bits import KERNELS, outputs
 from tests.support.places import CHECKOUT
-from tests.support.targets import TARGETS
+from tests.support.targets import TARGETS, aarch64_assembly
 
 
 @functools.cache
@@ -75,21 +74,6 @@ def fused_and_unfused(x, fused, unfused):
     value = simd.load(simd.address(x))
     simd.store(simd.address(fused), simd.fma(value, value, value))
     simd.store(simd.address(unfused), value * value + value)
-
-
-def keeps(body):
-    return not re.search(r"@Py|@NRT|@llvm\.x86", body)
-
-
-def aarch64_assembly(ir):
-    """Assembly of the kernels in a module, without Numba's wrappers for Python, which hold x86 intrinsics."""
-    ir = re.sub(r"^define .*?^}$", lambda body: body[0] if keeps(body[0]) else "", ir, flags=re.MULTILINE | re.DOTALL)
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)
-    module = llvm.parse_assembly(ir)
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    return machine.emit_assembly(module)
 
 
 @pytest.mark.skipif(simd.TARGET == "none", reason="fma is spelled out in float64 here")

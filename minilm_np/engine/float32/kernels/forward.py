@@ -101,20 +101,20 @@ def forward(batch, table, layers, buffers, settings, out, counters, tasks, membe
             task = simd.atomic_add(counters, taken, 1)
             if task >= row_parts * column_parts:
                 break
-            start, stop = _part(rows, task // column_parts, row_parts)
-            first, last = _part(columns, task % column_parts, column_parts)
+            start, stop = part(rows, task // column_parts, row_parts)
+            first, last = part(columns, task % column_parts, column_parts)
             if stage == 0:
                 _embed(batch, table, settings.eps, buffers.x, start, stop)
             elif stage == last_stage:
-                _pool(batch, buffers.x, settings, out, start, stop)
+                pool(batch, buffers.x, settings, out, start, stop)
             else:
                 _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last)
             simd.atomic_add(counters, done, 1)
-        _wait(counters, done, row_parts * column_parts)
+        wait(counters, done, row_parts * column_parts)
 
 
 @kernel
-def _wait(counters, index, count):
+def wait(counters, index, count):
     spins = 0
     while simd.atomic_load(counters, index) < count:
         spins += 1
@@ -125,7 +125,7 @@ def _wait(counters, index, count):
 
 
 @kernel
-def _part(total, task, tasks):
+def part(total, task, tasks):
     """Start and stop of range number `task`, if 0 .. total is cut into `tasks` nearly equal ranges."""
     return total * task // tasks, total * (task + 1) // tasks
 
@@ -139,7 +139,7 @@ def _embed(batch, table, eps, x, start, stop):
 
 
 @kernel
-def _pool(batch, x, settings, out, start, stop):
+def pool(batch, x, settings, out, start, stop):
     pooling(x, batch.offsets, settings.pooling_mode, out, start, stop)
     if settings.normalizes:
         normalize(out, out, start, stop)

@@ -96,7 +96,7 @@ def power_of_two(builder, v):
     return builder.bitcast(builder.shl(exponent, constant(23, INTS)), VECTOR)
 
 
-def _fold_lanes(builder, combine, v):
+def fold_lanes(builder, combine, v):
     for half in (8, 4, 2, 1):
         indices = ir.VectorType(I32, half)
         low = builder.shuffle_vector(v, v, ir.Constant(indices, list(range(half))))
@@ -107,9 +107,9 @@ def _fold_lanes(builder, combine, v):
 
 @instruction(types.float32, float32x16)
 def lane_sum(builder, v):
-    return _fold_lanes(builder, builder.fadd, v)
+    return fold_lanes(builder, builder.fadd, v)
 
 
 @instruction(types.float32, float32x16)
 def lane_max(builder, v):
-    return _fold_lanes(builder, functools.partial(maximum.emit, builder), v)
+    return fold_lanes(builder, functools.partial(maximum.emit, builder), v)

@@ -50,16 +50,16 @@ def address(typingctx, array):
 @intrinsic
 def floats_at(typingctx, location, shape):
     """The C-contiguous float32 array of this shape (a tuple of int64) that begins at an address (int64)."""
-    return _array_at(types.float32, location, shape)
+    return array_at(types.float32, location, shape)
 
 
 @intrinsic
 def ints_at(typingctx, location, shape):
     """The same for int64."""
-    return _array_at(types.int64, location, shape)
+    return array_at(types.int64, location, shape)
 
 
-def _array_at(dtype, location, shape):
+def array_at(dtype, location, shape):
     array_type = types.Array(dtype, len(shape), "C")
 
     def codegen(context, builder, sig, args):
@@ -110,7 +110,7 @@ def store(builder, p, v):
     builder.store(v, _vector_pointer(builder, p), align=4)
 
 
-def _first_lanes(builder, n):
+def first_lanes(builder, n):
     numbers = ir.Constant(INTS, list(range(LANES)))
     return builder.icmp_signed("<", numbers, broadcast(builder, builder.trunc(n, I32), INTS))
 
@@ -128,7 +128,7 @@ def load_part(builder, p, n, fill):
         with whole:
             builder.store(load.emit(builder, p), result)
         with part:
-            builder.store(_masked_load(builder, p, _first_lanes(builder, n), broadcast(builder, fill)), result)
+            builder.store(_masked_load(builder, p, first_lanes(builder, n), broadcast(builder, fill)), result)
     return builder.load(result)
 
 
@@ -138,7 +138,7 @@ def store_part(builder, p, n, v):
         with whole:
             store.emit(builder, p, v)
         with part:
-            arguments = _vector_pointer(builder, p), ir.Constant(I32, 4), _first_lanes(builder, n)
+            arguments = _vector_pointer(builder, p), ir.Constant(I32, 4), first_lanes(builder, n)
             call(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), v, *arguments)
 
 
@@ -149,7 +149,7 @@ def transpose(builder, p, stride, rows, columns, out, out_stride):
     All 256 floats of out are written. At most `rows` rows and `columns` columns of p are read: in place of missing
     rows the last row is repeated, and missing columns are 0.
     """
-    mask, last_row = _first_lanes(builder, columns), builder.sub(rows, ir.Constant(I64, 1))
+    mask, last_row = first_lanes(builder, columns), builder.sub(rows, ir.Constant(I64, 1))
     block = []
     for r in range(LANES):
         row = ir.Constant(I64, r)

@@ -48,7 +48,7 @@ def fma_block(max_rows, vectors, panel_width):
     return block
 
 
-def _never_unrolled(module):
+def never_unrolled(module):
     """Metadata that forbids LLVM to unroll a loop: unrolled, a full tile's accumulators are spilled from registers."""
     loop = module.add_metadata([module.add_metadata(["llvm.loop.unroll.disable"])])
     if loop.operands[0] is not loop:
@@ -56,7 +56,7 @@ def _never_unrolled(module):
     return loop
 
 
-def _prefetch(builder, p):
+def prefetch(builder, p):
     for_reading, second_level, data = (ir.Constant(I32, number) for number in (0, 2, 1))
     call(builder, "llvm.prefetch.p0", ir.VoidType(), p, for_reading, second_level, data)
 
@@ -73,7 +73,7 @@ def _emit_tile(builder, x_rows, panel, count, tile_rows, add, ahead, vectors, pa
     panel_row = builder.gep(panel, [builder.mul(k, ir.Constant(I64, panel_width))])
     columns = [load.emit(builder, builder.gep(panel_row, [ir.Constant(I64, LANES * v)])) for v in range(vectors)]
     for v in range(vectors):  # sixteen floats fill a cache line
-        _prefetch(builder, builder.gep(panel_row, [builder.add(ahead, ir.Constant(I64, LANES * v))]))
+        prefetch(builder, builder.gep(panel_row, [builder.add(ahead, ir.Constant(I64, LANES * v))]))
     for x_row, row_accumulators in zip(x_rows, accumulators, strict=True):
         x_value = broadcast(builder, builder.load(builder.gep(x_row, [k])))
         for column, accumulator in zip(columns, row_accumulators, strict=True):
@@ -83,7 +83,7 @@ def _emit_tile(builder, x_rows, panel, count, tile_rows, add, ahead, vectors, pa
     k.add_incoming(k_next, loop)
     stop = builder.append_basic_block("tile.stop")
     back = builder.cbranch(builder.icmp_signed("<", k_next, count), loop, stop)
-    back.set_metadata("llvm.loop", _never_unrolled(builder.module))
+    back.set_metadata("llvm.loop", never_unrolled(builder.module))
 
     builder.position_at_end(stop)
     sums = [[accumulator.incomings[1][0] for accumulator in row] for row in accumulators]

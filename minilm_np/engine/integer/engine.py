@@ -1,0 +1,117 @@
+"""The integer engine: the float32 engine with integers in its dense layers, "int16" or "int8".
+
+Twin: `reference.py` here. Passes, threads and workspaces are those of `float32/engine.py`; the order of the operations
+is in `kernels/forward.py`. The bits of a vector are those of CONTRACT.md, on every processor.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm_np.engine.float32.engine import Float32Engine, Vectors
+from minilm_np.engine.integer import loading
+from minilm_np.engine.integer.kernels.layout import aligned_bytes, rows_shape
+from minilm_np.engine.integer.kernels.passes import LAYER_STAGES, Pass
+from minilm_np.engine.integer.packing import IntegerWeights
+from minilm_np.engine.integer.reference import COMPUTE_TYPES
+from minilm_np.errors import CheckpointError, InputValueError
+from minilm_np.model_files.checkpoint import parameter_shapes
+from minilm_np.model_files.config import ModelConfig
+
+Weights = Iterable[tuple[str, Vectors]]
+
+CONTRACTS = {
+    "int16": "int16-1",
+    "int8": "int8-1",
+}  # of CONTRACT.md; a name changes when any bit of any vector may change
+
+
+class IntegerEngine(Float32Engine):
+    """A model's weights as integers, and the threads that multiply them.
+
+    compute_type: "int16" or "int8". reread: called by `weights`, returns the weights once more; None if the float32
+    arrays are to be kept in memory for that. The other parameters and errors are those of `Float32Engine`.
+
+    Raises InputValueError also for an unknown compute type.
+    """
+
+    layer_stages = LAYER_STAGES
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        threads: int | None = None,
+        *,
+        compute_type: str = "int16",
+        reread: Callable[[], Weights] | None = None,
+    ) -> None:
+        if compute_type not in COMPUTE_TYPES:
+            raise InputValueError(
+                f"compute_type: expected {' or '.join(map(repr, COMPUTE_TYPES))}, found {compute_type!r}"
+            )
+        self.compute_type = compute_type
+        self._reread = reread
+        super().__init__(config, weights, threads)
+
+    @property
+    def contract(self) -> str:
+        """The name of the contract that decides the vectors' bits."""
+        return CONTRACTS[self.compute_type]
+
+    def _load(self, weights: Weights) -> None:
+        if self._reread is None:
+            kept = dict(weights)
+            self._reread, weights = kept.items, kept.items()
+        self._integers = IntegerWeights(self.config, weights, self.compute_type)
+        self.kernels = loading.load(self._integers.bits)
+
+    def _described(self) -> Any:
+        return Pass(**self._fields(self._integers.arrays))
+
+    def weights(self) -> dict[str, Vectors]:
+        """The original float32 weights, by the names and in the order of `parameter_shapes`; read-only.
+
+        The engine has integers only: they are read again from their source. Raises CheckpointError if they are not
+        those that this engine was made from.
+        """
+        assert self._reread is not None
+        found = dict(self._reread())
+        again = IntegerWeights(self.config, found.items(), self.compute_type)
+        for field, array in self._integers.arrays.items():
+            if not np.array_equal(again.arrays[field], array):
+                raise CheckpointError(
+                    f"{field}: the weights have changed since this model was loaded; load it again, and keep its files"
+                )
+        weights = {}
+        for name in parameter_shapes(self.config):
+            weights[name] = found[name].view()
+            weights[name].flags.writeable = False
+        return weights
+
+    def results(self, arrays: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], ...]:
+        """What each stage of a layer leaves in the arrays of a workspace, by the names of `reference.py`."""
+        query_key_value, context, product, norm, intermediate, output, output_norm = super().results(arrays)
+        return query_key_value, context, {}, product, norm, intermediate, {}, output, output_norm
+
+    def workspace_arrays(self, n_tokens: int, longest: int, members: int) -> dict[str, NDArray[Any]]:
+        """The arrays that a pass writes, by field of `Pass`."""
+        arrays = super().workspace_arrays(n_tokens, longest, members)
+        D, F = self.config.hidden_size, self.config.intermediate_size
+        arrays["rows"] = aligned_bytes(rows_shape(self._integers.bits, n_tokens, max(D, F)))
+        arrays["row_scale"] = np.empty(n_tokens, np.float32)
+        arrays["row_zero"] = np.empty(n_tokens, np.int32)
+        return arrays
+
+
+def make_integer_engine(
+    config: ModelConfig,
+    weights: Weights,
+    threads: int | None = None,
+    compute_type: str = "int16",
+    reread: Callable[[], Weights] | None = None,
+) -> IntegerEngine:
+    """An `IntegerEngine`."""
+    return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)

@@ -1,0 +1,193 @@
+"""Dense layers over quantised rows: out = epilogue(x @ weight.T + bias), where x and weight are integers times scales.
+
+Letters of a matrix product: M rows of x, N outputs, K inputs.
+
+Reads   x and weight_packed (bytes, see `layout`), x_scale (M,), weight_scale (N,), bias (N,), residual (M, N); with
+        8 bits also x_zero (M,) and weight_sum (N,) in int32: the integer that stands for 0, and a weight row's sum.
+Writes  rows row_start..row_stop and panels panel_start..panel_stop of out (M, N), float32. row_start is a multiple of
+        layout.ROW_BLOCK.
+Sums    in int32, exactly; with 8 bits sum - x_zero[m] * weight_sum[n], exactly.
+Order   float32(sum), rounded once, * (x_scale[m] * weight_scale[n]); then + bias[n]; then, by kind, GELU of it, or
+        it + residual.
+Fused   everything after the sums, while they are in the first-level cache.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minilm_np.engine.float32.kernels import mathf
+from minilm_np.engine.integer.kernels import products
+from minilm_np.engine.integer.kernels.layout import PANEL, TILES
+from minilm_np.engine.runtime import simd
+from minilm_np.engine.runtime.simd import inlined, integers, kernel, load_part, splat, store_part, tiles
+from minilm_np.engine.runtime.simd.integers import load_ints_part, splat_int, to_floats
+
+# Panels are taken in groups that stay in the second-level cache, rows in runs that stay in the first-level cache: a
+# group's panels stream past a run, and its outputs are written side by side.
+_GROUP_BYTES, _RUN_BYTES = 2**20, 24 * 2**10
+
+# np.int64, because Numba would compile a function once for each Python integer that it is called with.
+_BIAS, _GELU, _RESIDUAL = np.int64(0), np.int64(1), np.int64(2)
+_ZERO = np.float32(0.0)
+
+_row_sums_16, _row_sums_8 = products.BLOCK_16.row_sums, products.BLOCK_8.row_sums
+
+
+class _Rows(NamedTuple):
+    """Quantised rows: value = scale * (integer - zero)."""
+
+    integers: Any  # (M,) rows of bytes
+    scale: Any  # (M,)
+    zero: Any  # (M,) int32; with 16 bits None: all are 0
+
+
+class _Weight(NamedTuple):
+    """A quantised weight: value = scale * integer."""
+
+    packed: Any  # panels of bytes
+    scale: Any  # (N,)
+    sum: Any  # (N,) int32; with 16 bits None
+
+
+@kernel
+def linear_16(x, x_scale, weight_packed, weight_scale, bias, out, row_start, row_stop, panel_start, panel_stop):
+    # (M,) rows, (N,) columns in panels -> (M, N)
+    ranges = row_start, row_stop, panel_start, panel_stop
+    _linear_16(_Rows(x, x_scale, None), _Weight(weight_packed, weight_scale, None), bias, out, out, ranges, _BIAS)
+
+
+@kernel
+def linear_gelu_16(x, x_scale, weight_packed, weight_scale, bias, out, row_start, row_stop, panel_start, panel_stop):
+    # (M,) rows, (N,) columns in panels -> (M, N)
+    ranges = row_start, row_stop, panel_start, panel_stop
+    _linear_16(_Rows(x, x_scale, None), _Weight(weight_packed, weight_scale, None), bias, out, out, ranges, _GELU)
+
+
+@kernel
+def linear_residual_16(
+    x, x_scale, weight_packed, weight_scale, bias, residual, out, row_start, row_stop, panel_start, panel_stop
+):
+    # (M,) rows, (N,) columns in panels, (M, N) -> (M, N); residual may be out itself
+    ranges = row_start, row_stop, panel_start, panel_stop
+    x_rows, weight = _Rows(x, x_scale, None), _Weight(weight_packed, weight_scale, None)
+    _linear_16(x_rows, weight, bias, residual, out, ranges, _RESIDUAL)
+
+
+@kernel
+def linear_8(
+    x, x_scale, x_zero, weight_packed, weight_scale, weight_sum, bias, out,
+    row_start, row_stop, panel_start, panel_stop,
+):  # fmt: skip
+    # (M,) rows, (N,) columns in panels -> (M, N)
+    ranges = row_start, row_stop, panel_start, panel_stop
+    x_rows, weight = _Rows(x, x_scale, x_zero), _Weight(weight_packed, weight_scale, weight_sum)
+    _linear_8(x_rows, weight, bias, out, out, ranges, _BIAS)
+
+
+@kernel
+def linear_gelu_8(
+    x, x_scale, x_zero, weight_packed, weight_scale, weight_sum, bias, out,
+    row_start, row_stop, panel_start, panel_stop,
+):  # fmt: skip
+    # (M,) rows, (N,) columns in panels -> (M, N)
+    ranges = row_start, row_stop, panel_start, panel_stop
+    x_rows, weight = _Rows(x, x_scale, x_zero), _Weight(weight_packed, weight_scale, weight_sum)
+    _linear_8(x_rows, weight, bias, out, out, ranges, _GELU)
+
+
+@kernel
+def linear_residual_8(
+    x, x_scale, x_zero, weight_packed, weight_scale, weight_sum, bias, residual, out,
+    row_start, row_stop, panel_start, panel_stop,
+):  # fmt: skip
+    # (M,) rows, (N,) columns in panels, (M, N) -> (M, N); residual may be out itself
+    ranges = row_start, row_stop, panel_start, panel_stop
+    x_rows, weight = _Rows(x, x_scale, x_zero), _Weight(weight_packed, weight_scale, weight_sum)
+    _linear_8(x_rows, weight, bias, residual, out, ranges, _RESIDUAL)
+
+
+def _make_linear(bits, block, totals):
+    """Make the loops of the three kernels of one width."""
+    block_rows, begin, multiply, end, count_steps, _ = block
+    panel_columns, group_bits = PANEL[bits], PANEL[bits] * bits  # of one k of a panel
+
+    @inlined
+    def linear(x, weight, bias, residual, out, ranges, kind):
+        row_start, row_stop, panel_start, panel_stop = ranges
+        x_bytes, panel_bytes = x.integers.shape[1], weight.packed.shape[1]
+        K = panel_bytes * 8 // group_bits
+        x_rows, panels = integers.bytes_address(x.integers), integers.bytes_address(weight.packed)
+        sums, state = products.local_sums(), tiles.local_tiles()
+        steps = count_steps(K)
+        group = max(1, _GROUP_BYTES // panel_bytes)
+        run = max(1, _RUN_BYTES // (x_bytes * block_rows)) * block_rows
+        before_m, before_n, before_rows = row_start, 0, 0  # the block whose sums wait for their epilogue
+        tiles.tile_begin()
+        for group_start in range(panel_start, panel_stop, group):
+            for run_start in range(row_start, row_stop, run):
+                run_stop = min(run_start + run, row_stop)
+                for p in range(group_start, min(group_start + group, panel_stop)):
+                    panel = panels + p * panel_bytes
+                    blocks = (run_stop - run_start + block_rows - 1) // block_rows
+                    for b in range(blocks):
+                        m, rows = _block(run_start, run_stop, b, blocks, block_rows)
+                        x_block, r = x_rows + m * x_bytes, 0
+                        begin(state, rows)
+                        share = (before_rows + steps - 1) // steps
+                        for step in range(steps):
+                            multiply(state, step, x_block, rows, K, panel)
+                            stop = min(r + share, before_rows)
+                            while r < stop:
+                                epilogue(sums, r, before_m + r, before_n, x, weight, bias, residual, out, kind)
+                                r += 1
+                        end(state, x_block, rows, K, panel, sums)
+                        before_m, before_n, before_rows = m, p * panel_columns, rows
+        tiles.tile_end()
+        for r in range(before_rows):
+            epilogue(sums, r, before_m + r, before_n, x, weight, bias, residual, out, kind)
+
+    @inlined
+    def epilogue(sums, r, m, n, x, weight, bias, residual, out, kind):
+        """Row m of the output, in the panel that begins at column n, from row r of the sums."""
+        N = out.shape[1]
+        scale = splat(x.scale[m])
+        scales, bias_row = simd.address(weight.scale) + n, simd.address(bias) + n
+        residual_row, out_row = simd.address(residual) + (m * N + n), simd.address(out) + (m * N + n)
+        for c in range(0, min(panel_columns, N - n), simd.LANES):
+            count = N - n - c
+            value = to_floats(totals(sums, r, c, m, n, x, weight)) * (scale * load_part(scales + c, count, _ZERO))
+            value = value + load_part(bias_row + c, count, _ZERO)
+            if kind == _GELU:
+                value = mathf.gelu(value)
+            elif kind == _RESIDUAL:
+                value = value + load_part(residual_row + c, count, _ZERO)
+            store_part(out_row + c, count, value)
+
+    return linear
+
+
+@inlined
+def _block(start, stop, b, blocks, block_rows):
+    """First row and number of rows of block b. Vectors take blocks of nearly equal height: 10 rows are 5 and 5."""
+    if TILES:
+        m = start + b * block_rows
+        return m, min(block_rows, stop - m)
+    m = start + (stop - start) * b // blocks
+    return m, start + (stop - start) * (b + 1) // blocks - m
+
+
+@inlined
+def _totals_16(sums, r, c, m, n, x, weight):
+    return _row_sums_16(sums, r, c)
+
+
+@inlined
+def _totals_8(sums, r, c, m, n, x, weight):
+    weight_sums = integers.ints_address(weight.sum) + (n + c)
+    correction = splat_int(x.zero[m]) * load_ints_part(weight_sums, len(weight.sum) - n - c)
+    return _row_sums_8(sums, r, c) - correction
+
+
+_linear_16 = _make_linear(16, products.BLOCK_16, _totals_16)
+_linear_8 = _make_linear(8, products.BLOCK_8, _totals_8)

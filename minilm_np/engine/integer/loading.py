@@ -1,0 +1,32 @@
+"""The compiled kernels of the integer engine as Python functions."""
+
+import ctypes
+import threading
+
+from minilm_np.engine.runtime import code_cache
+
+_lock = threading.Lock()
+_loaded: "dict[int, Kernels]" = {}
+
+
+class Kernels:
+    """The entry points of `kernels/entry.py` for one width."""
+
+    def __init__(self, code: code_cache.Code, bits: int) -> None:
+        self._code = code  # owns the memory of the functions
+        self.run_pass = code.functions[f"run_pass_{bits}"]  # takes the address of a `passes.Pass`
+        self.quantise_weight = code.functions["quantise_weight"]
+        self.exchange_float_mode = code.functions["exchange_float_mode"]
+
+
+def load(bits: int) -> Kernels:
+    """The kernels for integers of 16 or 8 bits, from the cache or newly compiled. They are loaded once per process."""
+    with _lock:
+        if bits not in _loaded:
+            entries: code_cache.Entries = {
+                f"run_pass_{bits}": (ctypes.c_void_p,),
+                "quantise_weight": (ctypes.c_int64,) * 8,
+                "exchange_float_mode": (ctypes.c_int64,),
+            }
+            _loaded[bits] = Kernels(code_cache.load_entries("minilm_np.engine.integer.kernels", entries), bits)
+        return _loaded[bits]

@@ -1,0 +1,82 @@
+"""The same bits on every instruction set that this machine has or can pretend to lack, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minilm_np.engine.runtime import integer_target
+from tests.support.places import CHECKOUT
+from tests.support.targets import TARGETS
+
+pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="these targets are those of x86-64")
+
+PATIENCE = 1200  # seconds to compile both widths, on a busy machine
+NATIVE = integer_target.vector_target()
+FORCED = {
+    "native": {},
+    "without tiles": {integer_target.VARIABLE: NATIVE},
+    "tiles by loops": {integer_target.VARIABLE: "amx-twin"},
+    "avx2": TARGETS["avx2"],
+    "none": TARGETS["none"],
+}
+EXPECTED = {"without tiles": NATIVE, "tiles by loops": "amx-twin", "avx2": "avx2", "none": "generic"}
+# per target: instructions of int16 and of int8 that must be there
+INSTRUCTIONS = {
+    "amx": ({"tdpbuud"}, {"tdpbusd"}),
+    "avx512vnni": ({"vpdpwssd", "zmm"}, {"vpdpbusd", "zmm"}),
+    "avxvnni": ({"vpdpwssd", "ymm"}, {"vpdpbusd", "ymm"}),
+    "avx512": ({"vpmaddwd", "zmm"}, {"vpmaddwd", "zmm"}),
+    "avx2": ({"vpmaddwd", "ymm"}, {"vpmaddwd", "ymm"}),
+    "generic": ({"pmaddwd"}, {"pmaddwd"}),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the child prints for each target; two compile at a time."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "OMP_", "MINILM_NP"))}
+    paths = os.pathsep.join(path for path in (str(CHECKOUT), kept.get("PYTHONPATH", "")) if path)
+
+    def start(name: str) -> "subprocess.Popen[str]":
+        cache: Path = tmp_path_factory.mktemp("cache")
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.support.integer_children"],
+            env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | FORCED[name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    answers: dict[str, Any] = {}
+    waiting, running = list(FORCED), dict[str, "subprocess.Popen[str]"]()
+    while waiting or running:
+        while waiting and len(running) < 2:
+            name = waiting.pop(0)
+            running[name] = start(name)
+        name, process = next(iter(running.items()))
+        out, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, f"{name}: {errors}"
+        answers[name] = json.loads(out)
+        del running[name]
+    return answers
+
+
+@pytest.mark.parametrize("name", FORCED)
+def test_every_target_gives_the_same_bits(found, name):
+    digests = found[name]["sha256"]
+    assert digests == found["native"]["sha256"]
+    assert digests["int16, 1"] == digests["int16, 2"] != digests["int8, 1"] == digests["int8, 2"]
+
+
+@pytest.mark.parametrize("name", FORCED)
+def test_the_code_has_the_instructions_of_its_target(found, name):
+    target = found[name]["target"]
+    assert target == EXPECTED.get(name, target)
+    for width, expected in zip(("run_pass_16", "run_pass_8"), INSTRUCTIONS.get(target, (set(), set())), strict=True):
+        there = set(found[name]["instructions"][width])
+        assert expected <= there
+        if target == "none":
+            assert "fmaf" not in there

@@ -1,0 +1,54 @@
+"""A program that tests of the integer engine start as a child: `-m tests.support.integer_children`.
+
+It prints one line of JSON: the target, the SHA-256 of vectors for both compute types, and facts about the assembly.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from minilm_np import ModelConfig
+from minilm_np.engine.integer import loading
+from minilm_np.engine.integer.engine import IntegerEngine
+from minilm_np.engine.integer.reference import COMPUTE_TYPES
+from minilm_np.engine.runtime.integer_target import integer_target
+from minilm_np.model_files.random_weights import random_weights
+
+CONFIG = ModelConfig(
+    vocab_size=100, max_position_embeddings=160, hidden_size=144, num_hidden_layers=2, num_attention_heads=6,
+    intermediate_size=300, max_seq_length=160,
+)  # fmt: skip
+LENGTHS = (1, 2, 15, 16, 17, 31, 33, 64, 130, 160)
+INSTRUCTIONS = ("tdpbuud", "tdpbusd", "vpdpwssd", "vpdpbusd", "vpmaddwd", "pmaddwd", "zmm", "ymm", "fmaf")
+
+
+def main() -> None:
+    from minilm_np.engine.integer.kernels import entry  # and Numba: the assembly of cached code is not available
+
+    compiled: dict[str, Any] = {}
+    compile_entry = entry.compile_entry
+    entry.compile_entry = lambda name: compiled.setdefault(name, compile_entry(name))
+    generator = np.random.default_rng(1)
+    texts = [generator.integers(0, CONFIG.vocab_size, length).tolist() for length in LENGTHS]
+    weights = random_weights(CONFIG, 2)
+    digests = {}
+    for compute_type in COMPUTE_TYPES:
+        for threads in (1, 2):
+            engine = IntegerEngine(CONFIG, weights.items(), threads, compute_type=compute_type)
+            together = engine.encode(texts)
+            alone = np.concatenate([engine.encode([text]) for text in texts])
+            assert np.array_equal(together, alone)
+            digests[f"{compute_type}, {threads}"] = hashlib.sha256(together.tobytes()).hexdigest()
+    found = {}
+    for name, result in compiled.items():
+        assembly = re.sub(r"%([yz]mm)\d+", r"\1", result.library.get_asm_str())
+        found[name] = sorted(set(re.findall(r"\b[a-z][a-z0-9]+\b", assembly)).intersection(INSTRUCTIONS))
+    assert loading.load(8) is loading.load(8)
+    print(json.dumps({"target": integer_target(), "sha256": digests, "instructions": found}))
+
+
+if __name__ == "__main__":
+    main()
