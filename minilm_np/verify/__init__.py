@@ -25,6 +25,7 @@ Diagnose:
 - `diagnose.py`: `diagnose`, with the order of the steps
 - `vector_errors.py`: the errors, lengths and directions of vectors
 - `evidence.py`: what has to be explained, and on which texts
+- `compute_types.py`: vectors that this package made with another compute type
 - `scoring.py`: how a deviation is tested and measured
 - `pairs.py`: pairs of deviations
 - `misfits.py`: another order, other lengths, single wrong vectors, low-precision arithmetic, another model

@@ -37,6 +37,15 @@ def match(case: Case) -> Diagnosis:
     return _conclude(case, "match", f"A match: {difference}, is within float32 rounding{stored}.", [])
 
 
+def made_here(case: Case, compute_type: str) -> Diagnosis:
+    """Vectors that this package made with this compute type."""
+    sentence = (
+        f"The same bits as compute_type={compute_type!r} of this package. The largest difference to float32 is "
+        f"{case.before.max_abs_error:.1e}."
+    )
+    return _conclude(case, "same bits", sentence, [])
+
+
 def reordered(case: Case, wrong: Sequence[int], texts: Sequence[int]) -> Diagnosis:
     """The model's vectors in another order: each wrong vector is that of another text."""
     moved = [f"vector {row} is that of text {text}" for row, text in zip(wrong, texts, strict=True)]

@@ -3,6 +3,7 @@
 The steps of a diagnosis, each in its file:
 
 1. `evidence.py`: compare all vectors with the model, and choose a few texts on which each deviation can show.
+   `compute_types.py`: recognise vectors that this package made with another compute type.
 2. `scoring.py`: run every deviation on them in float32, and measure the promising ones in float64.
 3. `misfits.py`: check for another order, other lengths, single wrong vectors, low-precision arithmetic, another model.
 4. `pairs.py`: if no deviation explains the vectors, try the pairs that the first run did not exclude.
@@ -23,6 +24,7 @@ from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.text.tokenizer import check_texts
 from minilm_np.verify import advice, misfits
 from minilm_np.verify.advice import Case
+from minilm_np.verify.compute_types import compute_type_of
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.evidence import gather
 from minilm_np.verify.implementations import open_implementation
@@ -90,6 +92,8 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
     """The steps, from the cheapest explanation to the most expensive one."""
     evidence = gather(encoder, vectors, texts)
     before = measure(evidence, ())
+    if not before.explains and (compute_type := compute_type_of(encoder, evidence.given)) is not None:
+        return advice.made_here(Case(evidence, before, []), compute_type)
     wrong = np.flatnonzero(~(evidence.given.errors <= evidence.tolerance)).tolist()
     if not before.explains:
         order = misfits.order(evidence.given, wrong, evidence.tolerance)
