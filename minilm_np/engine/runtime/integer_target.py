@@ -2,14 +2,14 @@
 
 `integer_target()` names them. The names, from fast to slow:
 
-    amx         tiles of 16 rows of 64 bytes (Intel Xeon since 2023), beside AVX-512 VNNI
+    amx         tiles of 16 rows of 64 bytes, with AVX-512 VNNI (Intel Xeon since 2023)
     avx512vnni  vpdpwssd, vpdpbusd on 512 bits
     avxvnni     the same on 256 bits
     avx512      vpmaddwd, vpaddd on 512 bits
     avx2        the same on 256 bits
     neon        smlal on AArch64
-    generic     whatever LLVM makes of the same multiplications (pmaddwd on older x86)
-    amx-twin    the AMX kernels with loops in place of the tile instructions; only if forced
+    generic     what LLVM makes of the same multiplications (pmaddwd on older x86)
+    amx-twin    the AMX kernels with loops instead of the tile instructions; only if forced
 
 The environment variable MINILM_NP_INTEGER_TARGET forces "amx" or the best target without tiles, and for tests, on every
 processor, "amx-twin", "neon" or "generic", which need no instruction of their own. Targets for older processors are
@@ -24,6 +24,8 @@ import re
 import sys
 
 import llvmlite.binding as llvm
+
+from minilm_np.errors import InputValueError
 
 VARIABLE = "MINILM_NP_INTEGER_TARGET"
 _ANYWHERE = ("amx-twin", "neon", "generic")
@@ -64,12 +66,15 @@ _FEATURES = (
 
 @functools.cache
 def integer_target() -> str:
-    """The name of the instructions. Asks the system for the permission to use AMX, once per process."""
+    """Return the name of the instructions. Requests the system's permission to use AMX, once per process.
+
+    Raises InputValueError: MINILM_NP_INTEGER_TARGET names a target that this machine does not have.
+    """
     return _choice()[0]
 
 
 def target_reason() -> str:
-    """Why `integer_target()` is what it is, in words for a person."""
+    """Return, in words, why this target was chosen. Raises as `integer_target`."""
     return _choice()[1]
 
 
@@ -80,7 +85,7 @@ def _choice() -> tuple[str, str]:
     if forced in (best, *_ANYWHERE):
         return forced, f"forced by {VARIABLE}"
     if forced not in ("", "amx"):
-        raise ValueError(
+        raise InputValueError(
             f"{VARIABLE} is {forced!r}: expected 'amx', {best!r} (the best without tiles here), or, for tests, "
             f"{', '.join(map(repr, _ANYWHERE))}. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES force older processors"
         )
@@ -88,7 +93,7 @@ def _choice() -> tuple[str, str]:
     if not obstacle:
         return "amx", f"forced by {VARIABLE}" if forced else "the processor has AMX, and the system permits it"
     if forced:
-        raise ValueError(f"{VARIABLE} is 'amx', but {obstacle}")
+        raise InputValueError(f"{VARIABLE} is 'amx', but {obstacle}")
     return best, f"not AMX: {obstacle}"
 
 
