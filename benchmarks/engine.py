@@ -1,6 +1,6 @@
-"""The float32 engine in figures: throughput against the NumPy backend, start-up, compilation, memory.
+"""An engine in figures: throughput against the NumPy backend, start-up, compilation, memory.
 
-    python -m benchmarks.engine [--quick]
+    python -m benchmarks.engine [--quick] [--compute-type int16]
 
 Each figure comes from separate processes. The two backends take turns, with a pause in between, because the threads of
 a BLAS keep spinning for a while. The ratio is the meaningful figure.
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import processor
+from minilm_np.engine.registry import COMPUTE_TYPES
 from minilm_np.model_files.hub import fetch
 
 WORKER = """
 import sys, time
 from benchmarks.texts import mixed
 from minilm_np import SentenceEncoder
-encoder = SentenceEncoder(backend=sys.argv[1])
+encoder = SentenceEncoder(backend=sys.argv[1], compute_type=sys.argv[2])
 texts = mixed(32, 121, 121)
 encoder.encode(texts)
 for line in sys.stdin:
@@ -36,7 +37,7 @@ for line in sys.stdin:
 FIRST_VECTOR = """
 import re, sys
 from minilm_np import SentenceEncoder
-SentenceEncoder(sys.argv[1]).encode("This is an example sentence")
+SentenceEncoder(sys.argv[1], compute_type=sys.argv[2]).encode("This is an example sentence")
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
@@ -44,24 +45,28 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few repeats, only to check that it runs")
-    repeats = 2 if parser.parse_args().quick else 9
-    print(f"{processor()}, {len(os.sched_getaffinity(0))} processors, Python {platform.python_version()}")
+    parser.add_argument("--compute-type", choices=COMPUTE_TYPES, default="float32", help="(default: %(default)s)")
+    options = parser.parse_args()
+    repeats = 2 if options.quick else 9
+    machine = f"{processor()}, {len(os.sched_getaffinity(0))} processors, Python {platform.python_version()}"
+    print(f"{machine}, compute type {options.compute_type}")
 
-    seconds = throughput(repeats)
+    seconds = throughput(options.compute_type, repeats)
     numba, numpy = (statistics.median(seconds[backend]) for backend in ("numba", "numpy"))
     print(f"32 texts of 121 tokens: numba {numba * 1e3:.0f} ms, numpy {numpy * 1e3:.0f} ms, ratio {numpy / numba:.2f}")
 
     with tempfile.TemporaryDirectory() as cache:
-        cold, _ = first_vector(cache)
-        warm, memory = zip(*(first_vector(cache) for _ in range(repeats)), strict=True)
+        cold, _ = first_vector(options.compute_type, cache)
+        warm, memory = zip(*(first_vector(options.compute_type, cache) for _ in range(repeats)), strict=True)
     cached = statistics.median(warm)
     print(f"process start to first vector: {cold:.1f} s with compilation, {cached:.2f} s with cached kernels")
     print(f"peak memory (VmHWM) of that process: {statistics.median(memory):.0f} MB")
 
 
-def throughput(repeats: int) -> dict[str, list[float]]:
+def throughput(compute_type: str, repeats: int) -> dict[str, list[float]]:
     """Seconds of each repeat, by backend. The backends take turns."""
-    workers = {backend: start(WORKER, backend) for backend in ("numba", "numpy")}
+    types = {"numba": compute_type, "numpy": "float32"}
+    workers = {backend: start(WORKER, backend, used) for backend, used in types.items()}
     seconds: dict[str, list[float]] = {backend: [] for backend in workers}
     for _ in range(repeats + 1):
         for backend, worker in workers.items():
@@ -74,11 +79,11 @@ def throughput(repeats: int) -> dict[str, list[float]]:
     return {backend: values[1:] for backend, values in seconds.items()}
 
 
-def first_vector(cache: str) -> tuple[float, float]:
+def first_vector(compute_type: str, cache: str) -> tuple[float, float]:
     """Run a process that encodes one text. Returns its seconds from start to end, and its peak memory in 10^6 bytes."""
     folder = str(fetch(on_message=lambda message: None).path)
     begin = time.perf_counter()
-    output, _ = start(FIRST_VECTOR, folder, MINILM_NP_CACHE=cache).communicate()
+    output, _ = start(FIRST_VECTOR, folder, compute_type, MINILM_NP_CACHE=cache).communicate()
     return time.perf_counter() - begin, int(output) * 1024 / 1e6
 
 
