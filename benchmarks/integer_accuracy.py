@@ -70,7 +70,7 @@ def accuracy(files: Sequence[Path], n_texts: int, sts: Path | None) -> None:
     rows = []
     engine = Float32Engine(config, iter_checkpoint(folder.path, config))
     truth, base = vectors(engine, ids), correlation(engine)
-    rows.append(["float32", "0", "0", "0", "0", f"{base:.3f}"])
+    rows.append(["float32", "0", "0", "0", "0", f"{base:.3f}" if scores else "-"])
     for compute_type in COMPUTE_TYPES:
         engine = IntegerEngine(
             config,
@@ -81,14 +81,9 @@ def accuracy(files: Sequence[Path], n_texts: int, sts: Path | None) -> None:
         found = vectors(engine, ids)
         distances = 1 - (found * truth).sum(axis=1)
         figures = (distances.mean(), np.quantile(distances, 0.99), distances.max(), np.abs(found - truth).max())
-        spearman_there = correlation(engine)
-        rows.append(
-            [
-                compute_type,
-                *(f"{figure:.1e}" for figure in figures),
-                f"{spearman_there:.3f} ({spearman_there - base:+.3f})",
-            ]
-        )
+        found_there = correlation(engine)
+        shown = f"{found_there:.3f} ({found_there - base:+.3f})" if scores else "-"
+        rows.append([compute_type, *(f"{figure:.1e}" for figure in figures), shown])
     headings = ["", "1 - cosine: mean", "99 %", "largest", "largest difference of a number", "Spearman"]
     print(markdown(headings, rows))
 
