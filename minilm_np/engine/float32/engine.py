@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
+from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 
-Vectors = NDArray[np.float32]
 Texts = Sequence[Sequence[int]]  # the token ids of each text
-Report = Callable[[int], object]  # called with the number of texts that were completed since the last call
 
 CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations then take 10 MB
 SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass

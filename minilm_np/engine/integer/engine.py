@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.engine.float32.engine import Float32Engine, Vectors
+from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.engine.integer import loading
 from minilm_np.engine.integer.kernels.layout import aligned_bytes, rows_shape
 from minilm_np.engine.integer.kernels.passes import LAYER_STAGES, Pass
 from minilm_np.engine.integer.packing import IntegerWeights
 from minilm_np.engine.integer.reference import COMPUTE_TYPES
+from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
