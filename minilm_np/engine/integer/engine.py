@@ -23,11 +23,6 @@ from minilm_np.model_files.config import ModelConfig
 
 Weights = Iterable[tuple[str, Vectors]]
 
-CONTRACTS = {
-    "int16": "int16-1",
-    "int8": "int8-1",
-}  # of CONTRACT.md; a name changes when any bit of any vector may change
-
 
 class IntegerEngine(Float32Engine):
     """A model's weights as integers, and the threads that multiply them.
@@ -56,11 +51,6 @@ class IntegerEngine(Float32Engine):
         self.compute_type = compute_type
         self._reread = reread
         super().__init__(config, weights, threads)
-
-    @property
-    def contract(self) -> str:
-        """The name of the contract that decides the vectors' bits."""
-        return CONTRACTS[self.compute_type]
 
     def _load(self, weights: Weights) -> None:
         if self._reread is None:
@@ -105,14 +95,3 @@ class IntegerEngine(Float32Engine):
         arrays["row_scale"] = np.empty(n_tokens, np.float32)
         arrays["row_zero"] = np.empty(n_tokens, np.int32)
         return arrays
-
-
-def make_integer_engine(
-    config: ModelConfig,
-    weights: Weights,
-    threads: int | None = None,
-    compute_type: str = "int16",
-    reread: Callable[[], Weights] | None = None,
-) -> IntegerEngine:
-    """An `IntegerEngine`."""
-    return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import InputValueError, ModelConfig
+from minilm_np.engine import registry
 from minilm_np.engine.integer import reference
-from minilm_np.engine.integer.engine import CONTRACTS, IntegerEngine, make_integer_engine
+from minilm_np.engine.integer.engine import IntegerEngine
 from minilm_np.engine.integer.packing import IntegerWeights
 from minilm_np.errors import CheckpointError
 from minilm_np.model_files.checkpoint import parameter_shapes
@@ -60,14 +61,14 @@ def test_sizes_beyond_a_tile_and_a_panel_have_the_vectors_of_the_contract(comput
     texts = random_texts(1, 35, 17)
     expected = integer_contract.encode(texts, WEIGHTS, CONFIG, compute_type)
     for threads in (1, 2):
-        engine = make_integer_engine(CONFIG, WEIGHTS.items(), threads, compute_type)
+        engine = IntegerEngine(CONFIG, WEIGHTS.items(), threads, compute_type=compute_type)
         assert_same_bits(engine.encode(texts), expected)
 
 
 def test_the_two_types_and_their_contracts_differ():
     texts = random_texts(20)
     first, second = (IntegerEngine(CONFIG, WEIGHTS.items(), compute_type=name) for name in COMPUTE_TYPES)
-    assert first.contract == CONTRACTS["int16"] != CONTRACTS["int8"] == second.contract
+    assert [registry.find("numba", name).contract for name in COMPUTE_TYPES] == ["int16-1", "int8-1"]
     assert not np.array_equal(first.encode(texts), second.encode(texts))
 
 
