@@ -1,6 +1,7 @@
 """Checks of arguments that several rooms need, with one wording of their errors."""
 
 import operator
+import reprlib
 from collections.abc import Iterable, Sequence
 
 from minilm_np.errors import InputTypeError, InputValueError
@@ -28,8 +29,18 @@ def check_choice(name: str, value: object, choices: Sequence[str | None]) -> Non
 
 
 def one_of(choices: Iterable[object]) -> str:
-    """The choices as a message lists them: one of 'a', 'b', None."""
-    return "one of " + ", ".join(map(repr, choices))
+    """The choices as a message lists them: one of 'a', 'b', None. At most 20 are listed: a file may contain many."""
+    listed = list(map(short_repr, choices))
+    return "one of " + ", ".join(listed[:20]) + (f" and {len(listed) - 20} more" if len(listed) > 20 else "")
+
+
+def short_repr(value: object) -> str:
+    """The repr of a value from a file, for a message: shortened if it is long or deep."""
+    return _short.repr(value)
+
+
+_short = reprlib.Repr()
+_short.maxstring, _short.maxlong, _short.maxother = 200, 60, 60
 
 
 def _checked(name: str, value: object, least: int, most: int | None, or_none: str, hint: str) -> int:

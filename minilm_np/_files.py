@@ -1,22 +1,30 @@
-"""Files: where the package and its cache are, JSON read strictly, files and folders written atomically.
+"""Files: where the package and its cache are, bounded reading, strict JSON, files and folders written atomically.
 
 Standard library only: nothing here slows down the start-up, and tests copy this file to run it alone.
 """
 
 import errno
 import glob
+import io
+import itertools
 import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 PACKAGE = Path(__file__).resolve().parent
 
-MAX_JSON = 100_000_000  # bytes: the limit of a safetensors header, used for every JSON file
+# Limits in bytes, of files that anybody may have written. The largest honest files are far smaller.
+MAX_JSON = 10_000_000  # honest: 1 MB. A parsed value can take 30 times the memory of its text
+MAX_LINE = 10_000_000  # of a file of texts or vectors
+MAX_ARRAYS = 2**34  # of a file of arrays. Honest: 4 GB, for a trace of 512 tokens in BERT large
+
+_LFS = b"version https://git-lfs.github.com/spec/"  # the beginning of a Git LFS pointer, which has less than 1024 bytes
 STALE_S = 24 * 3600.0  # an unfinished folder of this age was left by a killed process
 
 
@@ -27,16 +35,66 @@ def package_cache() -> Path:
     return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "minilm-np"
 
 
+# ---- reading: regular files only, never more than a limit ------------------------------------------------------------
+
+
+@contextmanager
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> Iterator[io.FileIO]:
+    """Open a regular file for reading bytes, unbuffered, if it has at most `most` bytes (None: any number).
+
+    Pipes and devices are refused: they may block, or never end. A Git LFS pointer is refused, too. The checks are made
+    on the open descriptor, so that the file cannot be exchanged after them. Raises OSError, whatever the reason.
+    """
+    with _open_without_waiting(path) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a FIFO" if stat.S_ISFIFO(found.st_mode) else "a device"
+            raise OSError(errno.EINVAL, f"expected a regular file, found {kind}", str(path))
+        if most is not None and found.st_size > most:
+            raise OSError(errno.EFBIG, f"expected at most {most} bytes, found {found.st_size}", str(path))
+        if found.st_size < 1024 and file.read(len(_LFS)) == _LFS:
+            raise OSError(
+                errno.EINVAL, "expected the file itself, found a Git LFS pointer to it: run `git lfs pull`", str(path)
+            )
+        file.seek(0)
+        yield file
+
+
+def _open_without_waiting(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open any file for reading bytes, a FIFO without waiting for its writer. Raises OSError."""
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    try:
+        return io.FileIO(path, "rb", opener=lambda name, more: os.open(name, flags | more))
+    except ValueError as error:  # the path contains NUL or a lone surrogate
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes. Raises OSError as `open_regular` does."""
+    with open_regular(path, most) as file:
+        return io.BufferedReader(file).read(os.fstat(file.fileno()).st_size)  # and no more, if the file grows
+
+
+def bounded_lines(readline: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield the lines of an open file, with their ends. Raises OSError for a line of more than MAX_LINE bytes."""
+    for number in itertools.count(1):
+        line = readline(MAX_LINE + 1)
+        if not line:
+            return
+        if len(line) > MAX_LINE:
+            raise OSError(errno.EFBIG, f"line {number}: expected at most {MAX_LINE} bytes, found more")
+        yield line
+
+
 # ---- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does or for more than MAX_JSON bytes."""
-    with open(path, "rb") as file:
-        raw = file.read(MAX_JSON + 1)
-    if len(raw) > MAX_JSON:
-        raise ValueError(f"expected JSON of at most {MAX_JSON} bytes, found more")
-    return parse_json(raw)
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file of at most MAX_JSON bytes.
+
+    Raises OSError as `open_regular` does, and ValueError as `parse_json` does.
+    """
+    return parse_json(read_regular(path, MAX_JSON))
 
 
 def parse_json(raw: bytes) -> Any:
@@ -61,6 +119,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _DuplicateKeyError(f"the key {key[:200]!r} occurs twice in one object")
         values[key] = value
     return values
+
+
+def shown(value: object) -> str:
+    """A value for an error message: as JSON, at most 80 characters. Does not visit more of the value than it shows."""
+    text = ""
+    try:
+        for part in _encoder.iterencode(value):
+            text += part
+            if len(text) > 80:
+                text = text[:77] + "..."
+                break
+    except ValueError:  # an integer of more digits than Python converts
+        return f"a {type(value).__name__} too large to show"
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be printed
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 # ---- files and folders that other processes see complete or not at all -----------------------------------------------

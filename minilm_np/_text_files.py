@@ -7,6 +7,7 @@ positive]` or `[anchor, positive, negative, ...]`. All lines of a file have the 
 
 import codecs
 import gzip
+import io
 import json
 import os
 import zlib
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from minilm_np._files import bounded_lines, open_regular
+from minilm_np._files import shown as shown
 from minilm_np.errors import DataError
 
 KINDS = (".jsonl", ".tsv")
@@ -41,11 +44,16 @@ def sample_lines(path: Path) -> Iterator[tuple[bytes, list[str]]]:
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, with their line ends. A file named `.gz` is decompressed. Raises DataError."""
+    """Yield the lines of a regular file, with their line ends. A file named `.gz` is decompressed.
+
+    Raises DataError, also for a line of more than MAX_LINE bytes: a small .gz file can contain an endless one.
+    """
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for line in file:
+        with open_regular(path) as file:
+            buffered = io.BufferedReader(file)
+            readline = gzip.GzipFile(fileobj=buffered).readline if path.suffix == ".gz" else buffered.readline
+            for line in bounded_lines(readline):
                 number += 1
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -96,12 +104,6 @@ def parse_sample(raw: bytes, kind: str, path: Path, number: int) -> list[str]:
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise DataError(f"{where}, text {column}: expected valid Unicode, found a lone surrogate in {shown(text)}")
     return texts
-
-
-def shown(value: object) -> str:
-    """A JSON value for an error message, truncated to 80 characters."""
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _parse_json(line: str, where: str) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
+from minilm_np._checks import short_repr
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.engine import registry
 from minilm_np.engine.numpy import intermediates as intermediates
@@ -95,9 +96,8 @@ class Trace(Mapping[str, Array]):
             kind = _KINDS.get(field.name, str)
             facts[field.name] = metadata.get(field.name)
             if not isinstance(facts[field.name], kind):
-                raise InputValueError(
-                    f"{path}: metadata {field.name!r}: expected a {kind.__name__}, found {facts[field.name]!r:.60}"
-                )
+                found = short_repr(facts[field.name])
+                raise InputValueError(f"{path}: metadata {field.name!r}: expected a {kind.__name__}, found {found}")
         _check_arrays(path, arrays, facts)
         facts["offsets"] = [tuple(pair) for pair in facts["offsets"]]
         return cls({name: arrays[name] for name in facts["dimensions"]}, **facts)
@@ -181,7 +181,17 @@ def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
         )
     for pair in facts["offsets"]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)):
-            raise InputValueError(f"{path}: metadata 'offsets': expected pairs of integers, found {pair!r:.60}")
+            raise InputValueError(f"{path}: metadata 'offsets': expected pairs of integers, found {short_repr(pair)}")
+    for values, name, kind in (
+        (facts["ids"], "ids", int),
+        (facts["tokens"], "tokens", str),
+        (facts["dimensions"].values(), "dimensions", str),
+        (facts["versions"].values(), "versions", str),
+    ):
+        if wrong := [value for value in values if type(value) is not kind]:
+            raise InputValueError(
+                f"{path}: metadata {name!r}: expected values of type {kind.__name__}, found {short_repr(wrong[0])}"
+            )
     if different := arrays.keys() ^ facts["dimensions"].keys():
         name = min(different)
         found = "in the file only" if name in arrays else "in the metadata's dimensions only"
@@ -189,13 +199,15 @@ def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
     for name, letters in facts["dimensions"].items():
         array = arrays[name]
         if str(array.dtype) != facts["dtype"]:
-            raise InputValueError(f"{path}: tensor {name!r}: expected dtype {facts['dtype']}, found {array.dtype}")
-        expected = str(letters).split()
+            raise InputValueError(
+                f"{path}: tensor {name!r}: expected dtype {short_repr(facts['dtype'])}, found {array.dtype}"
+            )
+        expected = letters.split()
         if len(expected) != array.ndim or any(
             sizes.setdefault(letter, size) != size for letter, size in zip(expected, array.shape, strict=True)
         ):
             raise InputValueError(
-                f"{path}: tensor {name!r}: expected the dimensions {letters!r}, where "
-                f"{', '.join(f'{letter} is {sizes[letter]}' for letter in expected if letter in sizes)}; found "
+                f"{path}: tensor {name!r}: expected the dimensions {short_repr(letters)}, where "
+                f"{', '.join(f'{letter} is {sizes[letter]}' for letter in expected[:9] if letter in sizes)}; found "
                 f"{array.shape}"
             )

@@ -16,7 +16,7 @@ from minilm_np.engine import registry
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
 from minilm_np.errors import InputValueError
-from minilm_np.model_files.checkpoint import iter_checkpoint
+from minilm_np.model_files.checkpoint import iter_checkpoint, open_checkpoint
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
@@ -124,10 +124,11 @@ def load_model(
     config = load_config(folder.path)
     tokenizer = load_tokenizer(folder.path, config)
 
-    def read() -> Iterable[tuple[str, Vectors]]:
+    def reread() -> Iterable[tuple[str, Vectors]]:
         return iter_checkpoint(folder.path, config)
 
-    engine = kind.make(config, read(), threads, reread=read)
+    with open_checkpoint(folder.path, config) as weights:  # compares before the engine allocates by the config
+        engine = kind.make(config, weights, threads, reread=reread)
     return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads)
 
 

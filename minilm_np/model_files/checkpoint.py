@@ -15,8 +15,6 @@ import io
 import math
 import os
 import re
-import reprlib
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,10 +24,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minilm_np._files import MAX_JSON, parse_json
+from minilm_np._checks import short_repr
+from minilm_np._files import MAX_JSON, open_regular, parse_json, read_json
 from minilm_np.errors import CheckpointError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.tensors import save_arrays
+
+MAX_WEIGHTS = 2**34  # bytes of a model's weights as float32. Honest: 2 GB, for LaBSE
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -39,9 +40,9 @@ _PREFIXES = ("", "bert.", "0.auto_model.", "0.model.")
 _ANCHOR = "embeddings.word_embeddings.weight"
 
 # Tensors that many checkpoints contain and no sentence vector depends on: with the prefix; and, next to those with
-# the prefix `bert.`, without a prefix.
+# the prefix `bert.`, the head of pretraining, without a prefix. Other heads mean that the model is no sentence encoder.
 _UNUSED = ("pooler.", "embeddings.position_ids")
-_UNUSED_HEADS = ("cls.", "classifier.", "qa_outputs.")
+_UNUSED_HEAD = "cls."
 
 # Bytes per element of each dtype of the format (F4 and F6, whose elements cross bytes, count as unknown); then the
 # four dtypes that can be read, as NumPy's (BF16 as its bits).
@@ -75,19 +76,39 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[
 def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Read the weights of the model in `folder`, whose config is `config`, one array per step.
 
-    Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
-    memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened
-    exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
-    `model.safetensors.index.json`. All names, shapes and dtypes are checked before the first array is read, the values
-    of an array when it is read.
-
-    Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
+    Yields what `open_checkpoint` reads. The files are opened at the first step and closed after the last one.
+    Raises CheckpointError as `open_checkpoint` does.
     """
+    with open_checkpoint(folder, config) as weights:
+        yield from weights
+
+
+@contextmanager
+def open_checkpoint(folder: Path, config: ModelConfig) -> Iterator[Iterator[tuple[str, npt.NDArray[np.float32]]]]:
+    """Open the weights of the model in `folder`, compare them with `config`, and yield an iterator that reads them.
+
+    All names, shapes and dtypes are compared before the `with` block starts. The block may therefore allocate what the
+    config says: it is not more than the files contain. The values of an array are checked when it is read.
+
+    The iterator yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array
+    owns its memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16
+    are widened exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
+    `model.safetensors.index.json`.
+
+    Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable;
+    or the memory does not suffice in the block.
+    """
+    folder = folder / config.transformer_path
     with ExitStack() as files:
-        tensors = _match(_stored_tensors(_locate(folder / config.transformer_path), files), config)
+        tensors = _match(_stored_tensors(_locate(folder), files), config)
+        n_bytes = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
+        _check(n_bytes <= MAX_WEIGHTS, f"{folder}: weights", f"at most {MAX_WEIGHTS} bytes as float32", n_bytes)
         # in the order of the files, not of the model, because a disk reads ahead
-        for name in sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start)):
-            yield name, _read_tensor(tensors[name])
+        names = sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start))
+        try:
+            yield ((name, _read_tensor(tensors[name])) for name in names)
+        except MemoryError:
+            raise CheckpointError(f"{folder}: not enough memory for the weights, {n_bytes} bytes as float32") from None
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -116,7 +137,7 @@ class _Tensor:
     file: io.FileIO
 
     def __str__(self) -> str:
-        return f"{self.file.name}: tensor {_show(self.name)}"
+        return f"{self.file.name}: tensor {short_repr(self.name)}"
 
 
 def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -158,7 +179,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
             f"{' and '.join(map(repr, prefixes)) or 'none'}: the file contains {_show_some(stored)}"
         )
     prefix = prefixes[0]
-    unused = tuple(prefix + name for name in _UNUSED) + (_UNUSED_HEADS if prefix == "bert." else ())
+    unused = tuple(prefix + name for name in _UNUSED) + ((_UNUSED_HEAD,) if prefix == "bert." else ())
     left: dict[str, _Tensor] = {}  # {name in the model: tensor}
     unexpected = []
     for name, tensor in stored.items():
@@ -171,7 +192,9 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
         own_name = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
         own_name = own_name.replace("LayerNorm.beta", "LayerNorm.bias")
         if own_name in left:
-            raise CheckpointError(f"{tensor}: expected only one of this and {_show(left[own_name].name)}, found both")
+            raise CheckpointError(
+                f"{tensor}: expected only one of this and {short_repr(left[own_name].name)}, found both"
+            )
         left[own_name] = tensor
 
     found: dict[str, _Tensor] = {}
@@ -185,7 +208,9 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
             )
         tensor = found[name] = left.pop(name)
         if tensor.shape != shape:
-            raise CheckpointError(f"{tensor}: expected shape {shape}, from config.json, found {_show(tensor.shape)}")
+            raise CheckpointError(
+                f"{tensor}: expected shape {shape}, from config.json, found {short_repr(tensor.shape)}"
+            )
         if tensor.dtype not in _READ_AS:
             raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
     unexpected += [tensor.name for tensor in left.values()]
@@ -222,16 +247,17 @@ def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
         weight_map = _read_index(path)
         stored = {}
         for shard in sorted(set(weight_map.values())):
-            _check_link(path.with_name(shard))
-            tensors = _read_header(files.enter_context(_open(path.with_name(shard))))
+            file = files.enter_context(_open(path.with_name(shard)))
+            _check_link(path.with_name(shard), file)
+            tensors = _read_header(file)
             for name, tensor in tensors.items():
                 if weight_map.get(name) != shard:
-                    place = f"in {_show(weight_map[name])}" if name in weight_map else "in no file"
+                    place = f"in {short_repr(weight_map[name])}" if name in weight_map else "in no file"
                     raise CheckpointError(f"{tensor}: expected {place}, according to {path}, found in this file")
             stored.update(tensors)
         for name, shard in weight_map.items():
             if name not in stored:
-                raise CheckpointError(f"{path}: tensor {_show(name)}: expected in {shard}, found in no file")
+                raise CheckpointError(f"{path}: tensor {short_repr(name)}: expected in {shard}, found in no file")
     if not stored:
         raise CheckpointError(f"{path}: expected the tensors of a model, found none")
     return stored
@@ -239,32 +265,42 @@ def _stored_tensors(path: Path, files: ExitStack) -> dict[str, _Tensor]:
 
 def _read_index(path: Path) -> dict[str, str]:
     """model.safetensors.index.json -> {tensor: shard}; each shard is a file name without folders."""
-    with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        _check(size <= MAX_JSON, f"{path}: size", f"at most {MAX_JSON} bytes", size)
-        index = _parse_json(path, _read_bytes(file, size))
+    try:
+        index = read_json(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     weight_map: Any = index.get("weight_map") if isinstance(index, dict) else None
     _check(isinstance(weight_map, dict), str(path), "an object with an object 'weight_map'", index)
     for name, shard in weight_map.items():
         _check(
             isinstance(shard, str) and re.fullmatch(r"[\w.-]+\.safetensors", shard),
-            f"{path}: tensor {_show(name)}",
+            f"{path}: tensor {short_repr(name)}",
             "the name of a .safetensors file in the same folder (letters, digits, '.', '-', '_')",
             shard,
         )
     return dict(weight_map)
 
 
-def _check_link(shard: Path) -> None:
+def _check_link(shard: Path, file: io.FileIO) -> None:
     """Refuse a shard that is a link to another folder, unless to the blobs of its Hugging Face cache.
 
     In such a cache every file is a link, `snapshots/<revision>/x -> ../../blobs/<hash>`. model.safetensors may link
     anywhere, because its name is fixed: only a name that comes from the index can be an attack.
+
+    file: the shard, open. If the link changed after it was opened, that is an error, too.
     """
     folder, target = Path(os.path.realpath(shard.parent)), Path(os.path.realpath(shard))
     allowed = [folder] + [above.parent / "blobs" for above in folder.parents if above.name == "snapshots"]
     if target.parent not in allowed:
         raise CheckpointError(f"{shard} is a link to {target}, outside the model folder: copy the file into the folder")
+    try:
+        same = os.path.samestat(os.stat(target), os.fstat(file.fileno()))
+    except OSError:
+        same = False
+    if not same:  # the link was changed after the file was opened
+        raise CheckpointError(f"{shard} changed while it was being read: load the model again")
 
 
 # ------------------------------------------------------------------------------------------------- one file
@@ -272,15 +308,13 @@ def _check_link(shard: Path) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[io.FileIO]:
-    """Open a regular file, unbuffered. Non-blocking, because opening a FIFO without a writer would block forever."""
-    try:
-        file = io.FileIO(path, "rb", opener=lambda *at: os.open(at[0], at[1] | getattr(os, "O_NONBLOCK", 0)))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
-    with file:
+    """Open a regular file with weights, and check at the end that it has not changed."""
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_regular(path))
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
         before = os.fstat(file.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise CheckpointError(f"{path} is not a regular file: expected a file with weights")
         yield file
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -299,7 +333,10 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
     _check(length <= most, f"{path}: the header's length", f"at most {most} in a file of {size} bytes", length, hint)
     raw = _read_bytes(file, length)
     _check(raw.startswith(b"{"), f"{path}: the header's first byte", "'{'", raw[:1])
-    header = _parse_json(path, raw)
+    try:
+        header = parse_json(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     metadata = header.pop("__metadata__", {})
     strings = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     _check(strings, f"{path}: __metadata__", "an object of strings", metadata)
@@ -310,7 +347,7 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
     for tensor in sorted(tensors, key=lambda tensor: tensor.start):
         hint = f"it {'overlaps' if tensor.start < end else 'leaves a gap after'} {before}"
         _check(tensor.start == end, f"{tensor}: data_offsets", f"a start at {end - data}", tensor.start - data, hint)
-        end, before = tensor.stop, _show(tensor.name)
+        end, before = tensor.stop, short_repr(tensor.name)
     hint = "the file is truncated: download it again" if size < end else "there is data after the last tensor"
     _check(end == size, f"{path}: size", f"{end} bytes, according to the header", size, hint)
     return {tensor.name: tensor for tensor in tensors}
@@ -318,7 +355,7 @@ def _read_header(file: io.FileIO) -> dict[str, _Tensor]:
 
 def _parse_tensor(file: io.FileIO, data: int, name: str, entry: Any) -> _Tensor:
     """The tensor of one entry of a header, after a check of its types, dtype, shape and size."""
-    where = f"{file.name}: tensor {_show(name)}"
+    where = f"{file.name}: tensor {short_repr(name)}"
     fields = isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}
     _check(fields, where, "an object of dtype, shape and data_offsets", entry)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -330,16 +367,9 @@ def _parse_tensor(file: io.FileIO, data: int, name: str, entry: Any) -> _Tensor:
     _check(pair and 0 <= offsets[0] <= offsets[1] < 2**63, f"{where}: data_offsets", "integers 0 <= a <= b", offsets)
     start, stop = offsets
     n_bytes = math.prod(shape) * _BYTES[dtype]
-    of = f"{_show(n_bytes)} bytes, for {dtype} of shape {_show(tuple(shape))}"
+    of = f"{short_repr(n_bytes)} bytes, for {dtype} of shape {short_repr(tuple(shape))}"
     _check(stop - start == n_bytes, f"{where}: data_offsets", of, stop - start)
     return _Tensor(name, dtype, tuple(shape), data + start, data + stop, file)
-
-
-def _parse_json(path: str | Path, raw: bytes) -> Any:
-    try:
-        return parse_json(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 # ------------------------------------------------------------------------------------------------- the bytes
@@ -398,19 +428,12 @@ def _read_into(file: io.FileIO, view: memoryview) -> None:
 def _check(holds: object, where: str, expected: str, found: object, hint: str = "") -> None:
     """Raise CheckpointError unless `holds`."""
     if not holds:
-        raise CheckpointError(f"{where}: expected {expected}, found {_show(found)}" + (f": {hint}" if hint else ""))
-
-
-def _show(value: object) -> str:
-    """A value from a file for a message: escaped, and shortened if it is long or deep."""
-    return _short.repr(value)
+        raise CheckpointError(
+            f"{where}: expected {expected}, found {short_repr(found)}" + (f": {hint}" if hint else "")
+        )
 
 
 def _show_some(names: Iterable[str]) -> str:
     """The first three names for a message."""
     listed = sorted(names)
-    return ", ".join(map(_show, listed[:3])) + (f" and {len(listed) - 3} more" if listed[3:] else "") or "none"
-
-
-_short = reprlib.Repr()
-_short.maxstring, _short.maxlong, _short.maxother = 200, 60, 60
+    return ", ".join(map(short_repr, listed[:3])) + (f" and {len(listed) - 3} more" if listed[3:] else "") or "none"

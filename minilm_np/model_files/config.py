@@ -13,16 +13,19 @@ A seventh, config_sentence_transformers.json, is read by `settings.py`. Folders 
 different keys for the same facts; all are supported. Anything not implemented is an error that names it.
 """
 
-import json
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minilm_np._checks import one_of
-from minilm_np._files import read_json
+from minilm_np._files import read_json, shown
 from minilm_np.errors import ConfigError
+
+_MODULES = ["Transformer", "Pooling", "Normalize"]
+_EXPECTED_MODULES = "expected Transformer, Pooling, and optionally Normalize"
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
 
@@ -48,10 +51,15 @@ _ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "pruned_heads": (None, {}),
 }
 
+# The classes of transformers whose encoder this is. The heads are those of pretraining, and unused here.
+_ARCHITECTURES = (
+    "BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertLMHeadModel",
+)  # fmt: skip
+
 # Keys of config.json that do not change what inference computes: training, generation, bookkeeping.
 _NO_EFFECT = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path adapters architectures
+    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path adapters
     attention_probs_dropout_prob bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
     directionality dtype eos_token_id finetuning_task gradient_checkpointing hidden_dropout_prob id2label
     initializer_range label2id language model_max_length name output_attentions output_hidden_states output_past
@@ -109,17 +117,17 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value < 2**31:
-                raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {_shown(value)}")
+                raise ConfigError(f"{name}: expected an integer from 1 to 2**31 - 1, found {shown(value)}")
         eps = self.layer_norm_eps
         if type(eps) not in (int, float) or not 0 < eps <= 1:  # also refuses NaN
-            raise ConfigError(f"layer_norm_eps: expected a number above 0 and at most 1, found {_shown(eps)}")
+            raise ConfigError(f"layer_norm_eps: expected a number above 0 and at most 1, found {shown(eps)}")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size: expected a multiple of num_attention_heads, {self.num_attention_heads}, "
                 f"found {self.hidden_size}"
             )
         if self.pooling_mode not in POOLING_MODES:
-            raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {self.pooling_mode!r}")
+            raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {shown(self.pooling_mode)}")
         if self.max_position_embeddings < 2:
             raise ConfigError("max_position_embeddings: expected at least 2 ([CLS] and [SEP]), found 1")
         if not 2 <= self.max_seq_length <= self.max_position_embeddings:
@@ -164,26 +172,42 @@ def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
         warnings.warn(f"{folder} has no modules.json: assuming mean pooling without normalisation", stacklevel=4)
         return "", None, False
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise ConfigError(f"{path}: expected a list of objects, found {_shown(modules)}")
+        raise ConfigError(f"{path}: expected a list of objects, found {shown(modules)}")
     kinds: list[str] = []
     paths: list[str] = []
     for number, module in enumerate(modules):
         kind, where = module.get("type"), module.get("path", "")
         if not isinstance(kind, str) or not isinstance(where, str):
-            raise ConfigError(f"{path}: module {number}: expected type and path to be strings, found {_shown(module)}")
-        if "\\" in where or PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
-            raise ConfigError(f"{path}: module {number}: the path {where!r} is outside the model folder")
+            raise ConfigError(f"{path}: module {number}: expected type and path to be strings, found {shown(module)}")
+        _check_inside(folder, where, f"{path}: module {number}")
         # the class path changes between releases (sentence_transformers.models.Pooling, ...modules.pooling.Pooling)
         kinds.append(kind.rpartition(".")[2])
         paths.append(where)
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    for number, kind in enumerate(kinds):
+        if kind not in _MODULES:
+            raise ConfigError(f"{path}: module {number}: {shown(kind)} is not implemented: {_EXPECTED_MODULES}")
+    if kinds not in (_MODULES[:2], _MODULES):
+        found = ", ".join(kinds[:9]) or "none"
         raise ConfigError(
-            f"{path}: the modules {', '.join(kinds) or '(none)'} are not implemented: expected Transformer, Pooling, "
-            "and optionally Normalize"
+            f"{path}: these modules are not implemented in this order: {_EXPECTED_MODULES}, found {found}"
         )
     if len(kinds) == 3:
         _check_normalize(folder / paths[2] / "config.json")
     return paths[0], paths[1], len(kinds) == 3
+
+
+def _check_inside(folder: Path, where: str, what: str) -> None:
+    """Refuse a module's path that leaves the model folder, by its words or by a link. what: starts the message."""
+    if "\\" in where or PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
+        raise ConfigError(f"{what}: the path {shown(where)} is outside the model folder")
+    try:
+        target = Path(os.path.realpath(folder / where))
+    except ValueError as error:  # NUL, or a lone surrogate
+        raise ConfigError(f"{what}: the path {shown(where)} is not valid: {error}") from None
+    if not target.is_relative_to(os.path.realpath(folder)):
+        raise ConfigError(
+            f"{what}: the path {shown(where)} is a link to {target}, outside the model folder: copy that folder into it"
+        )
 
 
 def _read_encoder(path: Path) -> dict[str, Any]:
@@ -194,8 +218,9 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     for key, implemented in _ONLY_IMPLEMENTED.items():
         if key in values and not any(type(values[key]) is type(v) and values[key] == v for v in implemented):
             raise ConfigError(
-                f"{path}: {key} {_shown(values[key])} is not implemented: expected {_shown(implemented[0])}"
+                f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented[0])}"
             )
+    _check_architectures(path, values.get("architectures"))
     fields: dict[str, Any] = {}
     for key in (
         "vocab_size",
@@ -213,12 +238,13 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     fields["layer_norm_eps"] = values.get("layer_norm_eps", 1e-12)
     if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
         raise ConfigError(
-            f"{path}: embedding_size {_shown(values['embedding_size'])} is not implemented: expected hidden_size, "
-            f"{_shown(fields['hidden_size'])}"
+            f"{path}: embedding_size {shown(values['embedding_size'])} is not implemented: expected hidden_size, "
+            f"{shown(fields['hidden_size'])}"
         )
-    unknown = values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"embedding_size"}
-    if unknown:
-        warnings.warn(f"{path}: unknown keys are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
+    unknown = (
+        values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"architectures", "embedding_size"}
+    )
+    _warn_of_unknown(path, unknown)
     try:
         ModelConfig(**fields, max_seq_length=2)
     except ConfigError as error:
@@ -226,24 +252,41 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     return fields
 
 
+def _check_architectures(path: Path, found: Any) -> None:
+    """Refuse a model whose result is not the encoder's: labels, scores or spans, by a head that is not implemented."""
+    if found is None:
+        return
+    if not isinstance(found, list) or not all(name in _ARCHITECTURES for name in found):
+        raise ConfigError(
+            f"{path}: architectures {shown(found)} is not implemented: expected {', '.join(_ARCHITECTURES)}: to use "
+            "the encoder without its head, save it alone (transformers: AutoModel.from_pretrained, save_pretrained)"
+        )
+
+
+def _warn_of_unknown(path: Path, keys: Set[str]) -> None:
+    """Warn of the keys of a file that this package does not know, if there are any."""
+    if keys:
+        names = ", ".join(map(shown, sorted(keys)[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        warnings.warn(f"{path}: unknown keys are ignored: {names}", stacklevel=5)
+
+
 def _read_sentence_config(path: Path) -> dict[str, Any]:
     """The values of sentence_bert_config.json, checked; {} for a missing file."""
     values = read_object(path, optional=True)
     for key, implemented in (("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")):
         if values.get(key, implemented) != implemented:
-            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected {_shown(implemented)}")
+            raise ConfigError(f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented)}")
     for key in _ONLY_EMPTY:
         if values.get(key) not in (None, {}):
-            raise ConfigError(f"{path}: {key} {_shown(values[key])} is not implemented: expected null or {{}}")
+            raise ConfigError(f"{path}: {key} {shown(values[key])} is not implemented: expected null or {{}}")
     modalities = values.get("modality_config", {"text": {}})
     text = modalities.get("text") if isinstance(modalities, dict) else None
     if not isinstance(text, dict) or text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
         raise ConfigError(
-            f'{path}: modality_config {_shown(modalities)} is not implemented: expected "text" with '
+            f'{path}: modality_config {shown(modalities)} is not implemented: expected "text" with '
             'method_output_name "last_hidden_state"'
         )
-    if unknown := values.keys() - _SENTENCE_KEYS - set(_ONLY_EMPTY):
-        warnings.warn(f"{path}: unknown keys are ignored: {', '.join(sorted(unknown))}", stacklevel=4)
+    _warn_of_unknown(path, values.keys() - _SENTENCE_KEYS - set(_ONLY_EMPTY))
     return values
 
 
@@ -262,11 +305,11 @@ def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: i
         limit = positions
     # "no limit" is written as 1e30, or as an integer of 30 digits
     if not (type(limit) is int or (type(limit) is float and limit.is_integer())) or limit < 2:
-        raise ConfigError(f"{path}: {key}: expected an integer of at least 2, found {_shown(limit)}")
+        raise ConfigError(f"{path}: {key}: expected an integer of at least 2, found {shown(limit)}")
     lower = sentence.get("do_lower_case", False)
     if type(lower) is not bool:
         raise ConfigError(
-            f"{transformer / 'sentence_bert_config.json'}: do_lower_case: expected true or false, found {_shown(lower)}"
+            f"{transformer / 'sentence_bert_config.json'}: do_lower_case: expected true or false, found {shown(lower)}"
         )
     return {"max_seq_length": min(int(limit), positions), "do_lower_case": lower}
 
@@ -276,20 +319,18 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
     values = read_object(path)
     size = values.get("word_embedding_dimension", values.get("embedding_dimension", hidden_size))
     if size != hidden_size:
-        raise ConfigError(f"{path}: embedding dimension: expected hidden_size, {hidden_size}, found {_shown(size)}")
+        raise ConfigError(f"{path}: embedding dimension: expected hidden_size, {hidden_size}, found {shown(size)}")
     mode = values.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else mode
     if modes is None:
         for flag in POOLING_FLAGS:
             if type(values.get(flag, False)) is not bool:
-                raise ConfigError(f"{path}: {flag}: expected true or false, found {_shown(values[flag])}")
+                raise ConfigError(f"{path}: {flag}: expected true or false, found {shown(values[flag])}")
         modes = [mode for flag, mode in POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
-        raise ConfigError(f"{path}: the pooling {_shown(modes)} is not implemented: expected {one_of(POOLING_MODES)}")
+        raise ConfigError(f"{path}: the pooling {shown(modes)} is not implemented: expected {one_of(POOLING_MODES)}")
     if values.get("include_prompt", True) is not True:
-        raise ConfigError(
-            f"{path}: include_prompt {_shown(values['include_prompt'])} is not implemented: expected true"
-        )
+        raise ConfigError(f"{path}: include_prompt {shown(values['include_prompt'])} is not implemented: expected true")
     return str(modes[0])
 
 
@@ -298,14 +339,14 @@ def _check_normalize(path: Path) -> None:
     values = read_object(path, optional=True)
     for key in ("module_input_name", "module_output_name"):
         if values.get(key) not in ("sentence_embedding", None):
-            raise ConfigError(f'{path}: {key} {_shown(values[key])} is not implemented: expected "sentence_embedding"')
+            raise ConfigError(f'{path}: {key} {shown(values[key])} is not implemented: expected "sentence_embedding"')
 
 
 def read_object(path: Path, *, optional: bool = False) -> dict[str, Any]:
     """The object in a JSON file; {} for a missing optional file. Raises ConfigError."""
     values = _read_json(path, {} if optional else None)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a JSON object, found {_shown(values)}")
+        raise ConfigError(f"{path}: expected a JSON object, found {shown(values)}")
     return values
 
 
@@ -321,12 +362,3 @@ def _read_json(path: Path, default: Any = None) -> Any:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-
-
-def _shown(value: Any) -> str:
-    """A value for an error message: as JSON, at most 80 characters."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=repr)
-    except (ValueError, RecursionError):  # an integer of too many digits, lists nested too deeply
-        text = f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 80 else text[:77] + "..."

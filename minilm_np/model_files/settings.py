@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_np._checks import check_optional_int, one_of
+from minilm_np._checks import check_optional_int, one_of, short_repr
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
 from minilm_np.model_files.config import read_object
 from minilm_np.vectors.names import SIMILARITIES
@@ -74,16 +74,20 @@ def load_settings(folder: Path) -> ModelSettings:
     prompts = _updated({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
     name = values.get("default_prompt_name")
     if name is not None and not _has(prompts, name):
-        raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {name!r}")
+        raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {short_repr(name)}")
     for key, expected in (
         ("model_type", ("SentenceTransformer",)),
         ("similarity_fn_name", SIMILARITIES),
     ):
         if values.get(key) not in (None, *expected):
-            raise ConfigError(f"{path}: {key} {values[key]!r} is not implemented: expected {one_of(expected)}")
+            raise ConfigError(
+                f"{path}: {key} {short_repr(values[key])} is not implemented: expected {one_of(expected)}"
+            )
     dimension = values.get("truncate_dim")
     if dimension is not None and (type(dimension) is not int or dimension < 1):
-        raise ConfigError(f"{path}: truncate_dim: expected an integer of at least 1, or null, found {dimension!r}")
+        raise ConfigError(
+            f"{path}: truncate_dim: expected an integer of at least 1, or null, found {short_repr(dimension)}"
+        )
     return ModelSettings(prompts, name, values.get("similarity_fn_name") or "cosine", dimension)
 
 
@@ -128,10 +132,10 @@ def _updated(known: Mapping[str, str], more: Any, what: str, error: type[Excepti
     if more is None:
         return dict(known)
     if not isinstance(more, Mapping):
-        raise error(f"{what}: expected a mapping of names to strings, found {more!r:.80}")
+        raise error(f"{what}: expected a mapping of names to strings, found {short_repr(more)}")
     for name, text in more.items():
         if not isinstance(name, str) or not isinstance(text, str | None) or not _is_unicode(name + (text or "")):
-            raise error(f"{what}: expected Unicode names and strings, found {name!r:.80}: {text!r:.80}")
+            raise error(f"{what}: expected Unicode names and strings, found {short_repr(name)}: {short_repr(text)}")
     return {**known, **{name: known.get(name, "") if text is None else text for name, text in more.items()}}
 
 

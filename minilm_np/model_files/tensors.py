@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
-from minilm_np._files import atomic_path, parse_json
+from minilm_np._checks import short_repr
+from minilm_np._files import MAX_ARRAYS, MAX_JSON, atomic_path, parse_json, read_regular
 from minilm_np.errors import InputValueError
 
 Array = NDArray[Any]
@@ -36,8 +36,13 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
     The same arrays and facts give the same bytes; with several entries they would not, because the library writes
     entries in any order. Raises OSError.
     """
+    text = json.dumps(facts, ensure_ascii=False)
+    # an upper bound of the header's length: in it, quotes and backslashes of the text are escaped once more
+    length = 2 * len(text.encode()) + sum(200 + 2 * len(name.encode()) for name in arrays)
+    if length > MAX_JSON:  # `read_arrays` would refuse the file
+        raise OSError(f"{path} cannot be written: expected a header of at most {MAX_JSON} bytes, found {length}")
     try:
-        save_arrays(path, arrays, {"minilm_np": json.dumps(facts, ensure_ascii=False)})
+        save_arrays(path, arrays, {"minilm_np": text})
     except OSError as error:
         if error.errno:
             raise
@@ -47,20 +52,39 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
 def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays and the facts of a file of `write_tensors`, if its facts contain this "format".
 
-    The file is read into memory and not mapped, so it may change afterwards.
-    Raises OSError, and InputValueError for a file that is broken or of another format.
+    Raises OSError and InputValueError as `read_arrays` does, and InputValueError for another format.
     """
-    content = Path(path).read_bytes()
+    arrays, metadata = read_arrays(path)
     try:
-        arrays = load(content)  # checks the header, and that the tensors fill the file
-    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
-        raise InputValueError(f"{path}: expected a complete .safetensors file: {error}") from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    try:
-        facts = parse_json((header.get("__metadata__") or {}).get("minilm_np", "{}").encode())
+        facts = parse_json(metadata.get("minilm_np", "{}").encode())
     except ValueError as error:
         raise InputValueError(f"{path}: metadata 'minilm_np': {error}") from None
     found = facts.get("format") if isinstance(facts, dict) else None
     if found != format_:
-        raise InputValueError(f"{path}: expected the format {format_!r} in its metadata 'minilm_np', found {found!r}")
+        raise InputValueError(
+            f"{path}: expected the format {format_!r} in its metadata 'minilm_np', found {short_repr(found)}"
+        )
     return arrays, facts
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a .safetensors file, which anybody may have written.
+
+    The file is read into memory and not mapped, so it may change afterwards.
+    Raises OSError (as `_files.open_regular`), and InputValueError for a broken file or a header above MAX_JSON bytes.
+    """
+    content = read_regular(path, MAX_ARRAYS)
+    length = int.from_bytes(content[:8], "little")
+    if MAX_JSON < length < len(content):  # the library's limit is 10 times as high, which takes gigabytes to parse
+        raise InputValueError(f"{path}: the header's length: expected at most {MAX_JSON} bytes, found {length}")
+    try:
+        arrays = load(content)  # checks the header, and that the tensors fill the file
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # all but the first: a dtype or shape of no array
+        raise InputValueError(f"{path}: expected a complete .safetensors file: {error}") from None
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    return arrays, metadata

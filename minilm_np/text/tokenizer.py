@@ -10,6 +10,7 @@ sentence-transformers.
 """
 
 import functools
+import io
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +20,15 @@ from typing import Any, cast
 
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from minilm_np._checks import short_repr
+from minilm_np._files import read_regular
 from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
 
 # A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
 PIECE = 4096
+
+MAX_TOKENIZER = 30_000_000  # bytes of a tokenizer.json or vocab.txt. Honest: 10 MB, for the 500,000 tokens of LaBSE
 
 # Options of tokenizer_config.json for BERT's normalizer: {option: (the normalizer's attribute, transformers' default)}.
 _BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
@@ -162,25 +167,37 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     """
     folder = folder / config.transformer_path
     options = _read_options(folder / "tokenizer_config.json")
-    path = folder / "tokenizer.json"
-    try:
-        if path.exists():
-            tokenizer = Tokenizer.from_file(str(path))
-            side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
-            if side != "right":
-                raise TokenizerError(f"{path}: truncation_side {side!r} is not implemented: expected 'right'")
-            if str(options.get("tokenizer_class") or "BertTokenizer").startswith("BertTokenizer"):
-                _apply_bert_options(tokenizer, options)
-        else:
-            path = folder / "vocab.txt"
-            if not path.exists():
-                raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
-            tokenizer = bert_tokenizer(path.read_text(encoding="utf-8").split("\n"), options)
-        return TextTokenizer(tokenizer, config)
-    except TokenizerError:
-        raise
-    except Exception as error:  # `tokenizers` raises plain Exceptions
-        raise TokenizerError(f"{path} cannot be loaded by `tokenizers`: {error}") from error
+    for path, make in ((folder / "tokenizer.json", _from_json), (folder / "vocab.txt", _from_vocabulary)):
+        try:
+            content = read_regular(path, MAX_TOKENIZER)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
+        try:
+            return TextTokenizer(make(content, options), config)
+        except TokenizerError as error:
+            raise TokenizerError(f"{path}: {error}") from None
+        except Exception as error:  # `tokenizers` raises plain Exceptions
+            raise TokenizerError(f"{path} cannot be loaded by `tokenizers`: {error}") from error
+    raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
+
+
+def _from_json(content: bytes, options: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, with the options of tokenizer_config.json."""
+    tokenizer = Tokenizer.from_buffer(content)
+    side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
+    if side != "right":
+        raise TokenizerError(f"truncation_side {short_repr(side)} is not implemented: expected 'right'")
+    tokenizer_class = options.get("tokenizer_class") or "BertTokenizer"
+    if isinstance(tokenizer_class, str) and tokenizer_class.startswith("BertTokenizer"):
+        _apply_bert_options(tokenizer, options)
+    return tokenizer
+
+
+def _from_vocabulary(content: bytes, options: dict[str, Any]) -> Tokenizer:
+    """BERT's tokenizer with the vocabulary of a vocab.txt, with the options of tokenizer_config.json."""
+    return bert_tokenizer(io.TextIOWrapper(io.BytesIO(content), "utf-8").read().split("\n"), options)
 
 
 def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = None) -> Tokenizer:
@@ -237,7 +254,7 @@ def _read_options(path: Path) -> dict[str, Any]:
         value, may_be_null = options.get(option, False), option == "strip_accents"
         if type(value) is not bool and not (value is None and may_be_null):
             expected = "true, false or null" if may_be_null else "true or false"
-            raise TokenizerError(f"{path}: {option}: expected {expected}, found {value!r}")
+            raise TokenizerError(f"{path}: {option}: expected {expected}, found {short_repr(value)}")
     return options
 
 

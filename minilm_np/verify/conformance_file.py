@@ -1,12 +1,14 @@
 """The layout of a conformance file, as CONFORMANCE.md describes it: read and check one, and compare its model."""
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import short_repr
 from minilm_np.errors import ConfigError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
@@ -23,46 +25,56 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
     Raises OSError, InputValueError.
     """
     arrays, manifest = read_tensors(path, FORMAT)
+    left = set(arrays)
     try:
         config = ModelConfig(**manifest["model"]["config"])
-        expected = _layout(manifest, config, [len(arrays[f"texts.{i}.ids"]) for i in range(len(manifest["texts"]))])
         complete = (
             all(isinstance(text["text"], str) for text in manifest["texts"])
-            and all(manifest["tolerance"][dtype] > 0 for dtype in ("float64", "float32"))
+            and all(0 < manifest["tolerance"][dtype] < math.inf for dtype in ("float64", "float32"))
             and isinstance(manifest["model"]["weights_sha256"], str)
+            and isinstance(manifest["model"]["name"], str)
             and "contract" in manifest["written_by"]
         )
+        # lazy: the manifest may list many more tensors than the file has, and the first one that differs is an error
+        for name, dtype, shape in _layout(manifest, config, arrays) if complete else ():
+            found = (str(arrays[name].dtype), arrays[name].shape) if name in arrays else "none"
+            if found != (dtype, shape):
+                raise InputValueError(f"{path}: tensor {short_repr(name)}: expected {(dtype, shape)}, found {found}")
+            left.discard(name)
+    except InputValueError:
+        raise
     except (ConfigError, AttributeError, KeyError, TypeError, ValueError) as error:  # any value may be of any type
-        raise InputValueError(f"{path}: manifest: {type(error).__name__}: {error}: see CONFORMANCE.md") from None
+        raise InputValueError(f"{path}: manifest: {type(error).__name__}: {error!s:.200}: see CONFORMANCE.md") from None
     if not complete:
         raise InputValueError(f"{path}: manifest: a text, a tolerance or a digest is not as in CONFORMANCE.md")
-    for name in sorted(arrays.keys() | expected.keys()):
-        found = (str(arrays[name].dtype), arrays[name].shape) if name in arrays else "none"
-        if found != expected.get(name, "none"):
-            raise InputValueError(f"{path}: tensor {name!r}: expected {expected.get(name, 'none')}, found {found}")
-        if not np.isfinite(arrays[name]).all():
+    for name in sorted(left):
+        found = (str(arrays[name].dtype), arrays[name].shape)
+        raise InputValueError(f"{path}: tensor {short_repr(name)}: expected none, found {found}")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
             raise InputValueError(f"{path}: tensor {name!r}: expected finite values, found NaN or infinity")
-        if name.endswith(".ids") and not 0 <= arrays[name].min() <= arrays[name].max() < config.vocab_size:
+        if name.endswith(".ids") and not 0 <= array.min() <= array.max() < config.vocab_size:
             raise InputValueError(f"{path}: tensor {name!r}: expected token ids from 0 to {config.vocab_size - 1}")
     return arrays, manifest
 
 
 def _layout(
-    manifest: Mapping[str, Any], config: ModelConfig, lengths: Sequence[int]
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The dtype and shape of every tensor of a file, by name."""
-    expected: dict[str, tuple[str, tuple[int, ...]]]
-    expected = {f"texts.{i}.ids": ("int64", (T,)) for i, T in enumerate(lengths)}
-    shape: tuple[int, ...] = (len(lengths), config.hidden_size)
-    expected |= {"vectors.float64": ("float64", shape), "vectors.float32": ("float32", shape)}
+    manifest: Mapping[str, Any], config: ModelConfig, arrays: Mapping[str, Array]
+) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """(name, dtype, shape) of every tensor of a file. The lengths of the texts are those of their ids in `arrays`."""
+    n_texts = len(manifest["texts"])
+    yield "vectors.float64", "float64", (n_texts, config.hidden_size)
+    yield "vectors.float32", "float32", (n_texts, config.hidden_size)
     sizes = {"D": config.hidden_size, "H": config.num_attention_heads, "F": config.intermediate_size}
-    for i, T in enumerate(lengths):
+    for i, text in enumerate(manifest["texts"]):
+        T = len(arrays[f"texts.{i}.ids"])
+        yield f"texts.{i}.ids", "int64", (T,)
         if not 1 <= T <= config.max_seq_length:
             raise ValueError(f"text {i} has {T} tokens: expected 1 to {config.max_seq_length}")
-        for name, letters in manifest["intermediates"].items() if manifest["texts"][i]["intermediates"] else ():
+        for name, letters in manifest["intermediates"].items() if text["intermediates"] else ():
             shape = tuple((sizes | {"T": T})[letter] for letter in letters.split())
-            expected |= {f"texts.{i}.{dtype}.{name}": (dtype, shape) for dtype in ("float64", "float32")}
-    return expected
+            for dtype in ("float64", "float32"):
+                yield f"texts.{i}.{dtype}.{name}", dtype, shape
 
 
 def described(encoder: SentenceEncoder) -> dict[str, Any]:
@@ -83,8 +95,9 @@ def check_model(path: str | os.PathLike[str], expected: Mapping[str, Any], found
     for field, value in expected["config"].items():
         if found["config"].get(field) != value:
             raise InputValueError(
-                f"{path} is for another model, {expected['name']}: expected {field} {value!r}, found "
-                f"{found['config'].get(field)!r} in {found['name']}: check it with the model that wrote it (--model)"
+                f"{path} is for another model, {expected['name']}: expected {field} {short_repr(value)}, found "
+                f"{short_repr(found['config'].get(field))} in {found['name']}: check it with the model that wrote it "
+                "(--model)"
             )
     if found["weights_sha256"] != expected["weights_sha256"]:
         raise InputValueError(
