@@ -71,8 +71,8 @@ def _open_without_waiting(path: str | os.PathLike[str]) -> io.FileIO:
 
 def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises OSError as `open_regular` does."""
-    with open_regular(path, most) as file:
-        return io.BufferedReader(file).read(os.fstat(file.fileno()).st_size)  # and no more, if the file grows
+    with open_regular(path, most) as unbuffered, io.BufferedReader(unbuffered) as file:
+        return file.read(os.fstat(file.fileno()).st_size)  # and no more, if the file grows
 
 
 def bounded_lines(readline: Callable[[int], bytes]) -> Iterator[bytes]:

@@ -50,9 +50,8 @@ def raw_lines(path: Path) -> Iterator[bytes]:
     """
     number = 0
     try:
-        with open_regular(path) as file:
-            buffered = io.BufferedReader(file)
-            readline = gzip.GzipFile(fileobj=buffered).readline if path.suffix == ".gz" else buffered.readline
+        with open_regular(path) as unbuffered, io.BufferedReader(unbuffered) as file:
+            readline = gzip.GzipFile(fileobj=file).readline if path.suffix == ".gz" else file.readline
             for line in bounded_lines(readline):
                 number += 1
                 yield line

@@ -199,9 +199,7 @@ def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
     for name, letters in facts["dimensions"].items():
         array = arrays[name]
         if str(array.dtype) != facts["dtype"]:
-            raise InputValueError(
-                f"{path}: tensor {name!r}: expected dtype {short_repr(facts['dtype'])}, found {array.dtype}"
-            )
+            raise InputValueError(f"{path}: tensor {name!r}: expected dtype {facts['dtype']:.80}, found {array.dtype}")
         expected = letters.split()
         if len(expected) != array.ndim or any(
             sizes.setdefault(letter, size) != size for letter, size in zip(expected, array.shape, strict=True)

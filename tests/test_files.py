@@ -177,10 +177,8 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a").write_bytes(b"[11]")
     assert read_json(tmp_path / "a") == [11]
     (tmp_path / "a").write_bytes(b"[111]")
-    with pytest.raises(ValueError, match="expected JSON of at most 4 bytes, found more"):
+    with pytest.raises(OSError, match="expected at most 4 bytes, found 5"):
         read_json(tmp_path / "a")
-    with pytest.raises(ValueError, match="found more"):  # a device without an end
-        read_json(Path("/dev/zero"))
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from minilm_np._checks import one_of
+from minilm_np._checks import one_of, short_repr
 from minilm_np._files import read_json, shown
 from minilm_np.errors import ConfigError
 
 _MODULES = ["Transformer", "Pooling", "Normalize"]
-_EXPECTED_MODULES = "expected Transformer, Pooling, and optionally Normalize"
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
 
@@ -185,12 +184,12 @@ def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
         paths.append(where)
     for number, kind in enumerate(kinds):
         if kind not in _MODULES:
-            raise ConfigError(f"{path}: module {number}: {shown(kind)} is not implemented: {_EXPECTED_MODULES}")
+            raise ConfigError(
+                f"{path}: module {number}: {short_repr(kind)} is not implemented: expected {one_of(_MODULES)}"
+            )
     if kinds not in (_MODULES[:2], _MODULES):
         found = ", ".join(kinds[:9]) or "none"
-        raise ConfigError(
-            f"{path}: these modules are not implemented in this order: {_EXPECTED_MODULES}, found {found}"
-        )
+        raise ConfigError(f"{path}: expected the modules Transformer, Pooling, optionally Normalize, found {found}")
     if len(kinds) == 3:
         _check_normalize(folder / paths[2] / "config.json")
     return paths[0], paths[1], len(kinds) == 3
@@ -199,14 +198,15 @@ def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
 def _check_inside(folder: Path, where: str, what: str) -> None:
     """Refuse a module's path that leaves the model folder, by its words or by a link. what: starts the message."""
     if "\\" in where or PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
-        raise ConfigError(f"{what}: the path {shown(where)} is outside the model folder")
+        raise ConfigError(f"{what}: the path {short_repr(where)} is outside the model folder")
     try:
         target = Path(os.path.realpath(folder / where))
     except ValueError as error:  # NUL, or a lone surrogate
-        raise ConfigError(f"{what}: the path {shown(where)} is not valid: {error}") from None
+        raise ConfigError(f"{what}: the path {short_repr(where)} is not valid: {error}") from None
     if not target.is_relative_to(os.path.realpath(folder)):
         raise ConfigError(
-            f"{what}: the path {shown(where)} is a link to {target}, outside the model folder: copy that folder into it"
+            f"{what}: the path {short_repr(where)} is a link to {target}, outside the model folder: copy that folder "
+            "into it"
         )
 
 
@@ -266,7 +266,7 @@ def _check_architectures(path: Path, found: Any) -> None:
 def _warn_of_unknown(path: Path, keys: Set[str]) -> None:
     """Warn of the keys of a file that this package does not know, if there are any."""
     if keys:
-        names = ", ".join(map(shown, sorted(keys)[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        names = ", ".join(map(short_repr, sorted(keys)[:5])) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
         warnings.warn(f"{path}: unknown keys are ignored: {names}", stacklevel=5)
 
 

@@ -101,7 +101,7 @@ def _as_vector(row: Any, place: str, size: int | None) -> Array:
 
 def _read_npy(path: Path) -> tuple[Array, None]:
     """The array of an .npy file. Its size is compared with that of the file before any memory is allocated."""
-    with open_regular(path, MAX_ARRAYS) as file:
+    with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
         head = io.BytesIO(file.read(_NPY_HEAD))
         try:
             with warnings.catch_warnings(action="ignore"):  # of the parser of Python that NumPy uses
@@ -119,9 +119,8 @@ def _read_npy(path: Path) -> tuple[Array, None]:
             )
         file.seek(head.tell())
         array = np.empty(shape, dtype, order="F" if by_columns else "C")
-        if (
-            io.BufferedReader(file).readinto(array.ravel("K").view(np.uint8).data) != expected
-        ):  # "K": a view in the order of the memory
+        flat = array.ravel("K").view(np.uint8)  # "K": a view, in the order of the memory
+        if file.readinto(flat.data) != expected:
             raise InputValueError(f"{path} was truncated while it was being read")
         return array, None
 
@@ -135,8 +134,8 @@ _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.form
 def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
     texts: list[str] = []
     vectors: list[Array] = []
-    with open_regular(path, MAX_ARRAYS) as file:
-        for number, line in enumerate(bounded_lines(io.BufferedReader(file).readline), 1):
+    with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
+        for number, line in enumerate(bounded_lines(file.readline), 1):
             if not line.strip():
                 continue
             place = f"{path}, line {number}"

@@ -150,8 +150,8 @@ def test_unknown_keys_are_named_in_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="unknown keys") as caught:
         assert load_config(folder) == SMALL
     assert [str(warning.message) for warning in caught] == [
-        f"{folder / CONFIG}: unknown keys are ignored: alibi, rotary",
-        f"{folder / SENTENCE}: unknown keys are ignored: stemming",
+        f"{folder / CONFIG}: unknown keys are ignored: 'alibi', 'rotary'",
+        f"{folder / SENTENCE}: unknown keys are ignored: 'stemming'",
     ]
 
 
