@@ -7,8 +7,9 @@ its attribute `model`. It does not need the public class.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from minilm_np.engine import registry
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
 from minilm_np.errors import InputValueError
-from minilm_np.model_files.checkpoint import iter_checkpoint, open_checkpoint
+from minilm_np.model_files.checkpoint import iter_checkpoint
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
@@ -124,11 +125,12 @@ def load_model(
     config = load_config(folder.path)
     tokenizer = load_tokenizer(folder.path, config)
 
-    def reread() -> Iterable[tuple[str, Vectors]]:
+    def read() -> Iterator[tuple[str, Vectors]]:
         return iter_checkpoint(folder.path, config)
 
-    with open_checkpoint(folder.path, config) as weights:  # compares before the engine allocates by the config
-        engine = kind.make(config, weights, threads, reread=reread)
+    rest = read()
+    first = next(rest)  # compares all shapes with the config, before the engine allocates by the config
+    engine = kind.make(config, itertools.chain([first], rest), threads, reread=read)
     return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads)
 
 

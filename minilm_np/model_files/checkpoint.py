@@ -76,27 +76,16 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[
 def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Read the weights of the model in `folder`, whose config is `config`, one array per step.
 
-    Yields what `open_checkpoint` reads. The files are opened at the first step and closed after the last one.
-    Raises CheckpointError as `open_checkpoint` does.
-    """
-    with open_checkpoint(folder, config) as weights:
-        yield from weights
-
-
-@contextmanager
-def open_checkpoint(folder: Path, config: ModelConfig) -> Iterator[Iterator[tuple[str, npt.NDArray[np.float32]]]]:
-    """Open the weights of the model in `folder`, compare them with `config`, and yield an iterator that reads them.
-
-    All names, shapes and dtypes are compared before the `with` block starts. The block may therefore allocate what the
-    config says: it is not more than the files contain. The values of an array are checked when it is read.
-
-    The iterator yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array
-    owns its memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16
-    are widened exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
+    Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
+    memory and is C-contiguous, aligned, finite and read-only; the files may change afterwards. F16 and BF16 are widened
+    exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
     `model.safetensors.index.json`.
 
-    Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable;
-    or the memory does not suffice in the block.
+    The first step compares all names, shapes and dtypes with the config. Whoever allocates by the sizes of a config
+    from a file takes this step before: then the sizes are those of the weights. The values of an array are checked when
+    it is read.
+
+    Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
     """
     folder = folder / config.transformer_path
     with ExitStack() as files:
@@ -104,11 +93,8 @@ def open_checkpoint(folder: Path, config: ModelConfig) -> Iterator[Iterator[tupl
         n_bytes = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
         _check(n_bytes <= MAX_WEIGHTS, f"{folder}: weights", f"at most {MAX_WEIGHTS} bytes as float32", n_bytes)
         # in the order of the files, not of the model, because a disk reads ahead
-        names = sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start))
-        try:
-            yield ((name, _read_tensor(tensors[name])) for name in names)
-        except MemoryError:
-            raise CheckpointError(f"{folder}: not enough memory for the weights, {n_bytes} bytes as float32") from None
+        for name in sorted(tensors, key=lambda name: (str(tensors[name].file.name), tensors[name].start)):
+            yield name, _read_tensor(tensors[name])
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -28,7 +28,9 @@ from minilm_np.model_files.config import ModelConfig, read_object
 # A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
 PIECE = 4096
 
-MAX_TOKENIZER = 30_000_000  # bytes of a tokenizer.json or vocab.txt. Honest: 10 MB, for the 500,000 tokens of LaBSE
+# Limits in bytes of files that anybody may have written. Honest, for the 500,000 tokens of LaBSE: 10 MB and 5 MB.
+MAX_TOKENIZER = 20_000_000
+MAX_VOCABULARY = 10_000_000
 
 # Options of tokenizer_config.json for BERT's normalizer: {option: (the normalizer's attribute, transformers' default)}.
 _BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
@@ -167,9 +169,12 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     """
     folder = folder / config.transformer_path
     options = _read_options(folder / "tokenizer_config.json")
-    for path, make in ((folder / "tokenizer.json", _from_json), (folder / "vocab.txt", _from_vocabulary)):
+    for path, most, make in (
+        (folder / "tokenizer.json", MAX_TOKENIZER, _from_json),
+        (folder / "vocab.txt", MAX_VOCABULARY, _from_vocabulary),
+    ):
         try:
-            content = read_regular(path, MAX_TOKENIZER)
+            content = read_regular(path, most)
         except FileNotFoundError:
             continue
         except OSError as error:
