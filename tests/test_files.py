@@ -1,6 +1,7 @@
 """_files.py: other processes see complete files or none, permissions and links stay, JSON is read strictly."""
 
 import errno
+import io
 import os
 import stat
 import time
@@ -12,7 +13,17 @@ from typing import Any
 import pytest
 
 from minilm_np import _files
-from minilm_np._files import atomic_file, atomic_path, package_cache, parse_json, read_json, staging_folder
+from minilm_np._files import (
+    atomic_file,
+    atomic_path,
+    bounded_lines,
+    package_cache,
+    parse_json,
+    read_json,
+    read_regular,
+    shown,
+    staging_folder,
+)
 
 
 def write_by_file(path: Path, content: bytes, **options: bool) -> None:
@@ -179,6 +190,48 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "a").write_bytes(b"[111]")
     with pytest.raises(OSError, match="expected at most 4 bytes, found 5"):
         read_json(tmp_path / "a")
+
+
+def test_a_value_in_a_message_is_short_and_printable() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert shown({"a": [1, 2.5, None, True, "é\n"]}) == r'{"a": [1, 2.5, null, true, "é\n"]}'
+    assert shown("\ud800") == '"\\ud800"'
+    assert shown(10**5000) == "a int too large to show"
+    for long in (deep, "x" * 1000, {"x": deep}, list(range(1000))):
+        assert len(shown(long)) == 80 and shown(long).endswith("...")
+
+
+# ---- other files -----------------------------------------------------------------------------------------------------
+
+
+def test_the_file_that_was_opened_is_the_file_that_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("honest")
+    (tmp_path / "honest").write_bytes(b"1")
+    opened = _files._open_without_waiting
+
+    def exchanged(path: Path) -> io.FileIO:
+        file = opened(path)
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("/dev/zero")
+        return file
+
+    monkeypatch.setattr(_files, "_open_without_waiting", exchanged)
+    assert read_regular(tmp_path / "link", 1) == b"1"
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800"])
+def test_a_path_that_no_system_has_is_an_os_error(path: str) -> None:
+    with pytest.raises(OSError, match=r"embedded null byte|surrogates not allowed|No such file"):
+        read_regular(path, 1)
+
+
+def test_lines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_files, "MAX_LINE", 3)
+    assert list(bounded_lines(io.BytesIO(b"ab\n\nabc").readline)) == [b"ab\n", b"\n", b"abc"]
+    with pytest.raises(OSError, match="line 2: expected at most 3 bytes, found more"):
+        list(bounded_lines(io.BytesIO(b"\nabc\n").readline))
 
 
 # ---- the cache -------------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Test the reading of files of samples: each form of a file, and one test per error message."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minilm_np._files import MAX_LINE
 from minilm_np._text_files import raw_lines, read_samples
 from minilm_np.errors import DataError
 from tests.support.sample_files import FORMS, jsonl, message_of, put
@@ -97,3 +99,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.jsonl") == "a.jsonl cannot be read: No such file or directory"
     (tmp_path / "b.tsv").mkdir()
     assert refusal(tmp_path / "b.tsv") == "b.tsv cannot be read: Is a directory"
+
+
+def test_a_small_gz_file_with_an_endless_line_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(gzip.compress(b"a\tb\n" + b"x" * (MAX_LINE + 1)))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(
+        DataError, match=rf"a\.tsv\.gz cannot be read: line 2: expected at most {MAX_LINE} bytes, found"
+    ):
+        list(read_samples(path))

@@ -4,10 +4,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from minilm_np import ModelConfig
+from minilm_np import ConfigError, ModelConfig
+from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.config import POOLING_MODES, load_config
+from tests.support.checkpoint_files import WORD
 from tests.support.config_folders import (
     BERT,
     CONFIG,
@@ -140,6 +143,38 @@ def test_the_limit_is_found_in_order(tmp_path: Path, sentence: Any, tokenizer: A
 
 def test_do_lower_case_is_read(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, {SENTENCE: {"do_lower_case": True}})).do_lower_case
+
+
+# ---- the class that wrote the folder ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "implemented"),
+    [
+        *(("BertModel", True), ("BertForPreTraining", True), ("BertForMaskedLM", True)),
+        *(("BertForNextSentencePrediction", True), ("BertForSequenceClassification", False)),
+        *(("BertForTokenClassification", False), ("BertForQuestionAnswering", False)),
+        ("BertForMultipleChoice", False),
+    ],
+)
+def test_only_models_of_sentence_vectors_load(tmp_path: Path, name: str, implemented: bool) -> None:
+    """The classes of transformers, as they write themselves: those with a head for another task are refused by name."""
+    import transformers
+
+    config = transformers.BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    model = getattr(transformers, name)(config)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="modules.json"):
+        if not implemented:
+            with pytest.raises(ConfigError, match=rf'config\.json: architectures \["{name}"\] is not implemented'):
+                load_config(tmp_path)
+            return
+        found = load_config(tmp_path)
+    encoder = getattr(model, "bert", model)
+    weights = load_checkpoint(tmp_path, found)
+    assert np.array_equal(weights[WORD], encoder.embeddings.word_embeddings.weight.detach().numpy())
 
 
 # ---- keys that are not known -----------------------------------------------------------------------------------------

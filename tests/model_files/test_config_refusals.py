@@ -38,6 +38,9 @@ def without(key: str) -> dict[str, Any]:
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 ONE_TO_2_31 = "expected an integer from 1 to 2\\*\\*31 - 1, found "
+HEAD = (
+    r"architectures \[.*\] is not implemented: expected BertModel, BertFor.*: to use the encoder without its head, save"
+)
 REFUSALS = [
     # the encoder
     refused("another model", CONFIG, bert(model_type="roberta"), 'model_type "roberta" is not .* expected "bert"'),
@@ -55,6 +58,10 @@ REFUSALS = [
     refused("cross attention", CONFIG, bert(add_cross_attention=True), "add_cross_attention true is not implemented"),
     refused("quantised", CONFIG, bert(quantization_config={"bits": 4}), "quantization_config .* is not implemented"),
     refused("pruned heads", CONFIG, bert(pruned_heads={"0": [1]}), "pruned_heads .* is not implemented"),
+    refused("a classifier", CONFIG, bert(architectures=["BertForSequenceClassification"]), HEAD),
+    refused("another head", CONFIG, bert(architectures=["BertModel", "BertForTokenClassification"]), HEAD),
+    refused("another architecture", CONFIG, bert(architectures=["RobertaModel"]), HEAD),
+    refused("architectures as a text", CONFIG, bert(architectures="BertModel"), 'architectures "BertModel" is not'),
     refused("embedding_size", CONFIG, bert(embedding_size=16), "embedding_size 16 is not implemented: .* 32"),
     *(
         refused(f"no {key}", CONFIG, without(key), f"{key} is missing")

@@ -10,6 +10,7 @@ import pytest
 
 from minilm_np import InputValueError, ModelConfig, SentenceEncoder
 from minilm_np.verify.conformance import check, write
+from minilm_np.verify.conformance_file import read
 from tests.support.conformance_port import TEXTS, changed, set_first
 
 
@@ -30,6 +31,7 @@ REFUSALS: list[tuple[str, Callable[[dict[str, np.ndarray], Any], object], str]] 
     ("no texts", lambda arrays, manifest: manifest.pop("texts"), "manifest: KeyError: 'texts'"),
     ("a number as text", lambda arrays, manifest: manifest["texts"][0].update(text=3), "a text, a tolerance or a"),
     ("tolerance", lambda arrays, manifest: manifest["tolerance"].update(float32=-1), "a text, a tolerance or a digest"),
+    ("endless", lambda arrays, manifest: manifest["tolerance"].update(float64=math.inf), "a text, a tolerance or a"),
     ("config", lambda arrays, manifest: manifest["model"]["config"].update(hidden_size=0), "hidden_size: expected an"),
     ("missing", lambda arrays, manifest: arrays.pop("vectors.float64"), "'vectors.float64': expected .*, found none"),
     ("more", lambda arrays, manifest: arrays.update(x=np.zeros(1)), "tensor 'x': expected none, found"),
@@ -63,3 +65,14 @@ def test_another_model_is_refused(file: Path) -> None:
     small = ModelConfig(**{**vars(SentenceEncoder.random().config), "max_seq_length": 20})
     with pytest.raises(InputValueError, match=r"is for another model.*: expected max_seq_length 128, found 20"):
         check(SentenceEncoder.random(small, seed=3, backend="numpy"), file)
+
+
+def test_a_manifest_of_many_tensors_ends_at_the_first_that_is_missing(file: Path) -> None:
+    """10,000 texts with 10,000 intermediates each: 200 million names, if they were all listed."""
+
+    def many(arrays: dict[str, np.ndarray], manifest: Any) -> None:
+        manifest["texts"] = [manifest["texts"][0]] * 10_000
+        manifest["intermediates"] |= {f"more.{i}": "T D" for i in range(10_000)}
+
+    with pytest.raises(InputValueError, match="tensor 'vectors.float64': expected .*10000, .*found"):
+        read(changed(file, many))

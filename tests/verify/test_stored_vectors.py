@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.numpy import save_file
 
 from minilm_np import InputValueError, SentenceEncoder
 from minilm_np.verify import open_implementation
+from minilm_np.verify.stored_vectors import StoredVectors
 
 TEXTS = ["hello world", "", "a much longer text than the others, with [SEP] in it"]
 
@@ -115,3 +117,65 @@ def test_null_is_a_number_that_is_none(small: SentenceEncoder, tmp_path: Path) -
     (tmp_path / "v.jsonl").write_bytes(line(text="a", embedding=[1.0, None, 2]))
     found = open_implementation(str(tmp_path / "v.jsonl"), small).vectors(["a"])
     assert np.array_equal(found, [[1.0, np.nan, 2.0]], equal_nan=True)
+
+
+# ---- .npy files, byte by byte ----------------------------------------------------------------------------------------
+
+
+def header(text: str, version: int = 1) -> bytes:
+    """The first bytes of an .npy file whose header is a text."""
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text.encode()
+
+
+def described(shape: str, descr: str = "<f4") -> str:
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            header(described("(1000000000000, 3)")) + bytes(24),
+            "expected 12000000000000 bytes after the header, .* found 24",
+        ),
+        (header(described("(10**12, 3)")), "not an .npy file of numbers: ValueError"),
+        (header(described("(2, 3)")) + bytes(25), "expected 24 bytes after the header, for float32 .*, found 25: the"),
+        (header(described("(2, -3)")) + bytes(24), r"expected floats .* found float32 of shape \(2, -3\)"),
+        (header(described("(2, True)")) + bytes(8), r"expected floats .* of shape \(2, True\)"),
+        (header("{'descr': '<f4', 'shape': (2, 3"), "not an .npy file of numbers: "),
+        (header("(" * 5000), "not an .npy file of numbers: "),
+        (header("x" * 20_000), "not an .npy file of numbers: "),
+        (header(described("(2, 3)"), version=2)[:10] + b"\xff\xff" + bytes(24), "not an .npy file of numbers: "),
+        (header(described("(2, 3)"), version=3) + bytes(24), "not an .npy file of numbers: "),
+        (header(described("(2, 3)", "<f400000")) + bytes(24), "not an .npy file of numbers: "),
+    ],
+)
+def test_a_damaged_npy_header_is_refused(small: SentenceEncoder, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "v.npy").write_bytes(content)
+    with pytest.raises(InputValueError, match=message) as caught:
+        open_implementation(str(tmp_path / "v.npy"), small)
+    assert str(caught.value).startswith(str(tmp_path / "v.npy")) and len(str(caught.value)) < 700
+
+
+def test_no_flipped_byte_of_an_npy_file_gives_anything_but_vectors_or_an_error(tmp_path: Path) -> None:
+    whole = npy(np.ones((4, 5), np.float32))
+    random = Random(0)
+    for _ in range(2000):
+        content = bytearray(whole)
+        for place in random.sample(range(100), random.choice([1, 1, 2])):
+            content[place] = random.choice([random.randrange(256), *b"(){}[]',:0123456789 "])
+        (tmp_path / "v.npy").write_bytes(content)
+        try:
+            found = StoredVectors(tmp_path / "v.npy").vectors([""] * 4)
+        except InputValueError:
+            continue
+        assert found.shape == (4, 5)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<f8", "g"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_files_of_every_float_and_order_are_read(tmp_path: Path, dtype: str, order: Any) -> None:
+    array = np.arange(12).reshape(4, 3).astype(dtype, order=order)
+    (tmp_path / "v.npy").write_bytes(npy(array))
+    found = StoredVectors(tmp_path / "v.npy").vectors([""] * 4)
+    assert found.dtype == array.dtype and np.array_equal(found, array)
