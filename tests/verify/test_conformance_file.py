@@ -74,5 +74,5 @@ def test_a_manifest_of_many_tensors_ends_at_the_first_that_is_missing(file: Path
         manifest["texts"] = [manifest["texts"][0]] * 10_000
         manifest["intermediates"] |= {f"more.{i}": "T D" for i in range(10_000)}
 
-    with pytest.raises(InputValueError, match="tensor 'vectors.float64': expected .*10000, .*found"):
+    with pytest.raises(InputValueError, match=r"tensor 'vectors\.float64': expected .*10000, .*found"):
         read(changed(file, many))

@@ -160,7 +160,7 @@ def test_a_damaged_npy_header_is_refused(small: SentenceEncoder, tmp_path: Path,
 def test_no_flipped_byte_of_an_npy_file_gives_anything_but_vectors_or_an_error(tmp_path: Path) -> None:
     whole = npy(np.ones((4, 5), np.float32))
     random = Random(0)
-    for _ in range(2000):
+    for _ in range(400):
         content = bytearray(whole)
         for place in random.sample(range(100), random.choice([1, 1, 2])):
             content[place] = random.choice([random.randrange(256), *b"(){}[]',:0123456789 "])
