@@ -18,7 +18,8 @@ import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import InputTypeError, InputValueError, ModelConfig
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
-from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
+from minilm_np.text.inputs import check_texts
+from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
 from tests.support.tokenizer_texts import characters, long_texts, mixed_texts, texts
 
 CLS, SEP, UNK, MASK, PAD = 101, 102, 100, 103, 0  # of the published vocabulary
