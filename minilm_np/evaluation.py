@@ -1,7 +1,8 @@
 """Evaluate sentence vectors: correlation with human scores of similarity (STS), and retrieval of relevant documents.
 
 `sts` and `retrieval` accept any object with a method `encode(texts) -> (n, D)`, so they also evaluate a model during
-training.
+training. `retrieval` uses the methods `encode_query` and `encode_document` instead if the object has them, so that a
+model's prompts for queries and documents are put before the texts.
 """
 
 import csv
@@ -50,8 +51,7 @@ def retrieval(
 ) -> dict[str, float]:
     """Measure how well each query of a file retrieves its document among all distinct documents of the file.
 
-    encoder: a `SentenceEncoder`, or another object that encodes texts. Its methods `encode_query` and
-        `encode_document` are used if it has them, so that queries and documents get their prompts.
+    encoder: encodes queries by `encode_query` and documents by `encode_document`, or all by `encode` if it lacks these.
     path: a file of pairs (query, document), as for training. Further columns hold documents that are not relevant.
     k: the number of top-ranked documents that count.
     merge_queries: False: each line is one query, and only the document on that line is relevant. True: lines with the

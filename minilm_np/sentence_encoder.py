@@ -504,8 +504,13 @@ class SentenceEncoder:
 
     @prompts.setter
     def prompts(self, prompts: dict[str, str]) -> None:
-        known = overridden(replace(self.settings, prompts={}), prompts, None, None, None)
-        self._model = self._model.with_settings(known)
+        known = overridden(replace(self.settings, prompts={}), prompts, None, None, None).prompts
+        if self.default_prompt_name is not None and self.default_prompt_name not in known:
+            raise InputValueError(
+                f"prompts: expected one named {self.default_prompt_name!r}, because it is the default_prompt_name: set "
+                "that to None first"
+            )
+        self._set(prompts=known)
 
     @property
     def default_prompt_name(self) -> str | None:

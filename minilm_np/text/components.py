@@ -62,16 +62,16 @@ def check_components(tokenizer: Tokenizer, origin: str) -> None:
 
 
 @contextmanager
-def naming(origin: str) -> Iterator[None]:
-    """Turn the errors of `tokenizers` in a block into TokenizerError, which names the tokenizer's file.
+def naming(problem: str) -> Iterator[None]:
+    """Turn the errors of `tokenizers` in a block into TokenizerError. `problem`: its message, which names the file.
 
-    The library raises plain Exceptions; and PanicException, which is no Exception, where its Rust code panics.
+    The library raises plain Exceptions and ValueErrors; where its Rust code panics, PanicException, which is neither.
     """
     try:
         yield
     except BaseException as error:
-        if type(error) is Exception or type(error).__name__ == "PanicException":
-            raise TokenizerError(f"{origin}: the library `tokenizers` fails: {error}") from error
+        if type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException":
+            raise TokenizerError(f"{problem}: {error}") from error
         raise
 
 
@@ -101,13 +101,8 @@ def _check_model(tokenizer: Tokenizer, origin: str) -> None:
     private = map(chr, range(0xE000, 0xF900))  # characters without a meaning
     unknown = next((character for character in private if model.token_to_id(character) is None), None)
     if unknown is not None:
-        try:
-            with naming(origin):
-                model.tokenize(unknown)
-        except TokenizerError as error:
-            raise TokenizerError(
-                f"{error}: expected a token for unknown words (unk_token or unk_id) that is in the vocabulary"
-            ) from None
+        with naming(f"{origin}: model: expected a token for unknown words, unk_token or unk_id, in the vocabulary"):
+            model.tokenize(unknown)
 
 
 def _replacement(step: _Component) -> str | None:

@@ -10,6 +10,7 @@ sentence-transformers.
 """
 
 import functools
+import io
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,7 @@ class TextTokenizer:
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        with naming(origin):
+        with naming(f"{origin} cannot be loaded by `tokenizers`"):
             self.before, self.after = _special_ids(tokenizer)
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
@@ -91,7 +92,7 @@ class TextTokenizer:
 
         Raises InputTypeError, InputValueError (both name the text), TokenizerError (the tokenizer's file is broken).
         """
-        with naming(self.origin):
+        with naming(f"{self.origin} fails on a text"):
             return self._tokenized(texts if type(texts) is list else check_texts(texts))
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
@@ -126,7 +127,7 @@ class TextTokenizer:
         """
         start = 0
         for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
-            with naming(self.origin):
+            with naming(f"{self.origin} fails on a text"):
                 encoding = self._tokenizer.encode(piece, add_special_tokens=False)
             yield start, [encoding, *encoding.overflowing]  # `overflowing` has what truncation removed
             start += len(piece)
@@ -194,28 +195,37 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     """
     folder = folder / config.transformer_path
     options = _read_options(folder / "tokenizer_config.json")
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        path = folder / "vocab.txt"
-        if not path.exists():
-            raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise TokenizerError(f"{path}: expected UTF-8: {error}") from None
-    if path.name == "vocab.txt":
-        return TextTokenizer(bert_tokenizer(text.split("\n"), options, str(path)), config, str(path))
-    with naming(str(path)):
-        tokenizer = Tokenizer.from_str(text)
-    check_components(tokenizer, str(path))
+    for path, make in ((folder / "tokenizer.json", _from_json), (folder / "vocab.txt", _from_vocabulary)):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
+        return TextTokenizer(make(content, options, str(path)), config, str(path))
+    raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
+
+
+def _from_json(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, with the options of tokenizer_config.json."""
+    with naming(f"{origin} cannot be loaded by `tokenizers`"):
+        tokenizer = Tokenizer.from_buffer(content)
+    check_components(tokenizer, origin)
     side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side != "right":
-        raise TokenizerError(f"{path}: truncation_side {side!r} is not implemented: expected 'right'")
+        raise TokenizerError(f"{origin}: truncation_side {side!r} is not implemented: expected 'right'")
     if str(options.get("tokenizer_class") or "BertTokenizer").startswith("BertTokenizer"):
         _apply_bert_options(tokenizer, options)
-    return TextTokenizer(tokenizer, config, str(path))
+    return tokenizer
+
+
+def _from_vocabulary(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
+    """BERT's tokenizer with the vocabulary of a vocab.txt, with the options of tokenizer_config.json."""
+    try:
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8").read().split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{origin}: expected UTF-8: {error}") from None
+    return bert_tokenizer(lines, options, origin)
 
 
 def bert_tokenizer(

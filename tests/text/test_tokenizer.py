@@ -1,5 +1,6 @@
 """Tokenizer: ids are those of sentence-transformers for any text, in pieces or whole, and hostile texts cost little."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -20,7 +21,7 @@ from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
 from minilm_np.text.inputs import check_texts
 from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
-from tests.support.tokenizer_texts import characters, long_texts, mixed_texts, texts
+from tests.support.tokenizer_texts import characters, fragments, long_texts, mixed_texts, texts
 
 CLS, SEP, UNK, MASK, PAD = 101, 102, 100, 103, 0  # of the published vocabulary
 
@@ -169,6 +170,41 @@ def test_two_words_after_much_nothing_are_found(published_tokenizer: TextTokeniz
     assert found.truncated == [False, False]
 
 
+letters = st.builds(lambda letter, n: letter * n, st.sampled_from("aZ7é"), st.sampled_from([1, 99, 100, 101, 250, 700]))
+
+
+@settings(max_examples=300)
+@given(parts=st.lists(letters | fragments, min_size=1, max_size=12))
+def test_long_words_are_shortened_to_the_same_ids(parts: list[str]) -> None:
+    text = "".join(parts)
+    with mock.patch.object(tokenizer_module, "PIECE", 110):  # pieces of more than 220 characters are shortened
+        tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), SMALL)
+        found = tokenizer([text])
+        shortened = tokenizer._shortened(text)
+    plain = bert_tokenizer(CHARACTER_VOCABULARY)
+    assert plain.encode(shortened).ids == plain.encode(text).ids
+    plain.enable_truncation(SMALL.max_seq_length)
+    assert found.ids == [plain.encode(text).ids]
+
+
+def test_megabytes_without_a_space_are_not_tokenized() -> None:
+    tokenizer = tiny()
+    assert len(tokenizer._shortened("a" * 5_000_000)) < 300
+    assert (
+        tokenizer(["a" * 5_000_000, "b" + "a1" * 10_000 + ". c"]).ids == tokenizer(["a" * 101, "a" * 101 + ". c"]).ids
+    )
+
+
+def test_an_added_token_of_letters_is_found_in_a_long_word() -> None:
+    backend = bert_tokenizer(CHARACTER_VOCABULARY)
+    backend.add_special_tokens(["aba"])
+    config = dataclasses.replace(SMALL, vocab_size=SMALL.vocab_size + 1)
+    text = "b" * 9000 + "aba" + "b" * 9000
+    expected = backend.encode(text).ids
+    assert len(expected) == 5
+    assert TextTokenizer(backend, config)([text]).ids == [expected]
+
+
 _MEASURED = """
 import sys
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
@@ -210,8 +246,11 @@ def test_lone_surrogates_are_refused_by_place(batch: list[str], message: str) ->
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ("one text", "expected a str or a sequence of str, found str"),
-        (b"bytes", "expected a str or a sequence of str, found bytes"),
+        (
+            "one text",
+            r"^texts: expected a list, an array or .*, found str: pass \[text\] for a single text$",
+        ),
+        (b"bytes", "^texts: expected a list, an array or a column of str, found bytes: decode it first$"),
         ({"a": 1}, "found dict"),
         (None, "found NoneType"),
         (3, "found int"),
