@@ -51,7 +51,7 @@ def test_a_function_of_vectors_has_its_result_under_any_mode(name: str) -> None:
     for vectors in _vectors():
         found = {}
         for mode in ("ignore", "raise"):
-            with np.errstate(all=mode):  # type: ignore[call-overload]
+            with np.errstate(all=mode):
                 try:
                     found[mode] = FUNCTIONS[name](vectors)
                 except ValueError as error:  # such as an overflow that the function refuses

@@ -33,7 +33,8 @@ def _chroma(encoder: SentenceEncoder, texts: Any) -> Any:
     return np.array(MiniLMEmbeddingFunction(str(encoder.model_path), backend="numpy")(texts))
 
 
-def _traced(traces: list[Trace]) -> Any:
+def _traced(encoder: SentenceEncoder, texts: Any) -> Any:
+    traces: list[Trace] = encoder.trace(texts)
     return np.array([list(trace.arrays.values())[-1] for trace in traces])
 
 
@@ -51,7 +52,7 @@ OTHERS: dict[str, Entrance] = {
     "tokenize": lambda encoder, texts: encoder.tokenize(texts)["input_ids"],
     "tokenizer": lambda encoder, texts: encoder.tokenizer(texts if type(texts) is not list else tuple(texts)).n_tokens,
     "tokenize_report": lambda encoder, texts: encoder.tokenize_report(texts),
-    "trace": lambda encoder, texts: _traced(encoder.trace(texts)),
+    "trace": _traced,
     "paraphrase_mining": lambda encoder, texts: util.paraphrase_mining(encoder, texts),
 }
 ENTRANCES = VECTORS | OTHERS
