@@ -92,8 +92,9 @@ class TextTokenizer:
 
         Raises InputTypeError, InputValueError (both name the text), TokenizerError (the tokenizer's file is broken).
         """
+        checked = texts if type(texts) is list else check_texts(texts)
         with naming(f"{self.origin} fails on a text"):
-            return self._tokenized(texts if type(texts) is list else check_texts(texts))
+            return self._tokenized(checked)
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
