@@ -1,22 +1,25 @@
 """Evaluate sentence vectors: correlation with human scores of similarity (STS), and retrieval of relevant documents.
 
 `sts` and `retrieval` accept any object with a method `encode(texts) -> (n, D)`, so they also evaluate a model during
-training.
+training. `retrieval` uses the methods `encode_query` and `encode_document` instead if the object has them, so that a
+model's prompts for queries and documents are put before the texts.
 """
 
 import csv
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minilm_np._checks import check_int
 from minilm_np._text_files import decode_line, raw_lines, read_samples
-from minilm_np.errors import DataError, InputValueError
+from minilm_np.errors import DataError, InputTypeError, InputValueError
+from minilm_np.vectors.similarity import quiet
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +41,7 @@ def sts(encoder: TextEncoder, path: str | os.PathLike[str]) -> dict[str, float]:
     Returns pairs (their number), spearman and pearson (from -1 to 1; NaN if all cosines are equal). Raises DataError.
     """
     scores, first, second = read_sts(path)
-    vectors, rows = _encode_distinct(encoder, first + second)
+    vectors, rows = _encode_distinct(encoder.encode, first + second)
     cosines = np.einsum("nd,nd->n", vectors[rows[: len(first)]], vectors[rows[len(first) :]])
     return {"pairs": len(scores), "spearman": spearman(cosines, scores), "pearson": pearson(cosines, scores)}
 
@@ -48,6 +51,7 @@ def retrieval(
 ) -> dict[str, float]:
     """Measure how well each query of a file retrieves its document among all distinct documents of the file.
 
+    encoder: encodes queries by `encode_query` and documents by `encode_document`, or all by `encode` if it lacks these.
     path: a file of pairs (query, document), as for training. Further columns hold documents that are not relevant.
     k: the number of top-ranked documents that count.
     merge_queries: False: each line is one query, and only the document on that line is relevant. True: lines with the
@@ -64,11 +68,12 @@ def retrieval(
         for query, documents in zip(queries, relevant, strict=True):
             merged.setdefault(query, []).extend(documents)
         queries, relevant = list(merged), [list(dict.fromkeys(documents)) for documents in merged.values()]
-    query_vectors, rows = _encode_distinct(encoder, queries)
-    document_vectors, _ = _encode_distinct(encoder, list(numbers))
+    query_vectors, rows = _encode_distinct(getattr(encoder, "encode_query", encoder.encode), queries)
+    document_vectors, _ = _encode_distinct(getattr(encoder, "encode_document", encoder.encode), list(numbers))
     return retrieval_vectors(query_vectors[rows], document_vectors, relevant, k=k)
 
 
+@quiet
 def retrieval_vectors(
     queries: ArrayLike, documents: ArrayLike, relevant: Sequence[Sequence[int]], *, k: int = 10
 ) -> dict[str, float]:
@@ -100,8 +105,7 @@ def retrieval_vectors(
             raise InputValueError(
                 f"relevant[{query}]: expected distinct rows of documents, from 0 to {n - 1}, at least one"
             )
-    if k < 1:
-        raise InputValueError(f"k: expected at least 1, found {k}")
+    k = check_int("k", k, 1)
     cutoffs = sorted({1, 5, k})
     measures = []
     size = max(1, SCORES_AT_A_TIME // n)
@@ -217,6 +221,7 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+@quiet
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson's correlation of two series of n numbers; NaN if one of them is constant. Raises InputValueError."""
     a, b = _series(x, "x"), _series(y, "y")
@@ -240,9 +245,10 @@ def ranks(values: ArrayLike) -> Floats:
     return (last - (counts - 1) / 2)[which]
 
 
+@quiet
 def unit_rows(vectors: ArrayLike, name: str = "vectors") -> Floats:
     """Scale the rows of (n, D) to length 1, in float64. A row of zeros stays zero. Raises InputValueError."""
-    rows = np.asarray(vectors, np.float64)
+    rows = _floats(vectors, name)
     if rows.ndim != 2:
         raise InputValueError(f"{name}: expected an array (n, D), found the shape {rows.shape}")
     if not np.isfinite(rows).all():
@@ -254,14 +260,24 @@ def unit_rows(vectors: ArrayLike, name: str = "vectors") -> Floats:
     return rows / np.where(lengths > 0, lengths, 1)[:, None]
 
 
-def _encode_distinct(encoder: TextEncoder, texts: list[str]) -> tuple[Floats, list[int]]:
+def _encode_distinct(encode: Callable[[list[str]], ArrayLike], texts: list[str]) -> tuple[Floats, list[int]]:
     """Encode each distinct text once. Returns unit vectors, and the row of each text."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    return unit_rows(encoder.encode(list(numbers))), [numbers[text] for text in texts]
+    return unit_rows(encode(list(numbers))), [numbers[text] for text in texts]
 
 
 def _series(values: ArrayLike, name: str) -> Floats:
-    series = np.asarray(values, np.float64)
-    if series.ndim != 1 or not np.isfinite(series).all():
-        raise InputValueError(f"{name}: expected a series of finite numbers, found the shape {series.shape}")
+    series = _floats(values, name)
+    if series.ndim != 1:
+        raise InputValueError(f"{name}: expected a series of numbers, found the shape {series.shape}")
+    if not np.isfinite(series).all():
+        number = int(np.argmin(np.isfinite(series)))
+        raise InputValueError(f"{name}: expected finite numbers, found {series[number]} at position {number}")
     return series
+
+
+def _floats(values: ArrayLike, name: str) -> Floats:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(f"{name}: cannot be read as an array of numbers: {error}") from None

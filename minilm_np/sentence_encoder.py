@@ -25,8 +25,9 @@ from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.hub import ModelFolder
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity
-from minilm_np.text.tokenizer import TextTokenizer, check_texts
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity, overridden
+from minilm_np.text.inputs import check_container, check_texts
+from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.truncation import TextReport, report_on
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class SentenceEncoder:
         sentence_transformers.check_others(others)
         sentence_transformers.check_device(device)
         check_optional_int("truncate_dim", truncate_dim, 1)
+        if not isinstance(model_name_or_path, str | os.PathLike):
+            raise InputTypeError(
+                "model_name_or_path: expected the name of a model or the path of a folder, found "
+                f"{type(model_name_or_path).__name__}"
+            )
         self._model = load_model(
             model_name_or_path,
             registry.find(backend, compute_type),
@@ -146,7 +152,7 @@ class SentenceEncoder:
     @typed_as_encode
     def encode(
         self,
-        inputs: str | Sequence[str] | None = None,
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
@@ -166,7 +172,8 @@ class SentenceEncoder:
     ) -> Any:
         """Encode one text or several.
 
-        inputs: a str, or a sequence of str in any order; "" is a text like any other. `sentences` is its old name.
+        inputs: a str, or several in a list, a tuple, a NumPy array, a generator, or a column of pandas, polars or
+            PyArrow; "" is a text like any other. `sentences` is the argument's old name.
         prompt_name, prompt: which prompt is put before each text; see `prompts`.
         batch_size: accepted and unused; both backends bound their memory by tokens.
         show_progress_bar: show a progress bar on stderr; None: if the logger "minilm_np" shows INFO or DEBUG.
@@ -212,7 +219,7 @@ class SentenceEncoder:
     @typed_as_encode
     @with_signature_of(encode)
     def encode_query(
-        self, inputs: str | Sequence[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
+        self, inputs: str | Iterable[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
         *rest: Any, **options: Any,
     ) -> Any:  # fmt: skip
         """Encode search queries: `encode`, by default with the prompt named "query"."""
@@ -222,7 +229,7 @@ class SentenceEncoder:
     @typed_as_encode
     @with_signature_of(encode)
     def encode_document(
-        self, inputs: str | Sequence[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
+        self, inputs: str | Iterable[str] | None = None, prompt_name: str | None = None, prompt: str | None = None,
         *rest: Any, **options: Any,
     ) -> Any:  # fmt: skip
         """Encode the texts to search in: `encode`, by default with the prompt "document", "passage" or "corpus".
@@ -251,8 +258,7 @@ class SentenceEncoder:
         Yields float32 (D,). Raises as `encode`: for arguments at once, for texts when their batch is read.
         """
         check_int("batch_size", batch_size, 1)
-        if isinstance(texts, str | bytes | Mapping) or not hasattr(texts, "__iter__"):
-            raise InputTypeError(f"texts: expected an iterable of str, found {type(texts).__name__}")
+        check_container(texts)
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
 
         def vectors() -> Iterator[Vector]:
@@ -266,13 +272,13 @@ class SentenceEncoder:
         return vectors()
 
     @overload
-    def encode_long(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+    def encode_long(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
         self, texts: str, window: int | None = ..., stride: int | None = ..., pooling: Literal["mean", "max"] = ..., *,
         prompt_name: str | None = ..., prompt: str | None = ...,
     ) -> Vector: ...  # fmt: skip
     @overload
     def encode_long(
-        self, texts: Sequence[str], window: int | None = ..., stride: int | None = ...,
+        self, texts: Iterable[str], window: int | None = ..., stride: int | None = ...,
         pooling: Literal["mean", "max"] = ..., *, prompt_name: str | None = ..., prompt: str | None = ...,
     ) -> Matrix: ...  # fmt: skip
     @overload
@@ -282,12 +288,12 @@ class SentenceEncoder:
     ) -> "list[Window]": ...  # fmt: skip
     @overload
     def encode_long(
-        self, texts: Sequence[str], window: int | None = ..., stride: int | None = ..., *, pooling: None,
+        self, texts: Iterable[str], window: int | None = ..., stride: int | None = ..., *, pooling: None,
         prompt_name: str | None = ..., prompt: str | None = ...,
     ) -> "list[list[Window]]": ...  # fmt: skip
     def encode_long(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         window: int | None = None,
         stride: int | None = None,
         pooling: Literal["mean", "max"] | None = "mean",
@@ -301,17 +307,17 @@ class SentenceEncoder:
         return encode_long(self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt)
 
     @overload
-    def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+    def trace(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
         self, texts: str, *, dtype: str = ..., backend: str = ...
     ) -> "Trace": ...
     @overload
     def trace(
-        self, texts: Sequence[str], *, dtype: str = ...,
+        self, texts: Iterable[str], *, dtype: str = ...,
         backend: str = ...,
     ) -> "list[Trace]": ...  # fmt: skip
     def trace(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         dtype: str = "float32",
         backend: str = "numpy",
@@ -324,7 +330,7 @@ class SentenceEncoder:
 
         return trace.trace(self, texts, dtype=dtype, backend=backend)
 
-    def fingerprint(self, texts: Sequence[str] = FINGERPRINT_TEXTS) -> str:
+    def fingerprint(self, texts: Iterable[str] = FINGERPRINT_TEXTS) -> str:
         """Return a SHA-256 that is equal on two machines if they give these texts the same vectors, bit for bit.
 
         It covers the version of the numerical contract, the weights, and the vectors, whole and without a prompt (see
@@ -350,7 +356,7 @@ class SentenceEncoder:
 
     # ---- texts to tokens ---------------------------------------------------------------------------------------------
 
-    def tokenize(self, texts: Sequence[str], *, prompt: str | None = None) -> TokenizedTexts:
+    def tokenize(self, texts: Iterable[str], *, prompt: str | None = None) -> TokenizedTexts:
         """Return the tokens of B texts, padded to the longest of them (T tokens), as torch's model would get them.
 
         prompt: a str to put before each text; the model's own prompts are not used.
@@ -366,12 +372,12 @@ class SentenceEncoder:
             "truncated": tokenized.truncated,
         }
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None) -> TokenizedTexts:
+    def preprocess(self, inputs: Iterable[str], prompt: str | None = None) -> TokenizedTexts:
         """Return `tokenize(inputs, prompt=prompt)`; its name in sentence-transformers 6."""
         return self.tokenize(inputs, prompt=prompt)
 
     def tokenize_report(
-        self, texts: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+        self, texts: Iterable[str], *, prompt_name: str | None = None, prompt: str | None = None
     ) -> list[TextReport]:
         """Return, for each text, how much of it `encode` uses with the same prompt. The whole text is tokenized.
 
@@ -498,7 +504,13 @@ class SentenceEncoder:
 
     @prompts.setter
     def prompts(self, prompts: dict[str, str]) -> None:
-        self._set(prompts=prompts)
+        known = overridden(replace(self.settings, prompts={}), prompts, None, None, None).prompts
+        if self.default_prompt_name is not None and self.default_prompt_name not in known:
+            raise InputValueError(
+                f"prompts: expected one named {self.default_prompt_name!r}, because it is the default_prompt_name: set "
+                "that to None first"
+            )
+        self._set(prompts=known)
 
     @property
     def default_prompt_name(self) -> str | None:
@@ -507,6 +519,8 @@ class SentenceEncoder:
 
     @default_prompt_name.setter
     def default_prompt_name(self, name: str | None) -> None:
+        if name is not None:
+            overridden(self.settings, None, name, None, None)  # checks it
         self._set(default_prompt_name=name)
 
     @property
@@ -525,12 +539,11 @@ class SentenceEncoder:
 
     @truncate_dim.setter
     def truncate_dim(self, truncate_dim: int | None) -> None:
-        self._set(truncate_dim=truncate_dim)
+        self._set(truncate_dim=check_optional_int("truncate_dim", truncate_dim, 1))
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
         """Use another `truncate_dim` in a `with` block, in all threads. Raises InputTypeError, InputValueError."""
-        check_optional_int("truncate_dim", truncate_dim, 1)
         before, self.truncate_dim = self.truncate_dim, truncate_dim
         try:
             yield

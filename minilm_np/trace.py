@@ -6,7 +6,7 @@ The names are Hugging Face's, as `reference.py` records them: `embeddings.word_e
 
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
@@ -18,7 +18,8 @@ from minilm_np.engine.registry import DTYPES as DTYPES
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_tensors, write_tensors
 from minilm_np.reference import Array as Array
-from minilm_np.text.tokenizer import TextTokenizer, check_texts
+from minilm_np.text.inputs import check_texts
+from minilm_np.text.tokenizer import TextTokenizer
 
 _FORMAT = "minilm_np trace 1"  # of the file; the number changes with the layout
 _KINDS = {"tokens": list, "ids": list, "offsets": list, "dimensions": dict, "versions": dict, "truncated": bool}
@@ -104,7 +105,7 @@ class Trace(Mapping[str, Array]):
 
 
 @overload
-def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+def trace(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
     encoder: LoadedModel | HasModel,
     texts: str,
     *,
@@ -114,13 +115,13 @@ def trace(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
 @overload
 def trace(
     encoder: LoadedModel | HasModel,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     dtype: str = ...,
     backend: str = ...,
 ) -> list[Trace]: ...
 def trace(
-    encoder: LoadedModel | HasModel, texts: str | Sequence[str], *, dtype: str = "float32", backend: str = "numpy"
+    encoder: LoadedModel | HasModel, texts: str | Iterable[str], *, dtype: str = "float32", backend: str = "numpy"
 ) -> Trace | list[Trace]:
     """Return every named intermediate of a text, or of each of several.
 
@@ -142,8 +143,9 @@ def trace(
         engine = kind.make(model.config, engine.weights().items(), 1 if kind.own_threads else None, dtype)
     versions = {name: importlib.metadata.version(name) for name in ("minilm-np", *kind.packages)}
     traces = []
-    for text in many:
+    for number, text in enumerate(many):
         tokens, ids, offsets, truncated = tokens_of(model.tokenizer, text)
+        model.tokenizer.check_tokens([ids], number)
         arrays = engine.intermediates(ids)
         letters = {name: dimensions(name) for name in arrays}
         traces.append(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from minilm_np import SentenceEncoder, evaluation
-from minilm_np.errors import DataError, InputValueError
+from minilm_np.errors import DataError, InputTypeError, InputValueError
 from minilm_np.evaluation import pearson, ranks, read_sts, retrieval, retrieval_vectors, spearman, sts
 
 
@@ -62,8 +62,10 @@ def test_series_that_cannot_be_compared_are_refused(x: list[float], y: list[floa
 
 
 def test_a_series_with_nan_is_refused() -> None:
-    with pytest.raises(InputValueError, match="x: expected a series of finite numbers"):
+    with pytest.raises(InputValueError, match=r"^x: expected finite numbers, found nan at position 1$"):
         pearson([1, math.nan], [1, 2])
+    with pytest.raises(InputTypeError, match=r"^values: cannot be read as an array of numbers: could not convert"):
+        spearman([1, 2], [1, "two"])  # type: ignore[arg-type]
 
 
 # ---- retrieval -------------------------------------------------------------------------------------------------------
@@ -188,6 +190,20 @@ def test_retrieval_judges_each_line_by_its_own_document(tmp_path: Path) -> None:
         {"queries": 4, "documents": 3, "MRR@2": (1 + 1 / 2 + 1 + 0) / 4}
         | {"recall@1": 2 / 4, "recall@2": 3 / 4, "recall@5": 1, "nDCG@2": (1 + 1 / math.log2(3) + 1 + 0) / 4}
     )
+
+
+def test_retrieval_encodes_queries_and_documents_with_their_prompts(tmp_path: Path) -> None:
+    encoder = SentenceEncoder.random(backend="numpy")
+    encoder.prompts.update(query="query: ", document="passage: ")
+    pairs = {f"what is {letter}": f"{letter} is a letter" for letter in "abcdefghij"}
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{query}\t{document}\n" for query, document in pairs.items()))
+    queries = encoder.encode([*pairs], prompt="query: ")
+    documents = encoder.encode([*pairs.values()], prompt="passage: ")
+    expected = retrieval_vectors(queries, documents, [[row] for row in range(10)])
+    assert retrieval(encoder, path) == expected
+    encoder.prompts.update(query="", document="")
+    assert retrieval(encoder, path) != expected
 
 
 def test_retrieval_can_merge_the_lines_of_a_query(tmp_path: Path) -> None:

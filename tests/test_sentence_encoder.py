@@ -170,7 +170,7 @@ def test_a_list_of_two_texts_is_not_a_pair(encoder: SentenceEncoder) -> None:
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        pytest.param(b"bytes", InputTypeError, "texts: expected a str or a sequence of str, found bytes", id="bytes"),
+        pytest.param(b"bytes", InputTypeError, "texts: expected a list, an array or .*, found bytes", id="bytes"),
         pytest.param(7, InputTypeError, "found int", id="a number"),
         pytest.param(None, InputTypeError, "found NoneType", id="None"),
         pytest.param({"a": 1}, InputTypeError, "found dict", id="a dict"),

@@ -5,7 +5,7 @@ nothing at run time.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
 
 import numpy as np
@@ -60,7 +60,7 @@ class EncodeCall(Protocol):
 
     # One text.
     @overload
-    def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+    def __call__(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
         self,
         inputs: str,
         *,
@@ -108,7 +108,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["sentence_embedding"] = ...,
         precision: Literal["float32"] | None = ...,
@@ -119,7 +119,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["sentence_embedding"] = ...,
         precision: Literal["float32"] | None = ...,
@@ -130,7 +130,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["token_embeddings"],
         precision: Literal["float32"] | None = ...,
@@ -141,7 +141,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["sentence_embedding"] = ...,
         precision: Quantized,
@@ -152,7 +152,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["sentence_embedding"] = ...,
         precision: Precision = ...,
@@ -163,7 +163,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: Literal["token_embeddings"],
         precision: Literal["float32"] | None = ...,
@@ -174,7 +174,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: Sequence[str],
+        inputs: Iterable[str],
         *,
         output_value: None,
         precision: Literal["float32"] | None = ...,
@@ -187,7 +187,7 @@ class EncodeCall(Protocol):
     @overload
     def __call__(
         self,
-        inputs: str | Sequence[str] | None = ...,
+        inputs: str | Iterable[str] | None = ...,
         prompt_name: str | None = ...,
         prompt: str | None = ...,
         batch_size: int = ...,

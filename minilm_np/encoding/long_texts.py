@@ -4,7 +4,7 @@
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -16,7 +16,7 @@ from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.encoding.pipeline import unit_length
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputValueError, NonFiniteError
-from minilm_np.text.tokenizer import check_texts
+from minilm_np.text.inputs import check_texts
 from minilm_np.text.windows import Part, cut, surrounded
 
 POOLINGS = ("mean", "max", None)
@@ -35,7 +35,7 @@ class Window(NamedTuple):
 
 
 @overload
-def encode_long(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+def encode_long(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
     encoder: LoadedModel | HasModel,
     texts: str,
     window: int | None = ...,
@@ -48,7 +48,7 @@ def encode_long(  # type: ignore[overload-overlap]  # a str is a sequence of str
 @overload
 def encode_long(
     encoder: LoadedModel | HasModel,
-    texts: Sequence[str],
+    texts: Iterable[str],
     window: int | None = ...,
     stride: int | None = ...,
     pooling: Literal["mean", "max"] = ...,
@@ -70,7 +70,7 @@ def encode_long(  # type: ignore[overload-overlap]
 @overload
 def encode_long(
     encoder: LoadedModel | HasModel,
-    texts: Sequence[str],
+    texts: Iterable[str],
     window: int | None = ...,
     stride: int | None = ...,
     *,
@@ -80,7 +80,7 @@ def encode_long(
 ) -> list[list[Window]]: ...
 def encode_long(
     encoder: LoadedModel | HasModel,
-    texts: str | Sequence[str],
+    texts: str | Iterable[str],
     window: int | None = None,
     stride: int | None = None,
     pooling: Literal["mean", "max"] | None = "mean",
@@ -90,7 +90,7 @@ def encode_long(
 ) -> Vectors | list[Window] | list[list[Window]]:
     """Encode texts of any length completely.
 
-    texts: a str, or a sequence of str.
+    texts: a str, or several in a list, an array or a column of a table.
     window: the number of tokens per window, [CLS] and [SEP] included; None: the model's limit.
     stride: the number of tokens between the starts of consecutive windows, unless a sentence boundary changes it; None:
         three quarters of the window. Consecutive windows overlap in the rest.
@@ -144,6 +144,8 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
 def _encoded(model: LoadedModel, parts: Iterable[Part]) -> Iterator[tuple[Part, Vectors]]:
     """Yield the windows with their vectors, in order, encoded one batch at a time."""
     for batch in _batches(parts):
+        for part in batch:
+            model.tokenizer.check_tokens([part.ids], part.number)
         vectors = model.engine.encode([part.ids for part in batch], normalize=False, report=lambda done: None)
         for part, vector in zip(batch, vectors, strict=True):
             if not np.isfinite(vector).all():

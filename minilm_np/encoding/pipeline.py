@@ -16,7 +16,7 @@ from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.text.tokenizer import check_texts
+from minilm_np.text.inputs import check_texts
 
 SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to divide evenly
 
@@ -97,6 +97,7 @@ class Pipeline:
             part = slice(start, start + SLICE)
             some = texts[part]
             tokenized = self._model.tokenizer([self._prefix + text for text in some] if self._prefix else some)
+            self._model.tokenizer.check_tokens(tokenized.ids, self.truncation.n_texts)
             self.truncation.note(some, tokenized.truncated)
             self.counts.n_tokens.extend(tokenized.n_tokens)
             self.counts.truncated.extend(tokenized.truncated)
@@ -116,7 +117,7 @@ class Truncation:
         check_choice("on_truncation", on_truncation, ON_TRUNCATION)
         self._action = on_truncation
         self._config = config
-        self._n_texts = self._n_truncated = self._longest = self._where = 0
+        self.n_texts = self._n_truncated = self._longest = self._where = 0
 
     def note(self, texts: Sequence[str], truncated: Sequence[bool]) -> None:
         """Count further texts, in order. Raises InputValueError for a truncated text if that is an error."""
@@ -124,14 +125,14 @@ class Truncation:
         if indices and self._action == "error":
             index = indices[0]
             raise InputValueError(
-                f"text {self._n_texts + index} ({len(texts[index]):,} characters) is longer than the limit of "
+                f"text {self.n_texts + index} ({len(texts[index]):,} characters) is longer than the limit of "
                 f"{self._config.max_seq_length} tokens. {self._advice()}"
             )
         for index in indices:
             if len(texts[index]) > self._longest:
-                self._longest, self._where = len(texts[index]), self._n_texts + index
+                self._longest, self._where = len(texts[index]), self.n_texts + index
         self._n_truncated += len(indices)
-        self._n_texts += len(texts)
+        self.n_texts += len(texts)
 
     def warn(self, *, more_to_come: bool = False) -> None:
         """Issue a TruncationWarning if texts were truncated; at most one per object.
@@ -143,8 +144,8 @@ class Truncation:
         self._action = "ignore"
         were = "was" if self._n_truncated == 1 else "were"
         warnings.warn(
-            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self._n_texts:,} "
-            f"text{'s' * (self._n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
+            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self.n_texts:,} "
+            f"text{'s' * (self.n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
             f"text {self._where}, has {self._longest:,} characters. " + self._advice("pass on_truncation='ignore'"),
             TruncationWarning,
             stacklevel=_callers_level(),

@@ -3,7 +3,7 @@
 Values that change nothing are accepted. Any other value is an error that says what to do instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minilm_np._checks import check_choice
@@ -39,7 +39,7 @@ def check_others(others: Mapping[str, object]) -> None:
             raise InputValueError(f"{name}: expected None, found {value!r:.80}: {_INSTEAD[name]}")
 
 
-def take_inputs(inputs: str | Sequence[str] | None, others: Mapping[str, Any]) -> str | Sequence[str]:
+def take_inputs(inputs: str | Iterable[str] | None, others: Mapping[str, Any]) -> str | Iterable[str]:
     """The texts of `encode`: `inputs`, or `sentences`, as the argument was called before.
 
     Raises InputValueError for an argument that `encode` does not have. `task` is ignored: it selects a module that no

@@ -14,13 +14,14 @@ adapters with the same model, backend and threads share it.
 import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Literal, TypedDict
 
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import MissingExtraError
 from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.text.inputs import check_texts
 
 Backend = Literal["numba", "numpy"]
 _Identities = tuple[tuple[str, int, int, int], ...]
@@ -37,7 +38,7 @@ class Options(TypedDict):
 
 
 def encode(
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     model: str | os.PathLike[str],
     backend: Backend,
@@ -45,11 +46,15 @@ def encode(
     normalize_embeddings: bool,
     truncate_dim: int | None,
     purpose: Literal["", "query", "document"] = "",
+    name: str = "texts",
 ) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
     """Encode texts with a cached model.
 
+    texts: as for `SentenceEncoder.encode`, but not a str, because every adapter takes several texts.
     purpose: selects the prompt of the model for queries or for documents, if the model has one.
+    name: the adapter's name of the argument, for errors.
     """
+    texts = check_texts(texts, name=name)
     encoder = shared_encoder(os.fspath(model), backend, threads)
     methods = {"": encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
     vectors: Vectors = methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)

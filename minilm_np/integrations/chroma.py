@@ -44,11 +44,11 @@ class MiniLMEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def __call__(self, input: Documents) -> Embeddings:
         """The vectors of documents, in their order."""
-        return list(encode(input, **self.options, purpose="document"))
+        return list(encode(input, **self.options, purpose="document", name="input"))
 
     def embed_query(self, input: Documents) -> Embeddings:
         """The vectors of queries, to compare with vectors of documents."""
-        return list(encode(input, **self.options, purpose="query"))
+        return list(encode(input, **self.options, purpose="query", name="input"))
 
     @staticmethod
     def name() -> str:

@@ -41,10 +41,10 @@ class MiniLMEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of documents, in their order."""
-        if isinstance(texts, str):
-            raise InputTypeError("texts: expected texts in a list, found str: pass [text], or use embed_query")
         return encode(texts, **self.options, purpose="document").tolist()
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a query, to compare with vectors of documents."""
+        if not isinstance(text, str):
+            raise InputTypeError(f"text: expected a str, found {type(text).__name__}: use embed_documents for several")
         return encode([text], **self.options, purpose="query")[0].tolist()

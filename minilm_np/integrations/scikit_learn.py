@@ -1,13 +1,14 @@
 """scikit-learn: sentence vectors as a transformer, for pipelines, parameter searches and clustering."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputTypeError
 from minilm_np.integrations import Backend, encode, missing
 from minilm_np.model_files.manifest import DEFAULT_MODEL
+from minilm_np.text.inputs import check_texts
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -44,21 +45,23 @@ class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.normalize_embeddings = normalize_embeddings
         self.truncate_dim = truncate_dim
 
-    def fit(self, X: Collection[str], y: object = None) -> Self:
+    def fit(self, X: Iterable[str], y: object = None) -> Self:
         """Check the texts and the parameters, and load the model. Raises as `transform`."""
-        self.transform(_texts(X)[:1])
+        encode(_texts(X)[:1], **self.get_params(deep=False))
         return self
 
-    def transform(self, X: Collection[str]) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
+    def transform(self, X: Iterable[str]) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
         """Encode texts: a list, a one-dimensional array, or a column of a table.
 
-        Returns float32. Raises InputTypeError (X is something else), and as `SentenceEncoder` and its `encode`.
+        Returns float32, or the kind of frame that `set_output` selects. Raises InputTypeError (X is something else),
+        and as `SentenceEncoder` and its `encode`.
         """
         return encode(_texts(X), **self.get_params(deep=False))
 
     @property
     def _n_features_out(self) -> int:
-        return self.transform([""]).shape[1]
+        # not `transform`, which sklearn wraps: to name the columns of its result, the wrapper calls this property
+        return encode([""], **self.get_params(deep=False)).shape[1]
 
     def __sklearn_tags__(self) -> "Tags":
         tags = super().__sklearn_tags__()
@@ -68,12 +71,8 @@ class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return tags
 
 
-def _texts(X: Collection[str]) -> list[str]:
-    """Texts as a list. Refuses a str (iterating gives its letters) and a table (iterating gives its column names)."""
-    shape = getattr(X, "shape", (0,))
-    if isinstance(X, str | bytes) or not hasattr(X, "__iter__") or len(shape) != 1:
-        found = f"{type(X).__name__}" + (f" of shape {shape}" if len(shape) != 1 else "")
-        raise InputTypeError(
-            f"X: expected texts in a list, in a one-dimensional array or in a column of a table, found {found}"
-        )
-    return list(X)
+def _texts(X: Iterable[str]) -> list[str]:
+    """Texts as a list. Raises InputTypeError, InputValueError."""
+    if hasattr(X, "__next__"):  # `fit` would leave nothing for `transform`
+        raise InputTypeError(f"X: expected texts that can be read twice, found {type(X).__name__}: pass list(X)")
+    return check_texts(X, name="X")

@@ -13,7 +13,7 @@ import functools
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +22,10 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers,
 
 from minilm_np._checks import short_repr
 from minilm_np._files import read_regular
-from minilm_np.errors import InputTypeError, InputValueError, TokenizerError
+from minilm_np.errors import InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
+from minilm_np.text.components import check_components, naming
+from minilm_np.text.inputs import check_texts
 
 # A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
 PIECE = 4096
@@ -58,37 +60,49 @@ class TextTokenizer:
 
     before, after: the ids that are added to every text, [CLS] and [SEP].
     pad_id: the id for padding, which this package does not need.
+    origin: the tokenizer's file, for errors.
     Raises TokenizerError: the tokenizer does not fit the config.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: ModelConfig, origin: str = "the tokenizer") -> None:
+        self.origin = origin
         self._splits_safely = _splits_safely(tokenizer)  # lower-casing, below, moves no break
         if config.do_lower_case and not _lower_cases(tokenizer.normalizer):
             before = [normalizers.Lowercase()] + ([tokenizer.normalizer] if tokenizer.normalizer is not None else [])
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        self.before, self.after = _special_ids(tokenizer)
+        with naming(f"{origin} cannot be loaded by `tokenizers`"):
+            self.before, self.after = _special_ids(tokenizer)
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
             raise TokenizerError(
-                f"max_seq_length: expected at least the {config.max_seq_length - self._room} special tokens that the "
-                f"tokenizer adds to a text, found {config.max_seq_length}"
+                f"{origin}: expected at most {config.max_seq_length} special tokens per text, the model's "
+                f"max_seq_length, found {config.max_seq_length - self._room}"
             )
         tokenizer.enable_truncation(config.max_seq_length)
         pad = tokenizer.token_to_id("[PAD]")
         self.pad_id = 0 if pad is None else pad
         self._tokenizer = tokenizer
         self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        largest = max(tokenizer.get_vocab().values(), default=-1)
+        self._abridged = _abridged(tokenizer, self._added) if self._splits_safely else None
+        largest = max([*tokenizer.get_vocab().values(), *self.before, *self.after], default=-1)
         if largest >= config.vocab_size:
             raise TokenizerError(
-                f"the tokenizer has token ids up to {largest}, but the model only up to {config.vocab_size - 1}: use "
-                "the tokenizer and the weights of one model"
+                f"{origin} has token ids up to {largest}, but the model only up to {config.vocab_size - 1}: use the "
+                "tokenizer and the weights of one model"
             )
 
     def __call__(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Tokenize texts that `check_texts` accepted; truncate each to max_seq_length tokens."""
+        """Tokenize texts; truncate each to max_seq_length tokens. A list is expected to be from `check_texts`.
+
+        Raises InputTypeError, InputValueError (both name the text), TokenizerError (the tokenizer's file is broken).
+        """
+        checked = texts if type(texts) is list else check_texts(texts)
+        with naming(f"{self.origin} fails on a text"):
+            return self._tokenized(checked)
+
+    def _tokenized(self, texts: list[str]) -> TokenizedTexts:
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
         short = self._tokenizer.encode_batch_fast([text for text, long in zip(texts, is_long, strict=True) if not long])
         long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
@@ -98,7 +112,7 @@ class TextTokenizer:
 
     def with_limit(self, config: ModelConfig) -> "TextTokenizer":
         """A new tokenizer, for a config with another max_seq_length."""
-        return TextTokenizer(Tokenizer.from_str(self.to_json()), config)
+        return TextTokenizer(Tokenizer.from_str(self.to_json()), config, self.origin)
 
     def to_json(self) -> str:
         """The content of a tokenizer.json."""
@@ -120,7 +134,8 @@ class TextTokenizer:
         """
         start = 0
         for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
-            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            with naming(f"{self.origin} fails on a text"):
+                encoding = self._tokenizer.encode(piece, add_special_tokens=False)
             yield start, [encoding, *encoding.overflowing]  # `overflowing` has what truncation removed
             start += len(piece)
 
@@ -134,6 +149,17 @@ class TextTokenizer:
                 n_tokens += len(encoding.ids)
         return n_tokens + len(self.before + self.after), used if n_tokens > self._room else len(text)
 
+    def check_tokens(self, ids: Sequence[Sequence[int]], first: int = 0) -> None:
+        """Raise InputValueError for a text without tokens, which has no vector; `first` is the index of the first text.
+
+        Such texts exist for tokenizers that add no special tokens only.
+        """
+        if not all(ids):
+            raise InputValueError(
+                f"text {first + next(n for n, of_text in enumerate(ids) if not of_text)}: expected at least one token, "
+                f"found none; {self.origin} adds no special tokens to a text: remove the text"
+            )
+
     def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
         """Tokenize each text piece by piece until the limit is reached -> [(ids, whether truncated), ...]."""
         pieces = [self._pieces(text) for text in texts]
@@ -142,7 +168,8 @@ class TextTokenizer:
         unfilled = list(range(len(texts)))
         while unfilled:
             following = {number: piece for number in unfilled if (piece := next(pieces[number], None)) is not None}
-            batch = self._tokenizer.encode_batch_fast(list(following.values()), add_special_tokens=False)
+            shortened = [self._shortened(piece) for piece in following.values()]
+            batch = self._tokenizer.encode_batch_fast(shortened, add_special_tokens=False)
             for number, encoding in zip(following, batch, strict=True):
                 content[number] += encoding.ids
                 truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)
@@ -150,6 +177,12 @@ class TextTokenizer:
         # joined as lists, because `Encoding.merge` takes quadratic time in the overflowing tokens
         found = (self.before + ids[: self._room] + self.after for ids in content)
         return list(zip(found, truncated, strict=True))
+
+    def _shortened(self, piece: str) -> str:
+        """A piece with the same ids, without most characters of the words that are too long for the vocabulary."""
+        if self._abridged is None or len(piece) <= 2 * PIECE:
+            return piece
+        return self._abridged.sub(r"\1\2", piece)
 
     def _pieces(self, text: str) -> Iterator[str]:
         """Split a text so that its pieces have the tokens of the text: not in a word, a cluster or an added token."""
@@ -179,42 +212,46 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
             continue
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
-        try:
-            return TextTokenizer(make(content, options), config)
-        except TokenizerError as error:
-            raise TokenizerError(f"{path}: {error}") from None
-        except Exception as error:  # `tokenizers` raises plain Exceptions
-            raise TokenizerError(f"{path} cannot be loaded by `tokenizers`: {error}") from error
+        return TextTokenizer(make(content, options, str(path)), config, str(path))
     raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
 
 
-def _from_json(content: bytes, options: dict[str, Any]) -> Tokenizer:
+def _from_json(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
     """The tokenizer of a tokenizer.json, with the options of tokenizer_config.json."""
-    tokenizer = Tokenizer.from_buffer(content)
+    with naming(f"{origin} cannot be loaded by `tokenizers`"):
+        tokenizer = Tokenizer.from_buffer(content)
+    check_components(tokenizer, origin)
     side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side != "right":
-        raise TokenizerError(f"truncation_side {short_repr(side)} is not implemented: expected 'right'")
+        raise TokenizerError(f"{origin}: truncation_side {short_repr(side)} is not implemented: expected 'right'")
     tokenizer_class = options.get("tokenizer_class") or "BertTokenizer"
     if isinstance(tokenizer_class, str) and tokenizer_class.startswith("BertTokenizer"):
         _apply_bert_options(tokenizer, options)
     return tokenizer
 
 
-def _from_vocabulary(content: bytes, options: dict[str, Any]) -> Tokenizer:
+def _from_vocabulary(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
     """BERT's tokenizer with the vocabulary of a vocab.txt, with the options of tokenizer_config.json."""
-    return bert_tokenizer(io.TextIOWrapper(io.BytesIO(content), "utf-8").read().split("\n"), options)
+    try:
+        lines = io.TextIOWrapper(io.BytesIO(content), "utf-8").read().split("\n")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{origin}: expected UTF-8: {error}") from None
+    return bert_tokenizer(lines, options, origin)
 
 
-def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = None) -> Tokenizer:
+def bert_tokenizer(
+    vocabulary: Sequence[str], options: dict[str, Any] | None = None, origin: str = "the vocabulary"
+) -> Tokenizer:
     """BERT's WordPiece tokenizer with a vocabulary: a list of tokens, by id.
 
     options: do_lower_case, strip_accents and tokenize_chinese_chars, as in tokenizer_config.json.
+    origin: the file of the vocabulary, for errors.
     Raises TokenizerError: the vocabulary lacks [UNK], [CLS] or [SEP].
     """
     vocab = {token: index for index, token in enumerate(vocabulary) if token}
     for token in ("[UNK]", "[CLS]", "[SEP]"):
         if token not in vocab:
-            raise TokenizerError(f"the vocabulary has no {token}: expected the vocabulary of a BERT model")
+            raise TokenizerError(f"{origin} has no {token}: expected the vocabulary of a BERT model")
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.add_special_tokens([token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in vocab])
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -224,32 +261,6 @@ def bert_tokenizer(vocabulary: Sequence[str], options: dict[str, Any] | None = N
         single="[CLS] $A [SEP]", special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
     )
     return tokenizer
-
-
-def check_texts(texts: Iterable[str], first: int = 0) -> list[str]:
-    """Return the texts as a list, after a check that `tokenizers` accepts each; `first` is the index of the first one.
-
-    Raises InputTypeError (not an iterable of str), InputValueError (a lone surrogate, which UTF-8 cannot encode). Both
-    name the index of the text.
-    """
-    if isinstance(texts, str | bytes | dict) or not hasattr(texts, "__iter__") or getattr(texts, "shape", None) == ():
-        raise InputTypeError(f"texts: expected a str or a sequence of str, found {type(texts).__name__}")
-    found = list(texts)
-    for index, text in enumerate(found, first):
-        if not isinstance(text, str):
-            hint = ": decode it first" if isinstance(text, bytes) else ""
-            raise InputTypeError(f"text {index}: expected a str, found {type(text).__name__} {str(text)[:40]!r}{hint}")
-        if text.isascii():  # constant time: a flag of the str
-            continue
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputValueError(
-                f"text {index}: the lone surrogate U+{ord(text[error.start]):04X} at character {error.start} is not "
-                "Unicode text: decode the original bytes correctly, or replace it with "
-                "text.encode('utf-8', 'replace').decode()"
-            ) from None
-    return found
 
 
 def _read_options(path: Path) -> dict[str, Any]:
@@ -304,6 +315,20 @@ def _splits_safely(tokenizer: Tokenizer) -> bool:
             for token in tokenizer.get_added_tokens_decoder().values()
         )
     )
+
+
+def _abridged(tokenizer: Tokenizer, added: Sequence[str]) -> re.Pattern[str] | None:
+    """A pattern of ASCII letters and digits that are more than a word may have; its groups are both ends of them.
+
+    A word of more than max_input_chars_per_word characters is one [UNK], and so is the word without the characters
+    between the two groups: BERT's normalizer neither removes nor separates ASCII letters and digits. Each group is so
+    long that the rest of a word is too long even after an added token at its end. None: an added token consists of
+    such characters, and could be found between the groups.
+    """
+    end = tokenizer.model.max_input_chars_per_word + max(map(len, added), default=0) + 1
+    if end > PIECE or any(token.isalnum() for token in added):
+        return None
+    return re.compile(f"([0-9A-Za-z]{{{end}}})[0-9A-Za-z]+([0-9A-Za-z]{{{end}}})")
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from minilm_np.vectors.similarity import (
     as_matrix,
     check_dimensions,
     cos_sim,
+    quiet,
     unit_vectors,
 )
 
@@ -157,6 +158,7 @@ def _best_pairs(found: list[tuple[Array, Array]], max_pairs: int) -> tuple[Array
     return pairs[best], scores[best]
 
 
+@quiet
 def community_detection(
     embeddings: ArrayLike,
     threshold: float = 0.75,
@@ -249,7 +251,7 @@ def _nearest(
             entries = unit_vectors(entries, "cos_sim")
         for chunk, start in enumerate(starts):
             asking = queries[start : start + query_chunk]
-            result = unit_vectors(asking, "cos_sim") @ entries.T if cosine else score_function(asking, entries)
+            result = _cosines(asking, entries) if cosine else score_function(asking, entries)
             scores = _checked(result, (len(asking), len(entries)), first_query + start, offset)
             ids = _top_rows(scores, k)
             scores = np.concatenate([best[chunk], np.take_along_axis(scores, ids, axis=1)], axis=1)
@@ -259,6 +261,11 @@ def _nearest(
     if not starts:
         return np.empty((0, 0)), np.empty((0, 0), np.int64)
     return np.concatenate(best), np.concatenate(best_ids)
+
+
+@quiet
+def _cosines(queries: Array, unit_entries: Array) -> Array:  # (q, D), (c, D) -> (q, c)
+    return unit_vectors(queries, "cos_sim") @ unit_entries.T
 
 
 def _top_rows(scores: Array, k: int) -> Array:  # (n, m) -> (n, min(k, m))

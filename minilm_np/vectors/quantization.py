@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.vectors.names import PRECISIONS
-from minilm_np.vectors.similarity import Array, as_array
+from minilm_np.vectors.similarity import Array, as_array, quiet
 
 FEW = 100  # fewer vectors than this give only a rough estimate of the ranges
 
@@ -58,6 +58,7 @@ def quantize_embeddings(
     ranges: ArrayLike | None = None,
     calibration_embeddings: ArrayLike | None = None,
 ) -> Array | list[Array]: ...
+@quiet  # NaN raises an error
 def quantize_embeddings(
     embeddings: ArrayLike,
     precision: str,
@@ -102,10 +103,9 @@ def quantize_embeddings(
     low, high = _check_ranges(ranges, array.shape[-1])
     steps = (high - low) / 255
     steps = np.where(steps == 0, 1, steps)
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN raises an error below
-        levels = array - low
-        levels /= steps
-        np.clip(np.floor(levels, out=levels), 0, 255, out=levels)
+    levels = array - low
+    levels /= steps
+    np.clip(np.floor(levels, out=levels), 0, 255, out=levels)
     if np.isnan(levels.min(initial=0)):
         where = np.argwhere(np.isnan(levels))[0].tolist()
         raise InputValueError(

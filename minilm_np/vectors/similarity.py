@@ -24,7 +24,9 @@ ScoreFunction = Callable[[Array, Array], ArrayLike]  # of the caller: takes arra
 
 BLOCK = 1 << 20  # numbers in a temporary array of the distances below
 
-quiet = np.errstate(over="ignore", invalid="ignore")  # NaN and infinity pass through without a warning, as in torch
+# A decorator: NaN, infinity and underflow pass without a warning, as in torch, whatever the caller's `np.seterr` is.
+# It cannot be used in a `with` statement, because NumPy allows one entry per object.
+quiet = np.errstate(all="ignore")
 
 
 def as_array(embeddings: ArrayLike, name: str = "embeddings") -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.tokenizer import check_texts
+from minilm_np.text.inputs import check_texts
 from minilm_np.verify import advice, misfits
 from minilm_np.verify.advice import Case
 from minilm_np.verify.compute_types import compute_type_of

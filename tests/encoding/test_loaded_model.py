@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,7 @@ def test_the_digest_is_of_the_weights() -> None:
 
 
 def test_the_dimension_is_checked_where_it_is_used(encoder: SentenceEncoder) -> None:
-    other = copy.copy(encoder)
-    other.truncate_dim = 0
+    other = SentenceEncoder._of(encoder.model.with_settings(replace(encoder.settings, truncate_dim=0)))
     for call in (other.get_embedding_dimension, lambda: other.encode("a"), lambda: other.encode_long("a")):
         with pytest.raises(InputValueError, match="truncate_dim: expected an int of at least 1 or None, found 0"):
             call()

@@ -111,3 +111,44 @@ def test_the_fingerprint_is_the_models_whatever_is_set() -> None:
     expected = encoder.fingerprint()
     encoder.truncate_dim, encoder.default_prompt_name, encoder.prompts["query"] = 7, "query", "q: "
     assert encoder.fingerprint() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("default_prompt_name", "zz", InputValueError, "default_prompt_name: expected one of 'query', .* found 'zz'"),
+        ("default_prompt_name", 3, InputValueError, "default_prompt_name: expected one of 'query', .* found 3"),
+        ("prompts", 3, InputTypeError, "prompts: expected a mapping of names to strings, found 3"),
+        ("prompts", {"query": 3}, InputTypeError, "prompts: expected Unicode names and strings, found 'query': 3"),
+        ("prompts", {"other": ""}, InputValueError, "prompts: expected one named 'query', because it is the default"),
+        ("truncate_dim", 0, InputValueError, "truncate_dim: expected an int of at least 1 or None, found 0"),
+        ("truncate_dim", "9", InputTypeError, "truncate_dim: expected an int or None, found str"),
+        ("similarity_fn_name", "zz", InputValueError, "similarity_fn_name: expected one of 'cosine'"),
+        ("max_seq_length", 1.5, InputTypeError, "max_seq_length: expected an int, found float"),
+    ],
+)
+def test_a_setting_is_checked_when_it_is_set(name: str, value: Any, error: type, message: str) -> None:
+    encoder = SentenceEncoder.random(backend="numpy")
+    encoder.default_prompt_name = "query"
+    before = getattr(encoder, name)
+    with pytest.raises(error, match=message):
+        setattr(encoder, name, value)
+    assert getattr(encoder, name) == before
+
+
+def test_settings_that_are_set_are_used() -> None:
+    encoder = SentenceEncoder.random(backend="numpy")
+    plain = encoder.encode("q: text")
+    encoder.prompts = {"mine": "q: "}
+    encoder.default_prompt_name = "mine"
+    assert_close(encoder.encode("text"), plain, abs_=BOUND)
+    encoder.default_prompt_name = None
+    encoder.prompts = {}
+    assert encoder.prompts == {}
+
+
+@pytest.mark.parametrize("name", [3, None, b"model", ["model"]], ids=repr)
+def test_a_model_is_given_by_name_or_path(name: Any) -> None:
+    message = "model_name_or_path: expected the name of a model or the path of a folder, found "
+    with pytest.raises(InputTypeError, match=message + type(name).__name__):
+        SentenceEncoder(name)

@@ -62,7 +62,7 @@ def test_a_stream_warns_once(encoder: SentenceEncoder) -> None:
 
 
 def test_a_streams_arguments_are_checked_at_once(encoder: SentenceEncoder) -> None:
-    with pytest.raises(InputTypeError, match="texts: expected an iterable of str, found str"):
+    with pytest.raises(InputTypeError, match="texts: expected a list, an array or a column of str, found str"):
         encoder.encode_iter("a text")
     with pytest.raises(InputValueError, match="batch_size"):
         encoder.encode_iter(["a"], batch_size=0)

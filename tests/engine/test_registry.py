@@ -33,6 +33,20 @@ def test_every_engine_keeps_the_protocol(kind: registry.EngineKind) -> None:
         assert not array.flags.writeable
 
 
+@pytest.mark.parametrize("kind", registry.KINDS, ids=lambda kind: f"{kind.backend}-{kind.compute_type}")
+@pytest.mark.parametrize(
+    "ids", [[], [2] * (SMALL.max_position_embeddings + 1), [2, -1], [SMALL.vocab_size]], ids=["none", "many", "-1", "V"]
+)
+def test_every_engine_refuses_ids_out_of_range(kind: registry.EngineKind, ids: list[int]) -> None:
+    engine = kind.make(SMALL, random_weights(SMALL, 3).items())
+    with pytest.raises(InputValueError, match=r"^text 1: expected .*token"):
+        engine.encode([[2, 3], ids], normalize=False, report=lambda done: None)
+    with pytest.raises(InputValueError, match=r"^text 1: expected .*token"):
+        engine.encode_with_hidden_states([[2, 3], ids], normalize=False, report=lambda done: None)
+    with pytest.raises(InputValueError, match=r"^text 0: expected .*token"):
+        engine.intermediates(ids)
+
+
 def test_the_first_kind_is_the_default() -> None:
     assert (SentenceEncoder.random().backend, registry.KINDS[0].backend) == ("numba", "numba")
     assert registry.find("numba") is registry.KINDS[0]

@@ -19,7 +19,7 @@ def test_embeddings_are_the_vectors_of_the_encoder_with_its_prompts(small: Path)
     assert embeddings.embed_query("a question") == query == asyncio.run(embeddings.aembed_query("a question"))
     assert embeddings.embed_documents([]) == []
     assert type(query[0]) is float
-    with pytest.raises(InputTypeError, match="texts: expected texts in a list, found str"):
+    with pytest.raises(InputTypeError, match="texts: expected a list, an array or a column of str, found str"):
         embeddings.embed_documents("one text")  # type: ignore[arg-type]
 
 

@@ -35,6 +35,41 @@ def test_a_vectorizer_names_its_features(small: Path) -> None:
     assert len(vectorizer(small).fit(TEXTS).get_feature_names_out()) == 96
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_vectorizer_gives_frames_with_named_columns(small: Path, library: str) -> None:
+    from sklearn import config_context
+    from sklearn.pipeline import make_pipeline
+
+    expected = SentenceEncoder(small).encode(TEXTS, truncate_dim=3)
+    names = ["sentencevectorizer0", "sentencevectorizer1", "sentencevectorizer2"]
+    plain = vectorizer(small, truncate_dim=3)
+    with config_context(transform_output=library):
+        frames = [plain.fit_transform(TEXTS)]
+    frames.append(plain.set_output(transform=library).fit_transform(TEXTS))
+    frames.append(make_pipeline(vectorizer(small, truncate_dim=3)).set_output(transform=library).fit_transform(TEXTS))
+    for frame in frames:
+        assert type(frame).__module__.startswith(library)
+        assert list(frame.columns) == names
+        assert_same_bits(frame.to_numpy(), expected)
+
+
+def test_a_frame_has_the_index_of_its_texts(small: Path) -> None:
+    import pandas
+
+    texts = pandas.Series(TEXTS, index=list("fedcba"))
+    frame = vectorizer(small).set_output(transform="pandas").fit(texts).transform(texts)
+    assert frame.index.equals(texts.index)
+
+
+def test_a_column_transformer_passes_one_column(small: Path) -> None:
+    import pandas
+    from sklearn.compose import ColumnTransformer
+
+    table = pandas.DataFrame({"text": TEXTS, "n": 0})
+    found = ColumnTransformer([("vectors", vectorizer(small), "text")]).fit_transform(table)
+    assert_same_bits(found, SentenceEncoder(small).encode(TEXTS))
+
+
 @pytest.mark.parametrize("fitted", [False, True])
 def test_a_vectorizer_clones_and_pickles(small: Path, fitted: bool) -> None:
     from sklearn.base import clone
@@ -64,8 +99,8 @@ def test_a_vectorizer_passes_the_checks_that_are_not_about_numbers(small: Path) 
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        ("one text", InputTypeError, "X: expected texts in a list, .*, found str"),
-        (None, InputTypeError, "X: expected texts in a list, .*, found NoneType"),
+        ("one text", InputTypeError, "X: expected a list, an array or a column of str, found str"),
+        (None, InputTypeError, "X: expected a list, an array or .*, found NoneType"),
         (np.array([TEXTS]), InputTypeError, r"found ndarray of shape \(1, 6\)"),
         ([1.5], InputTypeError, "text 0: expected a str, found float"),
     ],

@@ -1,5 +1,7 @@
 """Tokenizer: ids are those of sentence-transformers for any text, in pieces or whole, and hostile texts cost little."""
 
+import dataclasses
+import functools
 import json
 import pickle
 import shutil
@@ -13,13 +15,15 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import InputTypeError, InputValueError, ModelConfig
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
-from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, check_texts, load_tokenizer
-from tests.support.tokenizer_texts import characters, long_texts, mixed_texts, texts
+from minilm_np.text.inputs import check_texts
+from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
+from tests.support.tokenizer_texts import characters, fragments, long_texts, mixed_texts, texts
 
 CLS, SEP, UNK, MASK, PAD = 101, 102, 100, 103, 0  # of the published vocabulary
 
@@ -168,6 +172,47 @@ def test_two_words_after_much_nothing_are_found(published_tokenizer: TextTokeniz
     assert found.truncated == [False, False]
 
 
+letters = st.builds(lambda letter, n: letter * n, st.sampled_from("aZ7é"), st.sampled_from([1, 99, 100, 101, 250, 700]))
+
+
+@functools.cache
+def tokenizer_of_short_pieces() -> tuple[TextTokenizer, Tokenizer]:
+    with mock.patch.object(tokenizer_module, "PIECE", 110):
+        return TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), SMALL), bert_tokenizer(CHARACTER_VOCABULARY)
+
+
+@settings(max_examples=200)
+@given(parts=st.lists(letters | fragments, min_size=1, max_size=12))
+def test_long_words_are_shortened_to_the_same_ids(parts: list[str]) -> None:
+    text = "".join(parts)
+    tokenizer, plain = tokenizer_of_short_pieces()
+    with mock.patch.object(tokenizer_module, "PIECE", 110):  # pieces of more than 220 characters are shortened
+        found = tokenizer([text])
+        shortened = tokenizer._shortened(text)
+    expected = plain.encode(text).ids
+    assert plain.encode(shortened).ids == expected
+    limit = SMALL.max_seq_length
+    assert found.ids == [expected if len(expected) <= limit else [*expected[: limit - 1], expected[-1]]]
+
+
+def test_megabytes_without_a_space_are_not_tokenized() -> None:
+    tokenizer = tiny()
+    assert len(tokenizer._shortened("a" * 5_000_000)) < 300
+    assert (
+        tokenizer(["a" * 5_000_000, "b" + "a1" * 10_000 + ". c"]).ids == tokenizer(["a" * 101, "a" * 101 + ". c"]).ids
+    )
+
+
+def test_an_added_token_of_letters_is_found_in_a_long_word() -> None:
+    backend = bert_tokenizer(CHARACTER_VOCABULARY)
+    backend.add_special_tokens(["aba"])
+    config = dataclasses.replace(SMALL, vocab_size=SMALL.vocab_size + 1)
+    text = "b" * 9000 + "aba" + "b" * 9000
+    expected = backend.encode(text).ids
+    assert len(expected) == 5
+    assert TextTokenizer(backend, config)([text]).ids == [expected]
+
+
 _MEASURED = """
 import sys
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
@@ -209,8 +254,11 @@ def test_lone_surrogates_are_refused_by_place(batch: list[str], message: str) ->
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ("one text", "expected a str or a sequence of str, found str"),
-        (b"bytes", "expected a str or a sequence of str, found bytes"),
+        (
+            "one text",
+            r"^texts: expected a list, an array or .*, found str: pass \[text\] for a single text$",
+        ),
+        (b"bytes", "^texts: expected a list, an array or a column of str, found bytes: decode it first$"),
         ({"a": 1}, "found dict"),
         (None, "found NoneType"),
         (3, "found int"),

@@ -172,13 +172,13 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["[UNK]", "[CLS]", "[SEP]"])
 def test_a_vocabulary_without_a_special_token_is_refused(tmp_path: Path, token: str) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(word for word in CASED if word != token), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=rf"the vocabulary has no \{token}"):
+    with pytest.raises(TokenizerError, match=rf"vocab\.txt has no \{token}"):
         load_tokenizer(tmp_path, CONFIG)
 
 
 def test_a_vocabulary_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\n")
-    with pytest.raises(TokenizerError, match=r"vocab\.txt cannot be loaded .*codec can't decode byte 0xff"):
+    with pytest.raises(TokenizerError, match=r"vocab\.txt: expected UTF-8: .*codec can't decode byte 0xff"):
         load_tokenizer(tmp_path, CONFIG)
 
 
@@ -210,7 +210,10 @@ def test_a_limit_without_room_for_the_special_tokens_is_refused() -> None:
     backend = bert_tokenizer(CASED)
     three = [("[CLS]", 2), ("[SEP]", 3)]
     backend.post_processor = processors.TemplateProcessing(single="[CLS] [CLS] $A [SEP]", special_tokens=three)
-    with pytest.raises(TokenizerError, match=r"max_seq_length: expected at least the 3 special tokens .*, found 2"):
+    with pytest.raises(
+        TokenizerError,
+        match=r"the tokenizer: expected at most 2 special tokens per text, the model's max_seq_length, found 3",
+    ):
         TextTokenizer(backend, ModelConfig(vocab_size=len(CASED), max_seq_length=2))
 
 

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
-from minilm_np.engine.protocol import Report, Vectors
+from minilm_np.engine.protocol import Report, Vectors, check_ids
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
-from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 
 Texts = Sequence[Sequence[int]]  # the token ids of each text
@@ -125,7 +124,7 @@ class Float32Engine:
         They are (T, D) or (T, F). The pooled and the normalised vector come last, (D,); the last array has the bits of
         `encode`. Raises InputValueError as `encode` does.
         """
-        self._check([text])
+        check_ids([text], self.config)
         single = _RaggedPass(self, [text], False, 1)
         found = {name: array.copy() for name, array in single.run_by_stage()}
         single.close()
@@ -133,7 +132,7 @@ class Float32Engine:
 
     def _encode(self, texts: Texts, normalize: bool, report: Report, hidden_states: list[Vectors] | None) -> Vectors:
         """The vectors. Fills `hidden_states`, unless it is None."""
-        self._check(texts)
+        check_ids(texts, self.config)
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
 
         def collect(finished: "_RaggedPass", rows: list[int]) -> None:
@@ -181,16 +180,6 @@ class Float32Engine:
                     report(len(chunk))
 
         workers.run(work, min(self.threads, len(waiting)) - 1, cancel=waiting.clear)
-
-    def _check(self, texts: Texts) -> None:
-        """Kernels validate nothing: an id or a position outside its table would read memory beyond it."""
-        V, P = self.config.vocab_size, self.config.max_position_embeddings
-        for number, text in enumerate(texts):
-            if not 1 <= len(text) <= P:
-                raise InputValueError(f"text {number}: expected 1 to {P} tokens, found {len(text)}")
-            if min(text) < 0 or max(text) >= V:
-                found = min(text) if min(text) < 0 else max(text)
-                raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {found}")
 
     def results(self, arrays: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], ...]:
         """What each stage of a layer leaves in the arrays of a workspace, by the names of `reference.py`."""
