@@ -1,6 +1,7 @@
 """Checks of arguments that several rooms need, with one wording of their errors."""
 
 import operator
+import sys
 from collections.abc import Iterable, Sequence
 
 from minilm_np.errors import InputTypeError, InputValueError
@@ -44,3 +45,8 @@ def _checked(name: str, value: object, least: int, most: int | None, or_none: st
         hint = f"; {hint}" if hint else ""
         raise InputValueError(f"{name}: expected an int {bounds}{or_none}, found {number}{hint}")
     return number
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value is an int or a float that fits into a finite float; False for a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

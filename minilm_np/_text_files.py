@@ -100,7 +100,10 @@ def parse_sample(raw: bytes, kind: str, path: Path, number: int) -> list[str]:
 
 def shown(value: object) -> str:
     """A JSON value for an error message, truncated to 80 characters."""
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply to show"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
