@@ -66,6 +66,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # ---- files and folders that other processes see complete or not at all -----------------------------------------------
 # New content is completed in a hidden staging folder next to its place, and flushed to the disk (fsync). A rename moves
 # it to its place, and the rename is flushed too. A killed process and a power failure leave the old content or the new.
+# Flushing takes 5 to 20 ms per file on an SSD.
 #
 # A process holds a lock (flock) on its staging folder. A folder without a lock was left by a killed process: the next
 # writer of the same file or folder removes it.

@@ -81,5 +81,8 @@ def _identity(status: os.stat_result) -> Identity:
 
 def _moved_aside(folder: Path) -> Path | None:
     """The old folder, if `_files.replace_folder` has done the first of its two renames, so that none is at the path."""
-    folder = Path(os.path.realpath(folder))
+    try:
+        folder = Path(os.path.realpath(folder))
+    except ValueError:  # NUL in the path
+        return None
     return next(folder.parent.glob(f"{glob.escape(f'.{folder.name}.saving-')}*/old"), None)

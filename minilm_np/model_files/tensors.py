@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from minilm_np._files import atomic_path, parse_json
-from minilm_np.errors import InputValueError
+from minilm_np.errors import InputValueError, SaveError
 
 Array = NDArray[Any]
 
@@ -27,21 +28,20 @@ def save_arrays(
         try:
             save_file(dense, temporary, metadata)
         except SafetensorError as error:  # a full disk, or a dtype that the format does not have
-            raise OSError(str(error)) from None
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            raise (OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))) from None
 
 
 def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write arrays as a .safetensors file, with facts as JSON in one entry of its metadata, "minilm_np".
 
     The same arrays and facts give the same bytes; with several entries they would not, because the library writes
-    entries in any order. Raises OSError.
+    entries in any order. Raises SaveError.
     """
     try:
         save_arrays(path, arrays, {"minilm_np": json.dumps(facts, ensure_ascii=False)})
     except OSError as error:
-        if error.errno:
-            raise
-        raise OSError(f"{path} cannot be written: {error}") from None
+        raise SaveError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, Array], dict[str, Any]]:
