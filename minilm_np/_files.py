@@ -212,6 +212,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def reason(error: BaseException) -> str:
+    """Why something could not be written, in the system's words: those of the error's first cause, without a path."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(getattr(error, "strerror", None) or error)
+
+
 @contextmanager
 def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield a new, private, locked folder. It is removed after the block, those of killed processes before it."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minilm_np
-from minilm_np._files import remove_left, replace_folder, staging_folder
+from minilm_np._files import reason, remove_left, replace_folder, staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
@@ -74,8 +74,7 @@ def save_model(
     except (OSError, CheckpointError) as error:
         if isinstance(error, SaveError):
             raise
-        cause = error.__cause__ if isinstance(error, CheckpointError) else error  # its own message names a hidden file
-        raise SaveError(f"{target}: the model cannot be saved: {getattr(cause, 'strerror', None) or cause}") from error
+        raise SaveError(f"{target}: the model cannot be saved: {reason(error)}") from error
 
 
 def _check_replaceable(target: Path) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from minilm_np._checks import is_finite_number
-from minilm_np._files import discard_folder, read_json, replace_folder, staging_folder
+from minilm_np._files import discard_folder, read_json, reason, replace_folder, staging_folder
 from minilm_np._text_files import shown
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import load_checkpoint
@@ -53,9 +53,7 @@ def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: W
             _run(staged).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
             replace_folder(target, staged)  # one is there if the run was resumed from an older checkpoint
     except OSError as error:
-        if isinstance(error, SaveError):
-            raise
-        raise SaveError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
+        raise SaveError(f"{target}: the checkpoint cannot be written: {reason(error)}") from error
     return target
 
 

@@ -256,13 +256,13 @@ class _Run:
         try:
             current = Current(self.encoder, self.engine)
             figures = {name: float(evaluation(current)) for name, evaluation in self.evaluations.items()}
-            decisive = next(iter(figures.values()))
-            is_better = math.isfinite(decisive) and (self.best is None or decisive > self.best)
-            if is_better:
-                checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
         except BaseException:  # also KeyboardInterrupt: the steps so far must not be lost
             self._save()
             raise
+        decisive = next(iter(figures.values()))
+        is_better = math.isfinite(decisive) and (self.best is None or decisive > self.best)
+        if is_better:
+            checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
         self.best, self.since_best = (decisive, 0) if is_better else (self.best, self.since_best + 1)
         self.evaluated = self.step
         write_entry(log, {"step": self.step, "evaluation": figures})

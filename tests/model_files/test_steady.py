@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from minilm_np import HubError, SentenceEncoder
-from minilm_np.encoding import loaded_model
 from minilm_np.model_files import steady
 from minilm_np.model_files.steady import identity, read_steadily
+from minilm_np.text.tokenizer import load_tokenizer
 from tests.support.compare import assert_same_bits
 from tests.support.replaced_folders import load_while_saving, models
 
@@ -26,16 +26,15 @@ def test_a_model_that_is_replaced_between_two_of_its_files_is_read_again(
 ) -> None:
     first, second = models()
     first.save_pretrained(tmp_path / "model")
-    read = loaded_model.load_tokenizer
     calls = []
 
     def replaced_meanwhile(*arguments: object) -> object:
         calls.append(arguments)
         if len(calls) == 1:
             second.save_pretrained(tmp_path / "model")
-        return read(*arguments)  # type: ignore[arg-type]
+        return load_tokenizer(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loaded_model, "load_tokenizer", replaced_meanwhile)
+    monkeypatch.setattr("minilm_np.encoding.loaded_model.load_tokenizer", replaced_meanwhile)
     found = SentenceEncoder(tmp_path / "model", backend="numpy")
     assert len(calls) == 2
     assert found.config == second.config
@@ -153,7 +152,11 @@ def test_a_folder_between_two_renames_is_waited_for(folder: Path) -> None:
 def test_what_is_no_folder_is_read_once(tmp_path: Path) -> None:
     for path in (tmp_path / "none", "organisation/name", "", "a\0b"):
         calls: list[int] = []
+
+        def read(calls: list[int] = calls) -> None:
+            calls.append(1)
+            fails()
+
         with pytest.raises(ValueError, match="a broken file"):
-            read_steadily(path, lambda calls=calls: (calls.append(1), fails()))  # type: ignore[misc]
-        assert calls == [1]
-        assert path == "" or identity(path) is None
+            read_steadily(path, read)
+        assert calls == [1] and (path == "" or identity(path) is None)
