@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from minilm_np._text_files import shown
 from minilm_np.errors import DataError, InputTypeError, InputValueError
 from minilm_np.train.data import SampleFile, open_data
 from tests.support.sample_files import FORMS, jsonl, message_of, put
@@ -108,10 +109,12 @@ def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path)
 
 
 def test_a_line_nested_too_deeply_to_show_is_refused(tmp_path: Path) -> None:
-    for depth in range(800, 1000, 3):  # at some of these, the line can be read, but not shown
-        deep = "[" * depth + "]" * depth
-        for line in (deep, f'["a", {deep}]', f'{{"a": {deep}}}'):
-            assert refusal(put(tmp_path, "a.jsonl", line.encode())).startswith("a.jsonl, line 1")
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    assert len(shown(deep)) <= 80
+    for line in ("[" * 984 + "]" * 984, '["a", ' + "[" * 983 + "]" * 984):
+        assert refusal(put(tmp_path, "a.jsonl", line.encode())).startswith("a.jsonl, line 1")
 
 
 def test_a_file_that_is_truncated_while_it_is_in_use_is_an_error_that_names_the_line(tmp_path: Path) -> None:
