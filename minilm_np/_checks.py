@@ -2,6 +2,7 @@
 
 import operator
 import reprlib
+import sys
 from collections.abc import Iterable, Sequence
 
 from minilm_np.errors import InputTypeError, InputValueError
@@ -55,3 +56,8 @@ def _checked(name: str, value: object, least: int, most: int | None, or_none: st
         hint = f"; {hint}" if hint else ""
         raise InputValueError(f"{name}: expected an int {bounds}{or_none}, found {number}{hint}")
     return number
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value is an int or a float that fits into a finite float; False for a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

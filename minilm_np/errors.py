@@ -41,7 +41,7 @@ class MissingExtraError(MiniLMError, ImportError):
 
 
 class SaveError(MiniLMError, OSError):
-    """A model or a training run could not be saved."""
+    """A model, a training run or a file of results could not be saved."""
 
 
 class DataError(MiniLMError, ValueError):

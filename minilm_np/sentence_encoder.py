@@ -562,7 +562,8 @@ class SentenceEncoder:
     ) -> None:
         """Write a folder that sentence-transformers and this package load, with the same vectors.
 
-        path: a new or empty folder, or one that this method wrote before. It is written atomically.
+        path: a new or empty folder, or one that this method wrote before. It is written atomically: a process that
+            loads the folder meanwhile gets the old model or the new one.
         model_name, create_model_card, train_datasets: accepted and unused; no model card is written.
         safe_serialization: True: safetensors.
         Raises SaveError; InputValueError: weights in another format.
@@ -573,7 +574,8 @@ class SentenceEncoder:
             raise InputValueError(
                 "safe_serialization: expected True, found False: pickled weights can run code, and are never written"
             )
-        save_model(path, self.config, self.settings, self.tokenizer, self.weights)
+        weights = {**self.weights, **self._model.pooler}
+        save_model(path, self.config, self.settings, self.tokenizer, weights)
 
     save = save_pretrained
 

@@ -84,7 +84,7 @@ class Trace(Mapping[str, Array]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one .safetensors file atomically: the arrays by their names, the other fields in its metadata.
 
-        The metadata has one entry, "minilm_np": a JSON object of the fields and the file's format. Raises OSError.
+        The metadata has one entry, "minilm_np": a JSON object of the fields and the file's format. Raises SaveError.
         """
         write_tensors(path, self.arrays, {"format": _FORMAT} | self._facts())
 

@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from minilm_np import HubError, SentenceEncoder
 from minilm_np.model_files.hub import fetch
+from tests.support.disks import mounted
 
 # Every run draws the same examples: a failure is a failure for everybody. Slow machines are not a failure.
 settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +32,16 @@ def model_folder() -> Path:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"the published weights cannot be had here: {error}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of 8 MB, which a test can fill."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    (tmp_path / "disk").mkdir()
+    with mounted(tmp_path / "disk", 8 << 20) as disk:
+        yield disk
 
 
 @pytest.fixture(scope="session")

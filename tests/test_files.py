@@ -1,9 +1,12 @@
 """_files.py: other processes see complete files or none, permissions and links stay, JSON is read strictly."""
 
 import errno
+import fcntl
 import io
 import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,6 +24,8 @@ from minilm_np._files import (
     parse_json,
     read_json,
     read_regular,
+    remove_left,
+    replace_folder,
     shown,
     staging_folder,
 )
@@ -143,17 +148,151 @@ def test_a_staging_folder_is_private_and_removed_with_what_is_left_in_it(tmp_pat
     assert os.listdir(tmp_path) == ["place"]
 
 
-def test_old_staging_folders_are_removed_unless_they_hold_an_old_model(tmp_path: Path) -> None:
-    for name in ("s-[a]-recent", "s-[a]-stale", "s-[a]-stale_with_old", "s-b-stale"):
-        (tmp_path / name / ("old" if name.endswith("old") else "new")).mkdir(parents=True)
-        if "stale" in name:
-            os.utime(tmp_path / name, (time.time() - _files.STALE_S - 1,) * 2)
+LIVING = """
+import sys
+from pathlib import Path
+from minilm_np._files import atomic_file, staging_folder
+folder = Path(sys.argv[1])
+with atomic_file(folder / "a") as file, staging_folder(folder, ".staging-") as new:
+    (new / "part").write_bytes(b"half")
+    file.write(b"half")
+    file.flush()
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_process_left_and_nothing_of_a_living_one(tmp_path: Path) -> None:
+    (tmp_path / ".b.tmp-00000000").mkdir()  # of another file
+    before = os.listdir(tmp_path)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", LIVING, tmp_path], stdin=pipe, stdout=pipe) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"writing\n"
+        of_child = sorted(os.listdir(tmp_path))
+        assert [name[:-8] for name in of_child] == [".a.tmp-", ".b.tmp-", ".staging-"]
+        for path in (tmp_path / name for name in of_child):
+            os.utime(path, (0, 0))  # its age does not matter
+        write_by_file(tmp_path / "a", b"new")
+        with staging_folder(tmp_path, ".staging-"):
+            pass
+        assert sorted(os.listdir(tmp_path)) == sorted([*of_child, "a"])
+        child.kill()
+    write_by_file(tmp_path / "a", b"newer")
+    with staging_folder(tmp_path, ".staging-"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [*before, "a"]
+
+
+def test_a_staging_folder_with_the_only_copy_of_a_model_stays(tmp_path: Path) -> None:
+    for name in ("s-[a]-00000000", "s-[a]-00000001", "s-b-00000000", "s-[a]-mine"):
+        (tmp_path / name / ("old" if name.endswith("1") else "new")).mkdir(parents=True)
+    (tmp_path / "s-[a]-00000002").symlink_to("s-[a]-mine")
     with staging_folder(tmp_path, "s-[a]-"):
         pass
-    assert sorted(os.listdir(tmp_path)) == ["s-[a]-recent", "s-[a]-stale_with_old", "s-b-stale"]
-    with staging_folder(tmp_path, "s-[a]-", stale_s=0):
-        pass
-    assert sorted(os.listdir(tmp_path)) == ["s-[a]-stale_with_old", "s-b-stale"]
+    others = ["s-[a]-00000002", "s-[a]-mine", "s-b-00000000"]
+    assert sorted(os.listdir(tmp_path)) == sorted(["s-[a]-00000001", *others])
+    remove_left(tmp_path, "s-[a]-", with_old=True)
+    assert sorted(os.listdir(tmp_path)) == others
+
+
+def test_where_nothing_can_be_locked_a_staging_folder_must_be_a_day_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for name in ("s-00000000", "s-00000001"):
+        (tmp_path / name / "new").mkdir(parents=True)
+    os.utime(tmp_path / "s-00000000", (time.time() - _files.STALE_S - 1,) * 2)
+    with staging_folder(tmp_path, "s-"):
+        assert len(os.listdir(tmp_path)) == 2
+    assert os.listdir(tmp_path) == ["s-00000001"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_replaces_another_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(_files, "_exchange", lambda first, second: False)
+    for content in ("first", "second"):
+        with staging_folder(tmp_path, ".staging-") as new:
+            (new / content).touch()
+            replace_folder(tmp_path / "place", new)
+        assert os.listdir(tmp_path) == ["place"] and os.listdir(tmp_path / "place") == [content]
+
+
+def test_a_folder_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Path, "rename")
+    (tmp_path / "place").mkdir()
+    with staging_folder(tmp_path, ".staging-") as new:
+        (new / "file").touch()
+        replace_folder(tmp_path / "place", new)
+    assert os.listdir(tmp_path / "place") == ["file"]
+
+
+# ---- what survives a loss of power -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What reaches the disk, in order: "sync NAME", by inode because files move; and "move"."""
+    found: list[str] = []
+    fsync, replace, exchange = os.fsync, Path.replace, _files._exchange
+
+    def note_sync(descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        found.append("sync " + next(p.name for p in [tmp_path, *tmp_path.rglob("*")] if p.stat().st_ino == inode))
+        fsync(descriptor)
+
+    def note_move(move: Callable[[Path, Path], Any]) -> Callable[[Path, Path], Any]:
+        def noted(first: Path, second: Path) -> Any:
+            found.append("move")
+            return move(first, second)
+
+        return noted
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_move(replace))
+    monkeypatch.setattr(_files, "_exchange", note_move(exchange))
+    return found
+
+
+def test_a_file_is_flushed_then_moved_then_its_folder_is_flushed(tmp_path: Path, events: list[str]) -> None:
+    write_by_file(tmp_path / "a", b"text")
+    assert events == ["sync a", "move", f"sync {tmp_path.name}"]
+
+
+def test_a_folder_is_flushed_with_everything_in_it_then_moved(tmp_path: Path, events: list[str]) -> None:
+    (tmp_path / "place").mkdir()
+    with staging_folder(tmp_path, ".staging-") as new:
+        (new / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (new / name).touch()
+        replace_folder(tmp_path / "place", new)
+    assert sorted(events[:4]) == ["sync a", "sync b", "sync inner", "sync new"]
+    assert events[4:] == ["move", f"sync {tmp_path.name}"]
+
+
+def test_a_disk_that_fails_to_flush_is_an_error_and_one_that_cannot_flush_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (errno.EIO, errno.EINVAL):
+
+        def fails(descriptor: int, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", fails)
+        (tmp_path / "a").write_bytes(b"old")
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output error") as caught:
+                write_by_file(tmp_path / "a", b"new")
+            assert caught.value.filename == str(tmp_path / "a")
+        else:
+            write_by_file(tmp_path / "a", b"new")
+        assert (tmp_path / "a").read_bytes() == (b"old" if number == errno.EIO else b"new")
 
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------

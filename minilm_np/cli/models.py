@@ -12,6 +12,8 @@ from minilm_np.cli.options import add_command, add_format_option, add_model_opti
 from minilm_np.model_files import hub
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.manifest import DEFAULT_MODEL, matches_manifest
+from minilm_np.model_files.steady import read_steadily
+from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -52,10 +54,9 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    encoder = load(options)
+    encoder, published = read_steadily(options.model, lambda: _load_and_match(options))
     config, folder, kind = encoder.config, encoder.folder, encoder.model.kind
-    assert folder is not None  # only a model that was not loaded from files has none
-    published = folder.name if folder.verified else matches_manifest(folder.path)
+    assert folder is not None
     facts: dict[str, Any] = {
         "model": published or folder.name or "(no name)",
         "path": str(folder.path),
@@ -86,6 +87,14 @@ def _info(options: argparse.Namespace) -> int:
     for name, fact in facts.items():
         print(f"{name.replace('_', ' '):16}{_readable(name, fact)}")
     return 0
+
+
+def _load_and_match(options: argparse.Namespace) -> tuple[SentenceEncoder, str | None]:
+    """Return the model, and the name of the published model whose files its folder contains."""
+    encoder = load(options)
+    folder = encoder.folder
+    assert folder is not None  # only a model that was not loaded from files has none
+    return encoder, folder.name if folder.verified else matches_manifest(folder.path)
 
 
 def _version(name: str) -> str:

@@ -8,20 +8,25 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
-from minilm_np.errors import InputValueError
-from minilm_np.model_files.checkpoint import iter_checkpoint
+from minilm_np.errors import CheckpointError, InputValueError
+from minilm_np.model_files.checkpoint import iter_checkpoint, read_pooler
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
+from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+
+_logger = logging.getLogger("minilm_np")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,9 @@ class LoadedModel:
 
     config: sizes, pooling, limits. tokenizer: text to token ids. engine: token ids to vectors, of this `kind`.
     settings: prompts, similarity, the number of dimensions to keep. origin: the folder that it was loaded from, None
-    for random weights. requested_threads: the argument `threads` that the engine was made with.
+    for random weights. requested_threads: the argument `threads` that the engine was made with. pooler: the weights of
+    BERT's pooler, which no sentence vector depends on; they are only saved again. origin_identity: of the folder when
+    it was read.
     """
 
     config: ModelConfig
@@ -40,6 +47,8 @@ class LoadedModel:
     settings: ModelSettings
     origin: ModelFolder | None
     requested_threads: int | None
+    pooler: Weights = field(default_factory=dict)
+    origin_identity: Identity | None = None
 
     @property
     def name(self) -> str:
@@ -66,7 +75,7 @@ class LoadedModel:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the weights instead of the engine, which holds addresses and threads."""
         of_engine = (self.kind.backend, self.kind.compute_type, self.engine.weights(), self.requested_threads)
-        return _restored, (*of_engine, self.config, self.tokenizer, self.settings, self.origin)
+        return _restored, (*of_engine, self.config, self.tokenizer, self.settings, self.origin, self.pooler)
 
     @functools.cached_property
     def weights_digest(self) -> str:
@@ -120,18 +129,34 @@ def load_model(
     Raises HubError, ConfigError, CheckpointError, TokenizerError, InputTypeError, InputValueError.
     """
     kind.check_threads(threads)
-    folder = resolve(name_or_path, local_files_only=local_files_only)
-    settings = overridden(load_settings(folder.path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
-    config = load_config(folder.path)
-    tokenizer = load_tokenizer(folder.path, config)
 
-    def read() -> Iterator[tuple[str, Vectors]]:
-        return iter_checkpoint(folder.path, config)
+    def read() -> Callable[[], LoadedModel]:
+        folder = resolve(name_or_path, local_files_only=local_files_only)
+        path, found = folder.path, identity(folder.path)
+        settings = overridden(load_settings(path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+        config = load_config(path)
+        tokenizer = load_tokenizer(path, config)
+        rest = iter_checkpoint(path, config)
+        first = next(rest)  # opens the files, so that the rest stays readable if the folder is replaced
+        pooler = _pooler(path, config)
 
-    rest = read()
-    first = next(rest)  # compares all shapes with the config, before the engine allocates by the config
-    engine = kind.make(config, itertools.chain([first], rest), threads, reread=read)
-    return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads)
+        def make() -> LoadedModel:
+            weights = itertools.chain([first], rest)
+            engine = kind.make(config, weights, threads, reread=lambda: iter_checkpoint(path, config))
+            return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, pooler, found)
+
+        return make
+
+    return read_steadily(name_or_path, read)()
+
+
+def _pooler(folder: Path, config: ModelConfig) -> Weights:
+    """Return the weights of the pooler; none if the folder has none, or broken ones, which encoding does not need."""
+    try:
+        return read_pooler(folder, config)
+    except CheckpointError as error:
+        _logger.warning("the pooler is not loaded, and will not be saved with this model: %s", error)
+        return {}
 
 
 def make_model(
@@ -142,10 +167,11 @@ def make_model(
     threads: int | None,
     settings: ModelSettings | None = None,
     origin: ModelFolder | None = None,
+    pooler: Weights | None = None,
 ) -> LoadedModel:
     """Return a model with these weights: (name, float32 array) for every parameter of `checkpoint.parameter_shapes`."""
     engine = kind.make(config, weights, threads)
-    return LoadedModel(config, tokenizer, engine, kind, settings or ModelSettings(), origin, threads)
+    return LoadedModel(config, tokenizer, engine, kind, settings or ModelSettings(), origin, threads, pooler or {})
 
 
 def _restored(
@@ -157,9 +183,10 @@ def _restored(
     tokenizer: TextTokenizer,
     settings: ModelSettings,
     origin: ModelFolder | None,
+    pooler: Weights,
 ) -> LoadedModel:
     """Return the model that was pickled."""
-    for array in weights.values():
+    for array in itertools.chain(weights.values(), pooler.values()):
         array.flags.writeable = False  # pickle does not keep this flag
     kind = registry.find(backend, compute_type)
-    return make_model(config, tokenizer, weights.items(), kind, threads, settings, origin)
+    return make_model(config, tokenizer, weights.items(), kind, threads, settings, origin, pooler)

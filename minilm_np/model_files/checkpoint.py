@@ -97,6 +97,23 @@ def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, np
             yield name, _read_tensor(tensors[name])
 
 
+def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the weights of BERT's pooler, which no sentence vector depends on; {} if there are none of the right shapes.
+
+    transformers expects them: without them it reports missing weights, and initialises new ones.
+    Raises CheckpointError.
+    """
+    D = config.hidden_size
+    with ExitStack() as files:
+        stored = _stored_tensors(_locate(folder / config.transformer_path), files)
+        prefix = next((prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored), "")
+        found = {name: stored.get(prefix + name) for name in ("pooler.dense.weight", "pooler.dense.bias")}
+        tensors = {name: tensor for name, tensor in found.items() if tensor and tensor.dtype in _READ_AS}
+        if [tensor.shape for tensor in tensors.values()] != [(D, D), (D,)]:
+            return {}
+        return {name: _read_tensor(tensor) for name, tensor in tensors.items()}
+
+
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
     """Write named arrays as a .safetensors file, atomically.
 

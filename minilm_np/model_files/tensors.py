@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.numpy import load, save_file
 
 from minilm_np._checks import short_repr
 from minilm_np._files import MAX_ARRAYS, MAX_JSON, atomic_path, parse_json, read_regular
-from minilm_np.errors import InputValueError
+from minilm_np.errors import InputValueError, SaveError
 
 Array = NDArray[Any]
 
@@ -27,26 +28,25 @@ def save_arrays(
         try:
             save_file(dense, temporary, metadata)
         except SafetensorError as error:  # a full disk, or a dtype that the format does not have
-            raise OSError(str(error)) from None
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            raise (OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))) from None
 
 
 def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write arrays as a .safetensors file, with facts as JSON in one entry of its metadata, "minilm_np".
 
     The same arrays and facts give the same bytes; with several entries they would not, because the library writes
-    entries in any order. Raises OSError.
+    entries in any order. Raises SaveError.
     """
     text = json.dumps(facts, ensure_ascii=False)
     # an upper bound of the header's length: in it, quotes and backslashes of the text are escaped once more
     length = 2 * len(text.encode()) + sum(200 + 2 * len(name.encode()) for name in arrays)
     if length > MAX_JSON:  # `read_arrays` would refuse the file
-        raise OSError(f"{path} cannot be written: expected a header of at most {MAX_JSON} bytes, found {length}")
+        raise SaveError(f"{path} cannot be written: expected a header of at most {MAX_JSON} bytes, found {length}")
     try:
         save_arrays(path, arrays, {"minilm_np": text})
     except OSError as error:
-        if error.errno:
-            raise
-        raise OSError(f"{path} cannot be written: {error}") from None
+        raise SaveError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, Array], dict[str, Any]]:

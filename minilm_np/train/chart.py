@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from minilm_np._files import atomic_file
+from minilm_np.errors import SaveError
 from minilm_np.train.log import read_log
 
 
 def draw_loss(log: Path, picture: Path) -> None:
     """Draw the loss of each step, its running mean, and the evaluations. Without matplotlib, only warn.
 
-    log: the log.jsonl of a run. picture: the .png to write.
+    log: the log.jsonl of a run. picture: the .png to write. Raises DataError (a broken log), SaveError.
     """
     try:
         from matplotlib.figure import Figure
@@ -38,9 +39,14 @@ def draw_loss(log: Path, picture: Path) -> None:
     if evaluations:
         right = axes.twinx()
         right.set_ylabel("evaluation")
-        for number, name in enumerate(evaluations[0]["evaluation"], 1):
-            at, figures = zip(*((entry["step"], entry["evaluation"][name]) for entry in evaluations), strict=True)
+        names = dict.fromkeys(name for entry in evaluations for name in entry["evaluation"])
+        for number, name in enumerate(names, 1):  # a resumed run may have other evaluations
+            having = [entry for entry in evaluations if name in entry["evaluation"]]
+            at, figures = zip(*((entry["step"], entry["evaluation"][name]) for entry in having), strict=True)
             right.plot(at, figures, "o-", color=f"C{number}", label=name)
     figure.legend(loc="outside upper right", ncols=4)
-    with atomic_file(picture) as file:
-        figure.savefig(file, format="png", dpi=120)
+    try:
+        with atomic_file(picture) as file:
+            figure.savefig(file, format="png", dpi=120)
+    except OSError as error:
+        raise SaveError(f"{picture}: the chart cannot be written: {error.strerror or error}") from error

@@ -9,9 +9,9 @@ cannot be read from its middle.
 """
 
 import contextlib
-import json
 import math
 import os
+import stat
 import tempfile
 import weakref
 import zlib
@@ -19,7 +19,8 @@ from array import array
 from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
-from minilm_np._checks import check_int
+from minilm_np._checks import check_int, is_finite_number
+from minilm_np._files import read_json
 from minilm_np._text_files import (
     KINDS,
     decode_line,
@@ -85,6 +86,19 @@ class SampleFile:
         self.crc32 = 0  # of the decompressed bytes
         self._kind = kind_of(path)
         self._ends = array("q", [0])  # the byte offset at which each line ends and the next one begins
+        _check_regular(path)
+        try:
+            self._read()
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be prepared for random access (a .gz file is decompressed into "
+                f"{tempfile.gettempdir()}, or into TMPDIR): {error.strerror or error}"
+            ) from error
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def _read(self) -> None:
+        """Check every line, note where it ends, and open the file for random access."""
+        path = self.path
         with tempfile.TemporaryFile() if path.suffix == ".gz" else contextlib.nullcontext() as unpacked:
             for line, _ in sample_lines(path):
                 self.crc32 = zlib.crc32(line, self.crc32)
@@ -94,24 +108,44 @@ class SampleFile:
             if unpacked:
                 unpacked.flush()
             self._descriptor = os.dup(unpacked.fileno()) if unpacked else os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def __getitem__(self, sample: int) -> list[str]:
         start, end = self._ends[sample], self._ends[sample + 1]
-        return parse_sample(os.pread(self._descriptor, end - start, start), self._kind, self.path, sample + 1)
+        try:
+            line = os.pread(self._descriptor, end - start, start)
+        except OSError as error:
+            raise DataError(f"{self.path}, line {sample + 1}: cannot be read: {error.strerror or error}") from None
+        if len(line) != end - start:
+            raise DataError(f"{self.path}, line {sample + 1}: the file was truncated while it was in use")
+        return parse_sample(line, self._kind, self.path, sample + 1)
+
+
+def _check_regular(path: Path) -> None:
+    """Raise DataError for a pipe or a device, which has no end or cannot be read twice."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path} cannot be read: expected a regular file, found {_kind_of_file(mode)}")
+
+
+def _kind_of_file(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
 
 
 def _read_config(path: Path) -> list[_Entry]:
     """The entries of a data_config.json, each one checked. Raises DataError."""
+    _check_regular(path)
     try:
-        entries = json.loads(path.read_bytes())
+        entries = read_json(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected JSON: {error}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise DataError(f'{path}: expected a list of {{"name", "lines", "weight"}}, found {shown(entries)}')
     names = set()
@@ -120,16 +154,29 @@ def _read_config(path: Path) -> list[_Entry]:
         if not isinstance(entry, dict) or entry.keys() != {"name", "lines", "weight"}:
             raise DataError(f"{where}: expected name, lines and weight, found {shown(entry)}")
         name, lines, weight = entry["name"], entry["lines"], entry["weight"]
-        if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if not _is_inside(name):
             raise DataError(f"{where}: name: expected a file in the folder of {path.name}, found {shown(name)}")
         if name in names:
             raise DataError(f"{where}: {name} is listed twice: give it one entry with the sum of the weights")
         if type(lines) is not int or lines < 1:
             raise DataError(f"{where}: lines: expected an integer of at least 1, found {shown(lines)}")
-        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+        if not is_finite_number(weight) or weight <= 0:
             raise DataError(f"{where}: weight: expected a finite number above 0, found {shown(weight)}")
         names.add(name)
+    if not math.isfinite(sum(float(entry["weight"]) for entry in entries)):
+        raise DataError(f"{path}: weight: expected a finite sum of all weights, found infinity: divide them all")
     return entries
+
+
+def _is_inside(name: object) -> bool:
+    """Whether a name is that of a file in the same folder or below it, and not an impossible one."""
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    try:
+        os.fsencode(name)  # fails for a lone surrogate
+    except UnicodeEncodeError:
+        return False
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def _open_listed(config: Path, entry: _Entry) -> tuple[SampleFile, float]:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
-from minilm_np.errors import InputValueError, NonFiniteError, SaveError
+from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError, SaveError
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.train import checkpoints, interrupts
 from minilm_np.train.chart import draw_loss
 from minilm_np.train.dropout import Dropout
 from minilm_np.train.engine import TrainingEngine
-from minilm_np.train.log import open_log, write_entry
+from minilm_np.train.log import open_log, sync_log, write_entry
 from minilm_np.train.loss import contrastive_loss
 from minilm_np.train.optim import AdamW, clip_by_global_norm, schedule
 from minilm_np.train.sampling import Batch, Sampler
@@ -135,10 +136,14 @@ def train(
     threads: as for `SentenceEncoder`.
     resume: continue from the last checkpoint in OUTPUT, with the same options and data.
 
-    Ctrl-C stops the run after the current step. Then, and after an evaluation that raises, a checkpoint is written, so
-    the run can be resumed. Raises InputValueError (OUTPUT is not empty; there is no checkpoint to resume from; the
-    options or data differ from those of the run), DataError, SaveError, CheckpointError, NonFiniteError (the run has
-    diverged; the message names the step), and any exception of an evaluation.
+    Ctrl-C stops the run after the current step. Then, after an evaluation that raises, and if a file cannot be written,
+    a checkpoint is written, from which the run can be resumed. The room for it on the disk is reserved when the run
+    starts, so that a full disk loses no step.
+
+    Raises InputValueError (OUTPUT is not empty; there is no checkpoint to resume from; the options or data differ from
+    those of the run), DataError, SaveError (a file cannot be written; the message says where the steps so far are),
+    CheckpointError, NonFiniteError (the run has diverged; the message names the step), and any exception of an
+    evaluation.
     """
     options, habits = options or TrainingOptions(), habits or Habits()
     return _Run(encoder, data, Path(output), options, habits, evaluations or {}, threads).go(resume)
@@ -174,9 +179,18 @@ class _Run:
         else:
             self._claim_output()
         entries, log = open_log(self.log_file, self.step)
+        with log, checkpoints.reserved_room(self.output, self.weights) as room:
+            try:
+                return self._go_on(entries, log, room)
+            except SaveError as error:
+                room.close()
+                raise SaveError(f"{error}{self._rescued()}") from error
+
+    def _go_on(self, entries: list[dict[str, Any]], log: FileIO, room: IO[bytes]) -> Result:
+        """Run all steps that are left, and write the model, for which the reserved room is given up."""
         losses = deque((entry["loss"] for entry in entries if "loss" in entry), maxlen=50)
         figures: dict[str, float] = next((e["evaluation"] for e in reversed(entries) if "evaluation" in e), {})
-        with log, self._bar() as bar, interrupts.deferred() as interrupted:
+        with self._bar() as bar, interrupts.deferred() as interrupted:
             figures = self._maybe_evaluate(log) or figures  # if the run was interrupted in this evaluation
             while self.step < self.options.steps and not self._has_stalled():
                 began = time.perf_counter()
@@ -190,6 +204,8 @@ class _Run:
                     self._save()
                 if interrupted():
                     raise KeyboardInterrupt
+        sync_log(self.log_file)
+        room.close()
         checkpoints.save_weights(self.output / "model", self.encoder, self.weights)
         draw_loss(self.log_file, self.output / "loss.png")
         loss = float(np.mean(losses)) if losses else math.nan  # no losses: the log was lost
@@ -231,7 +247,7 @@ class _Run:
             "tokens": sum(map(len, ids)),
         }  # fmt: skip
 
-    def _maybe_evaluate(self, log: IO[str]) -> dict[str, float]:
+    def _maybe_evaluate(self, log: FileIO) -> dict[str, float]:
         """Evaluate, log and save the best model, if an evaluation is due. Returns the figures, or none."""
         every = self.habits.evaluate_every
         due = self.step == self.options.steps or (every and self.step % every == 0)
@@ -240,13 +256,13 @@ class _Run:
         try:
             current = Current(self.encoder, self.engine)
             figures = {name: float(evaluation(current)) for name, evaluation in self.evaluations.items()}
-            decisive = next(iter(figures.values()))
-            is_better = not math.isnan(decisive) and (self.best is None or decisive > self.best)
-            if is_better:
-                checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
         except BaseException:  # also KeyboardInterrupt: the steps so far must not be lost
             self._save()
             raise
+        decisive = next(iter(figures.values()))
+        is_better = math.isfinite(decisive) and (self.best is None or decisive > self.best)
+        if is_better:
+            checkpoints.save_weights(self.output / "best", self.encoder, self.weights)
         self.best, self.since_best = (decisive, 0) if is_better else (self.best, self.since_best + 1)
         self.evaluated = self.step
         write_entry(log, {"step": self.step, "evaluation": figures})
@@ -270,6 +286,7 @@ class _Run:
             "since_best": self.since_best,
             "evaluated": self.evaluated,
         }
+        sync_log(self.log_file)
         checkpoints.write(self.checkpoints, self.encoder, self.weights, self.optimizer.state(), state)
         checkpoints.keep_last(self.checkpoints, self.habits.keep_last)
         self.saved = self.step
@@ -295,15 +312,31 @@ class _Run:
                     f"{found[-1]}: {name}: expected {was!r}, as when the run was started, found {expected!r}: resume "
                     f"with the same options and model, or start a new run from the model {found[-1] / 'model'}"
                 )
-        self.data.restore(state["data"])
+        try:
+            self.data.restore(state["data"])
+        except InputValueError as error:
+            raise InputValueError(f"{found[-1]}: {error}") from None
         weights, optimizer = checkpoints.read_arrays(found[-1], self.encoder.config)
-        self.optimizer.load_state(optimizer)
+        try:
+            self.optimizer.load_state(optimizer)
+        except (InputTypeError, InputValueError) as error:
+            raise checkpoints.broken(found[-1], f"optimizer.safetensors: {error}") from None
         for name, array in weights.items():
             self.weights[name][:] = array
         self.engine.refresh()
         self.step = self.saved = state["step"]
         self.evaluated = state["evaluated"]
         self.best, self.since_best = state["best"], state["since_best"]
+
+    def _rescued(self) -> str:
+        """Write a checkpoint after a file could not be written. Returns the end of the error's message."""
+        if not self.step:
+            return ""
+        try:
+            self._save()
+        except SaveError as error:
+            return f"; nor can a checkpoint be written: {error}{self._last_checkpoint()}"
+        return f"{self._last_checkpoint()}, with all {self.step} steps: solve the problem, and resume the run"
 
     def _last_checkpoint(self) -> str:
         found = checkpoints.list_checkpoints(self.checkpoints)

@@ -178,7 +178,11 @@ class AdamW:
         for kind, name in (full.split(".", 1) for full in names):
             shape = self._weights[name].shape
             expected = (len(used_rows[name]), *shape[1:]) if name in used_rows else shape
-            _check_array(f"{kind}.{name}", state[f"{kind}.{name}"], expected, self._weights[name].dtype)
+            array = state[f"{kind}.{name}"]
+            _check_array(f"{kind}.{name}", array, expected, self._weights[name].dtype)
+            if not (np.isfinite(array) if kind == "m" else array >= 0).all():
+                values = "finite values" if kind == "m" else "values of at least 0"
+                raise InputValueError(f"state of AdamW: {kind}.{name}: expected {values}, found others, such as NaN")
         self.steps = int(steps)
         self._used_rows = {name: np.array(rows) for name, rows in used_rows.items()}
         for name in self._weights:

@@ -13,8 +13,10 @@ occurs twice, because a repeated text would be its own negative. This module dif
 - All batches are a function of the seed and of the state that `Sampler.state` returns.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,8 +79,14 @@ class Sampler:
         }
         self.step = 0  # batches returned so far
         self._sources = list(sources)
-        self._weights = [float(weight) for weight in weights]
-        self._probabilities = np.array(self._weights) / sum(self._weights)
+        try:
+            self._weights = [float(weight) for weight in weights]
+            total = sum(self._weights)
+        except OverflowError:  # an int above the largest float
+            total = math.inf
+        if not math.isfinite(total) or not all(weight > 0 for weight in self._weights):
+            raise InputValueError(f"weights: expected numbers above 0 with a finite sum, found {weights!r:.80}")
+        self._probabilities = np.array(self._weights) / total
         self._walks = [Walk(source, seed, number) for number, source in enumerate(self._sources)]
         self._cycle: list[tuple[int, int]] = []  # the set and the number of each sample in this cycle
         self._seen: set[str] = set()  # their texts, which must not occur again in this cycle
@@ -144,13 +152,20 @@ class Sampler:
                     "resume with the same data, seed and batch size"
                 )
         try:
-            step = int(state["step"])
-            walks = [(int(walk["passes"]), int(walk["position"]), list(walk["late"])) for walk in state["walks"]]
-            cycle = [(int(number), int(sample)) for number, sample in state["cycle"]]
-            seen = {text for number, sample in cycle for text in self._sources[number][sample]}
-            for source, (_, position, late) in zip(self._sources, walks, strict=True):
-                if not 0 <= position <= len(source) or not all(0 <= sample < len(source) for sample in late):
+            step = index(state["step"])
+            walks = [
+                (index(walk["passes"]), index(walk["position"]), [index(sample) for sample in walk["late"]])
+                for walk in state["walks"]
+            ]
+            cycle = [(index(number), index(sample)) for number, sample in state["cycle"]]
+            for source, (passes, position, late) in zip(self._sources, walks, strict=True):
+                if not (0 <= passes < 2**63 and 0 <= position <= len(source)) or not _in_range(late, len(source)):
                     raise IndexError(f"{source.name} has {len(source)} samples")
+            if not 0 <= step < 2**63 or not _in_range((number for number, _ in cycle), len(self._sources)):
+                raise IndexError(f"there are {len(self._sources)} data sets")
+            if not all(0 <= sample < len(self._sources[number]) for number, sample in cycle):
+                raise IndexError("a set has fewer samples")
+            seen = {text for number, sample in cycle for text in self._sources[number][sample]}
         except (LookupError, TypeError, ValueError) as error:
             raise InputValueError(
                 f"state of the sampler: expected a result of state(), found a broken one ({error!r})"
@@ -210,6 +225,10 @@ class Walk:
                 drawn.append(sample)
                 del self.late[sample]
         return drawn
+
+
+def _in_range(numbers: Iterable[int], count: int) -> bool:
+    return all(0 <= number < count for number in numbers)
 
 
 def _new(texts: list[str], seen: set[str]) -> bool:

@@ -81,7 +81,7 @@ def write(
         published model they take 0.5 MB per token.
 
     The float64 arrays and the float32 intermediates are those of `reference.py`; the float32 vectors are those of the
-    encoder's own backend. Raises InputTypeError, InputValueError (a text, no text), NonFiniteError, OSError.
+    encoder's own backend. Raises InputTypeError, InputValueError (a text, no text), NonFiniteError, SaveError.
     """
     texts = check_texts(default_texts(encoder) if texts is None else texts)
     if not texts:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilm_np.errors import ImplementationError
+from minilm_np.model_files.steady import identity
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.interface import Array, load_extra
 
@@ -38,6 +39,7 @@ class SentenceTransformersModel:
                 str(encoder.folder.path), device="cpu", local_files_only=True,
                 model_kwargs={"attn_implementation": "eager", "dtype": "float32"},
             )  # fmt: skip
+        _check_same_folder(encoder)
         self._model.max_seq_length, self._model.truncate_dim = encoder.max_seq_length, None
         self._bert, self._pooling = self._model[0].auto_model, self._model[1]
         self._normalize = self._model[2] if encoder.config.normalize else None
@@ -95,6 +97,7 @@ class TransformersModel:
                 folder, attn_implementation="eager", add_pooling_layer=False, local_files_only=True, dtype="float32"
             ).eval()
             self._tokenizer = package.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        _check_same_folder(encoder)
 
     def vectors(self, texts: Sequence[str]) -> Array:
         last = "normalize" if self._encoder.config.normalize else "pooling"
@@ -129,6 +132,16 @@ class TransformersModel:
         return [
             list(self._tokenizer(text.lower() if config.do_lower_case else text, **cut).input_ids) for text in texts
         ]
+
+
+def _check_same_folder(encoder: SentenceEncoder) -> None:
+    """Raise ImplementationError if the encoder's folder, which another library just read, is not what it was."""
+    model = encoder.model
+    if model.origin and model.origin_identity and identity(model.origin.path) != model.origin_identity:
+        raise ImplementationError(
+            f"{model.origin.path}: the folder was replaced or changed after the encoder had been loaded from it: load "
+            "the encoder again"
+        )
 
 
 def _bert_model(encoder: SentenceEncoder) -> Any:

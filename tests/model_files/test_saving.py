@@ -2,20 +2,24 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from minilm_np import InputValueError, ModelConfig, SaveError, SentenceEncoder
+from minilm_np import HubError, InputValueError, ModelConfig, SaveError, SentenceEncoder, _files
 from minilm_np.engine.registry import BACKENDS
 from minilm_np.model_files.config import POOLING_MODES
 from minilm_np.model_files.manifest import matches_manifest
 from minilm_np.model_files.saving import WRITTEN
 from tests.conftest import load_sentence_transformer
 from tests.support.compare import assert_close, assert_same_bits
+from tests.support.disks import FILLING, fill
 from tests.test_family import E5, Shape, write_folder
 
 TEXTS = ["a text", "", "Ünïcödé, RÉSUMÉ: 東京 [SEP]", "one that goes on beyond 24 tokens"]
@@ -93,6 +97,42 @@ def test_the_rights_are_the_umasks(tmp_path: Path) -> None:
     assert {name: mode for name, mode in modes.items() if mode != (0o640 if "." in name else 0o750)} == {}
 
 
+# ---- the pooler, which no sentence vector depends on -----------------------------------------------------------------
+
+
+def test_the_pooler_of_a_folder_is_saved_again_and_transformers_misses_nothing(tmp_path: Path) -> None:
+    write_folder(tmp_path, Shape())
+    source = load_file(tmp_path / "model" / "model.safetensors")
+    encoder = pickle.loads(pickle.dumps(SentenceEncoder(tmp_path / "model", backend="numpy")))
+    encoder.save_pretrained(tmp_path / "again")
+    saved = load_file(tmp_path / "again" / "model.safetensors")
+    names = {"pooler.dense.weight", "pooler.dense.bias"}
+    assert names <= source.keys() and names <= saved.keys()
+    for name in names:
+        assert_same_bits(saved[name], source[name])
+    from transformers import AutoModel
+
+    _, report = AutoModel.from_pretrained(tmp_path / "again", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+
+
+def test_a_model_without_a_pooler_is_saved_without_one(tmp_path: Path) -> None:
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "pooler" in name]
+
+
+def test_a_broken_pooler_does_not_stop_a_model_from_loading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path, Shape())
+    path = tmp_path / "model" / "model.safetensors"
+    stored = load_file(path)
+    expected = SentenceEncoder(tmp_path / "model", backend="numpy").encode("a")
+    save_file(stored | {"pooler.dense.bias": np.full_like(stored["pooler.dense.bias"], np.nan)}, path)
+    encoder = SentenceEncoder(tmp_path / "model", backend="numpy")
+    assert_same_bits(encoder.encode("a"), expected)
+    assert "the pooler is not loaded, and will not be saved with this model: " in caplog.text
+    assert encoder.model.pooler == {}
+
+
 # ---- what is there already -------------------------------------------------------------------------------------------
 
 
@@ -151,11 +191,16 @@ def test_a_failure_leaves_what_was_there(
             raise failure
         return whole(source, target)
 
-    monkeypatch.setattr(Path, "rename", fails)
-    with pytest.raises(raised, match=message):
-        second.save_pretrained(tmp_path / "model")
-    assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
-    assert os.listdir(tmp_path) == ["model"]
+    def fails_to_exchange(first: Path, second: Path) -> bool:
+        raise failure
+
+    for way in ("exchanged", "renamed twice"):
+        monkeypatch.setattr(_files, "_exchange", fails_to_exchange if way == "exchanged" else lambda *_: False)
+        monkeypatch.setattr(Path, "rename", fails)
+        with pytest.raises(raised, match=message):
+            second.save_pretrained(tmp_path / "model")
+        assert_same_bits(SentenceEncoder(tmp_path / "model", backend="numpy").encode("a"), first.encode("a"))
+        assert os.listdir(tmp_path) == ["model"]
 
 
 def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,26 +263,55 @@ def test_a_folder_keeps_its_rights_and_owner(tmp_path: Path) -> None:
         assert (found.st_mode & 0o7777, (found.st_uid, found.st_gid)) == (0o700, owner)
 
 
-def test_what_killed_saves_left_is_removed_if_it_is_old_and_of_this_folder(tmp_path: Path) -> None:
-    for name in ("model.saving-of_a_day", "model.saving-running0", "model.saving-with_old", "other.saving-of_a_day"):
-        (tmp_path / f".{name}" / ("old" if "old" in name else "new")).mkdir(parents=True)
-        if "running" not in name:
-            os.utime(tmp_path / f".{name}", (0, 0))
-    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
-    left = [".model.saving-running0", ".model.saving-with_old", ".other.saving-of_a_day", "model"]
-    assert sorted(os.listdir(tmp_path)) == left
+# ---- killed processes, full disks ------------------------------------------------------------------------------------
 
-
-def test_a_process_that_is_killed_leaves_no_model(tmp_path: Path) -> None:
-    code = f"""
-import os
-from minilm_np import SentenceEncoder
+KILLED = """
+import os, sys
+from pathlib import Path
+from minilm_np import SentenceEncoder, _files
 from minilm_np.model_files import saving
-encoder = SentenceEncoder.random(backend="numpy")
-saving.write_checkpoint = lambda path, weights: os._exit(9)
-encoder.save_pretrained({str(tmp_path / "model")!r})
+path, at = sys.argv[1:]
+if at == "the weights":
+    saving.write_checkpoint = lambda path, weights: os._exit(9)
+elif at == "the end":
+    remove = _files.shutil.rmtree
+    _files.shutil.rmtree = lambda at, **_: os._exit(9) if ".model.saving-" in Path(at).name else remove(at)
+else:
+    _files._exchange = lambda first, second: False
+    rename = Path.rename
+    Path.rename = lambda source, target: os._exit(9) if source.name == "new" else rename(source, target)
+SentenceEncoder.random(seed=2, backend="numpy").save_pretrained(path)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
-    assert not (tmp_path / "model").exists()
-    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
-    SentenceEncoder(tmp_path / "model", backend="numpy")
+
+
+@pytest.mark.parametrize("at", ["the weights", "between two renames", "the end"])
+def test_a_killed_save_leaves_one_of_the_two_models_and_the_next_save_removes_the_rest(at: str, tmp_path: Path) -> None:
+    path, place = tmp_path / "model", [sys.executable, "-c", KILLED, str(tmp_path / "model"), at]
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    first.save_pretrained(path)
+    assert subprocess.run(place, check=False).returncode == 9
+    assert len(list(tmp_path.glob(".model.saving-*"))) == 1
+    if at == "between two renames":
+        with pytest.raises(
+            HubError, match="a process was killed while it replaced the model: the previous model is"
+        ) as e:
+            SentenceEncoder(path, backend="numpy")
+        (old,) = tmp_path.glob(".model.saving-*/old")
+        assert f"{old}: rename it to {path}, or save the model again" in str(e.value)
+        assert_same_bits(SentenceEncoder(old, backend="numpy").encode("a"), first.encode("a"))
+    else:
+        expected = first if at == "the weights" else second
+        assert_same_bits(SentenceEncoder(path, backend="numpy").encode("a"), expected.encode("a"))
+    second.save_pretrained(path)
+    assert_same_bits(SentenceEncoder(path, backend="numpy").encode("a"), second.encode("a"))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder_and_leaves_the_old_model(small_disk: Path) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    first.save_pretrained(small_disk / "model")
+    fill(small_disk, leave=300_000)
+    with pytest.raises(SaveError, match=r"/model: the model cannot be saved: No space left on device$"):
+        second.save_pretrained(small_disk / "model")
+    assert_same_bits(SentenceEncoder(small_disk / "model", backend="numpy").encode("a"), first.encode("a"))
+    assert sorted(os.listdir(small_disk)) == [FILLING, "model"]

@@ -1,10 +1,14 @@
 """Test checkpoints: a resumed run gives the bits of an uninterrupted one, and what cannot be resumed is refused."""
 
 import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from minilm_np import SentenceEncoder
 from minilm_np.errors import CheckpointError, InputValueError
@@ -59,7 +63,7 @@ def test_resumed_from_an_earlier_checkpoint_after_a_crash(
 
 def test_the_remains_of_a_killed_run_are_removed(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
     run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=5))
-    left = tmp_path / "run" / "checkpoints" / ".step-000012.killed"
+    left = tmp_path / "run" / "checkpoints" / ".step-0123abcd"
     left.mkdir()
     run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6), resume=True)
     assert not left.exists()
@@ -100,13 +104,94 @@ def test_resuming_with_other_options_or_data_is_refused(encoder: SentenceEncoder
         run(encoder, other, tmp_path / "run", resume=True)
 
 
-def test_a_broken_checkpoint_is_refused(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
-    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6))
-    broken = tmp_path / "run" / "checkpoints" / "step-000012"
-    damages = [("optimizer.safetensors", b"half"), *(("run.json", text) for text in (b"{", b"[]", b'{"step": 1}'))]
-    for name, damage in damages:
+BROKEN_RUNS: list[tuple[str, object, str]] = [
+    ("step", -1, "step: expected an integer of at least 0, found -1"),
+    ("step", float("inf"), "step: expected an integer of at least 0, found Infinity"),
+    ("step", True, "step: expected an integer of at least 0, found true"),
+    ("step", 6, "step: expected that of the folder's name, found 6"),
+    ("evaluated", -1, "evaluated: expected an integer of at least 0, found -1"),
+    ("since_best", 1.5, "since_best: expected an integer of at least 0, found 1.5"),
+    ("best", float("inf"), "best: expected a finite number or null, found Infinity"),
+    ("best", "high", 'best: expected a finite number or null, found "high"'),
+    ("best", 10**400, "best: expected a finite number or null, found 1000"),
+    ("options", [], r"options: expected an object, found \[\]"),
+    ("data", None, "data: expected an object, found null"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(encoder: SentenceEncoder, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with a checkpoint after its last step, 12."""
+    output = tmp_path_factory.mktemp("run") / "run"
+    run(encoder, pairs, output, habits=Habits(save_every=6))
+    return output
+
+
+@pytest.fixture
+def broken(finished: Path, tmp_path: Path) -> Path:
+    """A copy of its last checkpoint, in a folder that can be resumed."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run" / "checkpoints" / "step-000012"
+
+
+def refuse(encoder: SentenceEncoder, pairs: Path, checkpoint: Path, message: str) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"step-000012: {message}.*: remove this folder, to resume from an earlier one$"
+    ):
+        run(encoder, pairs, checkpoint.parents[1], resume=True)
+
+
+def test_a_broken_checkpoint_is_refused(encoder: SentenceEncoder, pairs: Path, broken: Path) -> None:
+    for name, damage in [
+        ("optimizer.safetensors", b"half"),
+        *(("run.json", text) for text in (b"{", b"[]", b'{"step": 1}', b"[" * 984 + b"]" * 984)),
+    ]:
         good = (broken / name).read_bytes()
         (broken / name).write_bytes(damage)
-        with pytest.raises(CheckpointError, match=r"step-000012: .*remove this folder, to resume from an earlier one"):
-            run(encoder, pairs, tmp_path / "run", resume=True)
+        refuse(encoder, pairs, broken, name)
         (broken / name).write_bytes(good)
+    (broken / "model" / "model.safetensors").write_bytes(b"half")
+    refuse(encoder, pairs, broken, ".*model.safetensors: expected at least the 8 bytes")
+    for name in ("optimizer.safetensors",):
+        (broken / name).unlink()
+        refuse(encoder, pairs, broken, f"{name}: expected a regular file, found none")
+        os.mkfifo(broken / name)
+        refuse(encoder, pairs, broken, f"{name}: expected a regular file, found something else")
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BROKEN_RUNS, ids=lambda value: str(value)[:20])
+def test_a_value_of_run_json_out_of_range_is_refused(
+    encoder: SentenceEncoder, pairs: Path, broken: Path, key: str, value: object, message: str
+) -> None:
+    content = json.loads((broken / "run.json").read_text())
+    (broken / "run.json").write_text(json.dumps(content | {key: value}))
+    refuse(encoder, pairs, broken, f"run.json: {message}")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"step": -1}, {"step": float("inf")}, {"step": "3"}, {"walks": 3}, {"walks": []}, {"cycle": [[-1, 0]]},
+     {"cycle": [[0, -1]]}, {"cycle": [[0, 0.5]]}, {"walks": [{"passes": float("inf"), "position": 0, "late": []}]},
+     {"walks": [{"passes": -1, "position": 0, "late": []}]}, {"walks": [{"passes": 0, "position": 0, "late": [0.5]}]}],
+    ids=str,
+)  # fmt: skip
+def test_a_broken_position_in_the_data_is_refused(
+    encoder: SentenceEncoder, pairs: Path, broken: Path, damage: dict[str, object]
+) -> None:
+    content = json.loads((broken / "run.json").read_text())
+    (broken / "run.json").write_text(json.dumps(content | {"data": content["data"] | damage}))
+    with pytest.raises(InputValueError, match="step-000012: state of the sampler: expected a result of state"):
+        run(encoder, pairs, broken.parents[1], resume=True)
+
+
+@pytest.mark.parametrize(("array", "value"), [("m.", np.nan), ("m.", np.inf), ("v.", np.nan), ("v.", -1.0)])
+def test_nan_in_the_state_of_the_optimizer_is_refused(
+    encoder: SentenceEncoder, pairs: Path, broken: Path, array: str, value: float
+) -> None:
+    path = broken / "optimizer.safetensors"
+    state = load_file(path)
+    name = f"{array}encoder.layer.0.output.dense.bias"
+    state[name][3] = value
+    save_file(state, path)
+    values = "finite values" if array == "m." else "values of at least 0"
+    refuse(encoder, pairs, broken, f"optimizer.safetensors: state of AdamW: {name}: expected {values}, found others")

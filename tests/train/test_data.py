@@ -2,12 +2,15 @@
 
 import itertools
 import json
+import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from minilm_np._text_files import shown
 from minilm_np.errors import DataError, InputTypeError, InputValueError
 from minilm_np.train.data import SampleFile, open_data
 from tests.support.sample_files import FORMS, jsonl, message_of, put
@@ -94,6 +97,43 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "c.json") == "c.json cannot be read: No such file or directory"
 
 
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    for name in ("a.tsv", "b.json", "c.jsonl.gz"):
+        os.mkfifo(tmp_path / name)
+        assert refusal(tmp_path / name) == f"{name} cannot be read: expected a regular file, found a pipe"
+    (tmp_path / "zero.tsv").symlink_to("/dev/zero")
+    assert refusal(tmp_path / "zero.tsv") == "zero.tsv cannot be read: expected a regular file, found a device"
+    (tmp_path / "folder.tsv").mkdir()
+    assert refusal(tmp_path / "folder.tsv") == "folder.tsv cannot be read: expected a regular file, found a folder"
+    assert refusal(tmp_path / "a\0.tsv") == "a\0.tsv cannot be read: embedded null byte"
+
+
+def test_a_line_nested_too_deeply_to_show_is_refused(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    assert len(shown(deep)) <= 80
+    for line in ("[" * 984 + "]" * 984, '["a", ' + "[" * 983 + "]" * 984):
+        assert refusal(put(tmp_path, "a.jsonl", line.encode())).startswith("a.jsonl, line 1")
+
+
+def test_a_file_that_is_truncated_while_it_is_in_use_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jsonl", jsonl(PAIRS))
+    sampler = open_data(path, batch_size=4)
+    os.truncate(path, 3)
+    with pytest.raises(DataError, match=r"a\.jsonl, line \d+: the file was truncated while it was in use"):
+        next(sampler)
+
+
+def test_a_full_disk_for_decompressed_data_is_an_error_that_names_the_file(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path, "a.jsonl.gz", jsonl([[f"{n}", "x" * 10_000] for n in range(1000)]))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(DataError, match=r"a\.jsonl\.gz cannot be prepared .* TMPDIR\): No space left on device"):
+        open_data(path, batch_size=2)
+
+
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", jsonl(PAIRS))
     assert len(open_data(path, batch_size=20)) == 20
@@ -108,7 +148,8 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("[", "data_config.json: expected JSON: "),
+        ("[", "data_config.json: expected JSON in UTF-8: "),
+        ("[" * 984 + "]" * 984, "data_config.json"),
         ("{}", 'data_config.json: expected a list of {"name", "lines", "weight"}, found {}'),
         ("[]", 'data_config.json: expected a list of {"name", "lines", "weight"}, found []'),
         ('[{"name": "a.tsv"}]', "data_config.json, entry 1: expected name, lines and weight, found"),
@@ -117,6 +158,13 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
             "data_config.json, entry 1: weight: expected a finite number above 0",
         ),
         ('[{"name": "a.tsv", "lines": 2, "weight": NaN}]', "data_config.json, entry 1: weight: expected a finite"),
+        (f'[{{"name": "a.tsv", "lines": 2, "weight": 1{"0" * 400}}}]', "data_config.json, entry 1: weight: expected a"),
+        (
+            '[{"name": "a.tsv", "lines": 2, "weight": 1e308}, {"name": "c.tsv", "lines": 2, "weight": 1e308}]',
+            "data_config.json: weight: expected a finite sum of all weights, found infinity",
+        ),
+        ('[{"name": "a\\u0000.tsv", "lines": 2, "weight": 1}]', "data_config.json, entry 1: name: expected a file in"),
+        ('[{"name": "\\ud800.tsv", "lines": 2, "weight": 1}]', "data_config.json, entry 1: name: expected a file in"),
         ('[{"name": "a.tsv", "lines": "2", "weight": 1}]', "data_config.json, entry 1: lines: expected an integer of"),
         ('[{"name": "../a.tsv", "lines": 2, "weight": 1}]', "data_config.json, entry 1: name: expected a file in the"),
         ('[{"name": "/a.tsv", "lines": 2, "weight": 1}]', "data_config.json, entry 1: name: expected a file in the"),

@@ -245,3 +245,10 @@ def test_numbers_out_of_range_are_refused() -> None:
         Sampler([source], [1], batch_size=1, seed=-1)
     with pytest.raises(InputValueError, match="steps_per_set: expected an int of at least 1, found 0"):
         Sampler([source], [1], batch_size=1, steps_per_set=0)
+
+
+@pytest.mark.parametrize("weights", [[10**400], [1e308, 1e308], [float("inf")], [float("nan")], [0], [-1]], ids=str)
+def test_weights_without_a_finite_sum_are_refused(weights: list[float]) -> None:
+    sources = [distinct(f"set {number}", 4) for number in range(len(weights))]
+    with pytest.raises(InputValueError, match="weights: expected numbers above 0 with a finite sum, found"):
+        Sampler(sources, weights, batch_size=2)

@@ -54,6 +54,17 @@ def test_torch_loads_the_published_folder_with_its_own_tokenizer(source: str, pu
 
 
 @pytest.mark.weights
+@pytest.mark.parametrize("source", ["sentence-transformers", "transformers"])
+def test_a_folder_that_was_replaced_after_the_encoder_was_loaded_is_refused(source: str, tmp_path: Path) -> None:
+    first, second = (SentenceEncoder.random(seed=seed, backend="numpy") for seed in (1, 2))
+    first.save_pretrained(tmp_path / "model")
+    encoder = SentenceEncoder(tmp_path / "model", backend="numpy")
+    second.save_pretrained(tmp_path / "model")
+    with pytest.raises(ImplementationError, match="model: the folder was replaced or changed after the encoder had"):
+        open_implementation(source, encoder)
+    open_implementation(source, SentenceEncoder(tmp_path / "model", backend="numpy"))
+
+
 def test_a_package_that_is_missing_is_named(published: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingExtraError, match=r"needs sentence_transformers, .*pip install 'minilm-np\[verify\]'"):
