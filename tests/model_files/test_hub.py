@@ -1,6 +1,7 @@
 """hub.py: the order of the places on this machine, names and manifests, and copies with wrong bytes."""
 
 import hashlib
+import re
 import runpy
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from minilm_np.errors import HubError
 from minilm_np.model_files import hub
 from minilm_np.model_files.manifest import DEFAULT_MODEL, full_name, manifest_for, matches_manifest, verify
-from tests.support.hub_world import FILES, NAME, FakeHub, World, tiny_wheel, write_files
+from tests.support.hub_world import COMMIT, FILES, NAME, FakeHub, World, tiny_wheel, write_files
 
 # ---- names, manifests, places ----------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ def test_offline_tries_no_connection_and_names_each_place(world: World) -> None:
         out, err = world.run(expect=1)
         assert "nothing fetched: HF_HUB_OFFLINE is set" in out
         assert err == ""
-        for place in (world.checkout / "weights/tiny", world.repository / "snapshots/main", world.package_copy):
+        for place in (world.checkout / "weights/tiny", world.repository / "snapshots" / COMMIT, world.package_copy):
             assert f"{place} does not exist" in out
         write_files(world.package_copy, {"config.json": FILES["config.json"]})
         out, err = world.run(expect=1)
@@ -176,7 +177,7 @@ def test_wrong_bytes_in_a_cache_are_never_skipped(world: World, change: str) -> 
     write_files(world.package_copy, FILES)
     out, _ = world.run(expect=1)
     assert f"{snapshot / 'model.safetensors'}: not the published file of {NAME}" in out
-    assert "delete it and fetch it again" in out
+    assert f"`minilm-np fetch {NAME}` repairs it; or delete the file" in out
     if change == "flip":
         assert f"expected sha256 {hashlib.sha256(good).hexdigest()}, found sha256 " in out
         assert hashlib.sha256(bad).hexdigest() in out
@@ -188,7 +189,7 @@ def test_wrong_bytes_from_the_hub_end_it(world: World) -> None:
     with FakeHub({NAME: FILES | {"config.json": b"{}"}}) as fake:
         world.env["HF_ENDPOINT"] = fake.url
         out, _ = world.run(expect=1)
-    assert "config.json: not the published file" in out
+    assert re.search(r"config.json \(a link to .*/blobs/\w+\): not the published file", out)
     assert f"{fake.url} does not serve the published bytes" in out
 
 

