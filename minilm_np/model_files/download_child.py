@@ -1,11 +1,11 @@
-"""The child process that downloads a model: it runs huggingface_hub or pip, within limits that it cannot exceed.
+"""The child process that downloads a model: it runs huggingface_hub or pip, within fixed limits.
 
     python -P download_child.py hub JSON             files of a model; the keys are the parameters of `fetch_files`
     python -P download_child.py pip BYTES ARG...     pip with these arguments; no file is longer than BYTES
 
-Standard input is a pipe from the parent. The process ends as soon as the parent closes it or dies, however it dies.
-The operating system enforces the limits of a file's size and of memory. They cover what neither program limits: a body
-without end, a compressed one that expands, an endless list of files.
+Standard input is a pipe from the parent. The process ends as soon as the parent closes it or ends in any way.
+The operating system enforces the limits on the size of a file and on memory. They cover what neither program limits: a
+body without end, a compressed body that expands, an endless list of files.
 
 Imports nothing of this package, because it is run by its path.
 """
@@ -50,7 +50,7 @@ def fetch_files(repo_id: str, revision: str, batches: list[tuple[list[str], int]
     """
     from huggingface_hub import constants, model_info, snapshot_download
 
-    if revision != "main":  # with a commit, the first request of `snapshot_download` is one that it repeats for minutes
+    if revision != "main":  # with a commit, `snapshot_download` begins with a request that it retries for many seconds
         model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     # The default of 10 MB is also the unit of progress, and a slow connection needs longer for it than the parent waits
     constants.DOWNLOAD_CHUNK_SIZE = 1 << 16

@@ -140,7 +140,7 @@ def fetch(
 ) -> ModelFolder:
     """Make sure that a complete copy of a model is on this machine: in the folder `to`, or where `resolve` finds it.
 
-    A complete copy stays as it is; a broken one in `to` or in the cache of this package is repaired. A verified copy
+    A complete copy stays as it is; a damaged one in `to` or in one of the two caches is repaired. A verified copy
     elsewhere on this machine is copied to `to` instead of fetched. All files are staged and verified before they are
     moved to their place, so a process killed at any time leaves no incomplete model that looks complete.
 
@@ -173,8 +173,7 @@ def fetch(
 def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | None = None) -> ModelFolder | None:
     """The first complete copy of the model. Raises HubError if it has wrong bytes.
 
-    A complete snapshot in the Hugging Face cache may also be of another revision than the manifest's, with other bytes:
-    that one is skipped.
+    A snapshot of another revision than the manifest's is used if its files have the published bytes, else skipped.
     """
     manifest = manifest_for(name)
     for source, folder in _places(name):

@@ -33,9 +33,9 @@ from minilm_np.model_files import download_child
 from minilm_np.model_files.download_child import OVERHEAD
 from minilm_np.model_files.manifest import PATTERNS, Manifest, check, short_name
 
-LARGEST_MODEL = 8 << 30  # bytes: the limit for a model without a manifest; the largest BERT has 1.3 GB
-SLOWEST = 16 << 10  # bytes per second on average; a source that is slower is given up
-START_S = 120.0  # time for everything but the bytes of the model
+LARGEST_MODEL = 8 << 30  # bytes: the limit for a model without a manifest; BERT-large has 1.3 GB
+SLOWEST = 16 << 10  # bytes per second on average: from a slower source, the download is stopped
+START_S = 120.0  # seconds allowed for everything but the bytes of the model
 
 # What zipfile raises for a damaged archive: OSError comes from bz2, RuntimeError includes NotImplementedError
 DAMAGE = (
@@ -84,7 +84,10 @@ def from_hub(name: str, manifest: Manifest | None, repository: Path, bar: Bar, s
 
 
 def _batches(manifest: Manifest | None, only: Container[str] | None = None) -> list[tuple[list[str], int]]:
-    """The files of a model in batches with limits: the small ones in one, which are fetched in parallel."""
+    """The files of a model in batches, each with its largest size: all small files are one batch, fetched in parallel.
+
+    only: names of files; the others are left out.
+    """
     if manifest is None:
         return [(PATTERNS, LARGEST_MODEL)]
     sizes = {file: size for file, (size, _) in manifest.files.items() if only is None or file in only}
@@ -96,7 +99,7 @@ def _batches(manifest: Manifest | None, only: Container[str] | None = None) -> l
 def _ask_hub(wanted: dict[str, Any], watched: Path, bar: Bar) -> Path:
     """Run `download_child.fetch_files` -> the folder with the files. Raises SourceError."""
     environment = {"HF_HUB_DISABLE_XET": "1"} | dict(os.environ) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    size = sum(len(patterns) * largest for patterns, largest in wanted["batches"])
+    size = min(LARGEST_MODEL, sum(len(patterns) * largest for patterns, largest in wanted["batches"]))
     patience = _seconds("HF_HUB_DOWNLOAD_TIMEOUT", 10) + 5
     status, output = _run(["hub", json.dumps(wanted)], environment, watched, size, patience, bar)
     try:
@@ -276,7 +279,7 @@ def _reason(output: str, status: int) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     last = (errors or lines or [f"the download ended with status {status}"])[-1]
-    return without_password(" ".join(last.split()))[:300]
+    return "".join(filter(str.isprintable, without_password(" ".join(last.split()))))[:300]  # a server may have sent it
 
 
 def without_password(text: str) -> str:

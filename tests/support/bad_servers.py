@@ -1,6 +1,7 @@
 """Servers on loopback that misbehave below the level of HTTP: each sends raw bytes, at its own pace."""
 
 import itertools
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +47,7 @@ def sends(start: bytes, then: Iterable[bytes] = (), pause: float = 0.0) -> Talk:
     """What a server does that reads a request, sends `start`, and then each piece after a pause."""
 
     def talk(connection: socket.socket) -> None:
-        connection.recv(1 << 16)
+        _read_request(connection)
         connection.sendall(start)
         closed = threading.Event()
         for piece in then:
@@ -54,6 +55,18 @@ def sends(start: bytes, then: Iterable[bytes] = (), pause: float = 0.0) -> Talk:
             connection.sendall(piece)
 
     return talk
+
+
+def _read_request(connection: socket.socket) -> None:
+    """Read a request to its end: a connection that is closed with unread bytes is reset, and the response is lost."""
+    request = b""
+    while b"\r\n\r\n" not in request and (piece := connection.recv(1 << 16)):
+        request += piece
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+    left = int(length[1]) - len(body) if length else 0
+    while left > 0 and (piece := connection.recv(left)):
+        left -= len(piece)
 
 
 def silent(connection: socket.socket) -> None:
