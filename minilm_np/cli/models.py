@@ -27,8 +27,8 @@ def add(commands: "Commands") -> None:
         _fetch,
         "download a model and verify its files",
         "minilm-np fetch --to ./all-MiniLM-L6-v2",
-        details="Print the folder of the model. A complete copy is left unchanged. If this package has the SHA-256\n"
-        "of the model's files, every file must match.",
+        details="Print the folder of the model. A complete copy is left unchanged, a damaged one is\n"
+        "repaired. If this package has the SHA-256 of the model's files, every file must match.",
     )
     fetch.add_argument(
         "name", nargs="?", default=DEFAULT_MODEL, help="name on the Hugging Face Hub (default: %(default)s)"

@@ -76,12 +76,22 @@ def _places(name: str) -> list[tuple[str, Path]]:
     places = []
     if os.path.isfile(PACKAGE.parent / "pyproject.toml"):  # a checkout, not an installed package
         places.append(("checkout", PACKAGE.parent / "weights" / short_name(name)))
-    repository, revision = _hub_repository(name), "main"
-    with suppress(OSError, UnicodeDecodeError):
-        revision = (repository / "refs" / "main").read_text(encoding="ascii").strip() or revision
-    places.append(("Hugging Face cache", repository / "snapshots" / revision))
+    repository, manifest = _hub_repository(name), manifest_for(name)
+    revisions = [manifest.revision if manifest else "main"]
+    with suppress(OSError, UnicodeDecodeError):  # the newest revision that any program has fetched
+        revisions.append((repository / "refs" / "main").read_text(encoding="ascii").strip())
+    revisions = [revision for revision in dict.fromkeys(revisions) if revision != "main"] or ["main"]
+    places += [("Hugging Face cache", repository / "snapshots" / revision) for revision in revisions]
     places.append(("package cache", package_cache() / name))
     return places
+
+
+class _DamagedError(HubError):
+    """A complete copy in a cache has wrong bytes. `fetch` repairs it in `target`, the argument of `_fetch`."""
+
+    def __init__(self, message: str, target: Path | None) -> None:
+        super().__init__(message)
+        self.target = target
 
 
 # ---- the two public functions ----------------------------------------------------------------------------------------
@@ -130,7 +140,7 @@ def fetch(
 ) -> ModelFolder:
     """Make sure that a complete copy of a model is on this machine: in the folder `to`, or where `resolve` finds it.
 
-    A complete copy stays as it is; a broken one in `to` or in the cache of this package is repaired. A verified copy
+    A complete copy stays as it is; a damaged one in `to` or in one of the two caches is repaired. A verified copy
     elsewhere on this machine is copied to `to` instead of fetched. All files are staged and verified before they are
     moved to their place, so a process killed at any time leaves no incomplete model that looks complete.
 
@@ -138,27 +148,33 @@ def fetch(
     Raises HubError: as `resolve`; or `to` contains other files, which are never overwritten.
     """
     name = full_name(name)
-    manifest = manifest_for(name)
-    target = package_cache() / name if to is None else Path(to)
-    if manifest and os.path.isdir(target):
-        found = check(target, manifest)
-        if not found.wrong and not found.needed:
-            on_message(f"{name} is already complete in {target}")
-            return ModelFolder(name, target, "package cache" if to is None else "folder", verified=True)
-        if to is None and found.wrong:
-            on_message(f"{target} is broken: repairing {', '.join([*found.wrong, *found.missing])}")
-            return _fetch(name, target, local_files_only, on_message, progress)
     if to is not None:
+        manifest, target = manifest_for(name), Path(to)
+        if manifest and os.path.isdir(target):
+            found = check(target, manifest)
+            if not found.wrong and not found.needed:
+                on_message(f"{name} is already complete in {target}")
+                return ModelFolder(name, target, "folder", verified=True)
         _refuse_foreign(target, name, manifest)
         return _fetch(name, target, local_files_only, on_message, progress)
-    if there := _on_this_machine(name, on_message):
+    try:
+        there = _on_this_machine(name, on_message)
+    except _DamagedError as error:
+        if local_files_only or is_offline():
+            raise
+        on_message(f"repairing a damaged copy: {error}")
+        return _fetch(name, error.target, local_files_only, on_message, progress)
+    if there:
         on_message(f"{name} is already complete in {there.path}")
         return there
     return _fetch(name, None, local_files_only, on_message, progress)
 
 
 def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | None = None) -> ModelFolder | None:
-    """The first complete copy of the model. Raises HubError if it has wrong bytes."""
+    """The first complete copy of the model. Raises HubError if it has wrong bytes.
+
+    A snapshot of another revision than the manifest's is used if its files have the published bytes, else skipped.
+    """
     manifest = manifest_for(name)
     for source, folder in _places(name):
         if not os.path.isdir(folder) or (skip and os.path.abspath(folder) == os.path.abspath(skip)):
@@ -167,9 +183,17 @@ def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | 
             if source != "Hugging Face cache":  # where parts of a model are normal
                 on_message(f"{folder} is not used, because it is incomplete: {', '.join(missing)} missing")
             continue
-        if manifest:
-            repair = f"`minilm-np fetch {name}` repairs it"
-            verify(folder, manifest, advice=repair if source == "package cache" else "delete it and fetch it again")
+        if manifest and source == "Hugging Face cache" and manifest.revision not in ("main", folder.name):
+            if wrong := check(folder, manifest).wrong:
+                on_message(f"{folder} is not used, because it is another revision: {', '.join(wrong)} differ")
+                continue
+        elif manifest and source == "checkout":
+            verify(folder, manifest, advice="delete the file and fetch the model again")
+        elif manifest:
+            try:
+                verify(folder, manifest, advice=f"`minilm-np fetch {name}` repairs it; or delete the file")
+            except HubError as error:
+                raise _DamagedError(str(error), folder if source == "package cache" else None) from None
         return ModelFolder(name, folder, source, verified=manifest is not None)
     return None
 
@@ -268,7 +292,7 @@ def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> N
     if missing := missing_files(folder, manifest):
         raise SourceError(f"it has no {', '.join(missing)} of {name} (only safetensors weights are read)")
     if manifest:
-        verify(folder, manifest, advice=f"{where} does not serve the published bytes: delete the files and try again")
+        verify(folder, manifest, advice=f"{where} does not serve the published bytes: check HF_ENDPOINT")
 
 
 def _staging_parent(target: Path) -> Path:

