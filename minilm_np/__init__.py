@@ -64,11 +64,15 @@ if not TYPE_CHECKING:  # a type checker would conclude that every name exists
 
     def __getattr__(name):
         """Import a public name when it is first used (PEP 562)."""
-        import importlib
-
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
+
+        import importlib
+
+        from minilm_np._forks import no_fork
+
+        with no_fork:
+            module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
         found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
         globals()[name] = found
         return found

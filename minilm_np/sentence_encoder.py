@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from numpy.typing import ArrayLike, NDArray
 
 from minilm_np._checks import check_int, check_optional_int
+from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.call_types import Matrix, TokenizedTexts, Vector, typed_as_encode, with_signature_of
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
@@ -114,8 +115,14 @@ class SentenceEncoder:
         millisecond.
         Raises ConfigError: the config's vocabulary is too small; InputValueError: the backend is unknown.
         """
-        from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL, check_characters, random_weights
-        from minilm_np.text.tokenizer import bert_tokenizer
+        with no_fork:
+            from minilm_np.model_files.random_weights import (
+                CHARACTER_VOCABULARY,
+                SMALL,
+                check_characters,
+                random_weights,
+            )
+            from minilm_np.text.tokenizer import bert_tokenizer
 
         registry.find(backend, compute_type)
         config = config or SMALL
@@ -207,7 +214,8 @@ class SentenceEncoder:
                 found = pipeline.features(texts, report)
         pipeline.truncation.warn()
         if precision not in ("float32", None):
-            from minilm_np.vectors.quantization import quantize_embeddings
+            with no_fork:
+                from minilm_np.vectors.quantization import quantize_embeddings
 
             found = quantize_embeddings(found, precision)
         if convert_to_tensor:
@@ -302,7 +310,8 @@ class SentenceEncoder:
         prompt: str | None = None,
     ) -> Any:
         """Encode texts of any length by overlapping windows: see `minilm_np.encoding.long_texts.encode_long`."""
-        from minilm_np.encoding.long_texts import encode_long
+        with no_fork:
+            from minilm_np.encoding.long_texts import encode_long
 
         return encode_long(self, texts, window, stride, pooling=pooling, prompt_name=prompt_name, prompt=prompt)
 
@@ -326,7 +335,8 @@ class SentenceEncoder:
 
         The steps are those of the model alone: no prompt; no normalization or truncation beyond the model's own.
         """
-        from minilm_np import trace
+        with no_fork:
+            from minilm_np import trace
 
         return trace.trace(self, texts, dtype=dtype, backend=backend)
 
@@ -390,13 +400,15 @@ class SentenceEncoder:
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
         """Return how similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
-        from minilm_np.vectors.similarity import SimilarityFunction
+        with no_fork:
+            from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
         """Return how similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
-        from minilm_np.vectors.similarity import SimilarityFunction
+        with no_fork:
+            from minilm_np.vectors.similarity import SimilarityFunction
 
         return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
 
@@ -568,7 +580,8 @@ class SentenceEncoder:
         safe_serialization: True: safetensors.
         Raises SaveError; InputValueError: weights in another format.
         """
-        from minilm_np.model_files.saving import save_model
+        with no_fork:
+            from minilm_np.model_files.saving import save_model
 
         if not safe_serialization:
             raise InputValueError(

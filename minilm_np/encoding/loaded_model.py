@@ -5,7 +5,6 @@ its attribute `model`. It does not need the public class.
 """
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import logging
@@ -68,8 +67,8 @@ class LoadedModel:
 
     def _with(self, **changes: Any) -> "LoadedModel":
         changed = dataclasses.replace(self, **changes)
-        if "weights_digest" in vars(self):  # the weights are the same, and their digest takes time
-            vars(changed)["weights_digest"] = self.weights_digest
+        if "_weights_digest" in vars(self):  # the weights are the same, and their digest takes time
+            vars(changed)["_weights_digest"] = self.weights_digest
         return changed
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -77,9 +76,15 @@ class LoadedModel:
         of_engine = (self.kind.backend, self.kind.compute_type, self.engine.weights(), self.requested_threads)
         return _restored, (*of_engine, self.config, self.tokenizer, self.settings, self.origin, self.pooler)
 
-    @functools.cached_property
+    @property
     def weights_digest(self) -> str:
         """SHA-256 over all weights in the model's order: a line with name and shape, then the float32 bytes of each."""
+        cached = vars(self)  # not `cached_property`: that of Python 3.11 has a lock, which a fork may leave locked
+        if "_weights_digest" not in cached:
+            cached["_weights_digest"] = self._digest()
+        return cached["_weights_digest"]
+
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for name, array in self.engine.weights().items():
             digest.update(f"{name} {array.shape}\n".encode())

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from minilm_np._checks import check_choice
+from minilm_np._forks import no_fork
 from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
@@ -203,7 +204,8 @@ def progress(total: int, shown: bool | None) -> Iterator[Report]:
     if not shown:
         yield lambda done: None
         return
-    from tqdm import tqdm  # its import is a tenth of the start-up time
+    with no_fork:
+        from tqdm import tqdm  # its import is a tenth of the start-up time
 
     with tqdm(total=total, desc="encode", unit="text") as bar:
         yield bar.update
@@ -234,7 +236,8 @@ def unit_length(vectors: Vectors) -> Vectors:  # (n, d) -> (n, d)
 def as_tensors(found: Any) -> Any:
     """Return arrays, in lists and dicts too, as torch tensors that share their memory. Raises MissingExtraError."""
     try:
-        import torch
+        with no_fork:
+            import torch
     except ImportError:
         raise MissingExtraError(
             "convert_to_tensor=True needs torch, which is not installed: run `pip install torch`, or use the arrays"

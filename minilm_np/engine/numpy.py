@@ -1,12 +1,14 @@
 """The readable engine: `reference.py` over batches of bounded size. Its last bits depend on BLAS and batch."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
+from minilm_np.engine.blas import one_blas_thread
 from minilm_np.engine.protocol import Report, Vectors, Weights, check_ids
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
@@ -20,6 +22,7 @@ class NumpyEngine:
     """
 
     BATCH_TOKENS = 4096
+    SHORT_TOKENS = 64  # up to this number of tokens, a second thread of BLAS costs more than it saves
     threads = None  # BLAS decides
 
     def __init__(
@@ -38,7 +41,8 @@ class NumpyEngine:
             while rows:
                 size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
                 batch, rows = rows[:size], rows[size:]
-                vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
+                with self._threads(sum(len(texts[row]) for row in batch)):
+                    vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
                 report(len(batch))
             return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
 
@@ -51,7 +55,8 @@ class NumpyEngine:
         normalize = normalize or self._config.normalize
         with np.errstate(all="ignore"):
             for row, text in enumerate(texts):
-                x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
+                with self._threads(len(text)):
+                    x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
                 vector = reference.pooling(x, None, self._config.pooling_mode)
                 vectors[row] = reference.normalize(vector) if normalize else vector
                 hidden_states.append(x)
@@ -64,6 +69,9 @@ class NumpyEngine:
 
     def weights(self) -> Weights:
         return self._weights
+
+    def _threads(self, n_tokens: int) -> AbstractContextManager[None]:
+        return one_blas_thread() if n_tokens <= self.SHORT_TOKENS else nullcontext()
 
 
 def intermediates(

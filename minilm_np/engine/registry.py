@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from minilm_np._checks import check_choice
+from minilm_np._forks import no_fork
 from minilm_np.engine.protocol import Engine, Vectors
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
@@ -16,7 +17,7 @@ from minilm_np.model_files.config import ModelConfig
 NamedWeights = Iterable[tuple[str, Vectors]]  # (name, float32 array) for every parameter
 Reread = Callable[[], NamedWeights]  # reads the same weights once more
 
-# (config, weights, threads, dtype, reread) -> engine; the imports are inside, because Numba and LLVM take time to load
+# (config, weights, threads, dtype, reread) -> engine; the imports are inside, because LLVM takes time to load
 Factory = Callable[[ModelConfig, NamedWeights, int | None, str, Reread | None], Engine]
 
 
@@ -79,7 +80,8 @@ class EngineKind:
 def _float32(
     config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
 ) -> Engine:
-    from minilm_np.engine.float32.engine import Float32Engine
+    with no_fork:
+        from minilm_np.engine.float32.engine import Float32Engine
 
     return Float32Engine(config, weights, threads)
 
@@ -88,7 +90,8 @@ def _integer(
     config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None,
     compute_type: str,
 ) -> Engine:  # fmt: skip
-    from minilm_np.engine.integer.engine import IntegerEngine
+    with no_fork:
+        from minilm_np.engine.integer.engine import IntegerEngine
 
     return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)
 
@@ -96,15 +99,17 @@ def _integer(
 def _numpy(
     config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
 ) -> Engine:
-    import numpy as np
+    with no_fork:
+        import numpy as np
 
-    from minilm_np.engine.numpy import NumpyEngine
+        from minilm_np.engine.numpy import NumpyEngine
 
     return NumpyEngine(config, weights, np.float64 if dtype == "float64" else np.float32)
 
 
 def _integer_instructions() -> str:
-    from minilm_np.engine.runtime.integer_target import integer_target, target_reason
+    with no_fork:
+        from minilm_np.engine.runtime.integer_target import integer_target, target_reason
 
     return f"{integer_target()} ({target_reason()})"
 

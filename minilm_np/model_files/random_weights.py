@@ -3,6 +3,7 @@
 import string
 
 import numpy as np
+from numpy.random import default_rng
 from numpy.typing import NDArray
 
 from minilm_np.errors import ConfigError
@@ -30,7 +31,7 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float
 
     Returns read-only float32 arrays with the names and shapes of `parameter_shapes`.
     """
-    generator = np.random.default_rng(seed)
+    generator = default_rng(seed)
     weights = {}
     for name, shape in parameter_shapes(config).items():
         if name.endswith("bias"):

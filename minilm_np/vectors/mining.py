@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minilm_np._checks import check_int
+from minilm_np._forks import no_fork
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.vectors.similarity import (
     Array,
@@ -288,6 +289,7 @@ def _checked(result: ArrayLike, shape: tuple[int, int], first_query: int, first_
 def _progress(batches: Iterable[int], shown: bool) -> Iterable[int]:
     if not shown:
         return batches
-    from tqdm import tqdm  # imported here: it takes 0.1 s, and most processes do not need it
+    with no_fork:
+        from tqdm import tqdm  # imported here: it takes 0.1 s, and most processes do not need it
 
     return tqdm(batches, desc="Finding clusters")

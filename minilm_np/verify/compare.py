@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minilm_np import reference
+from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -146,6 +147,7 @@ class _Steps:
         weights = encoder.weights
         self.single, self.double = (reference.nest(weights, dtype) for dtype in (np.float32, np.float64))
 
+    @one_blas_thread()
     def compare(self, ids: Array, theirs: dict[str, Array], label: str) -> Array:
         """Compare the intermediates of one text, and return its vector in float64."""
         ours: dict[str, Array] = {}

@@ -13,6 +13,7 @@ import numpy as np
 
 import minilm_np
 from minilm_np import reference
+from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.model_files.tensors import write_tensors
 from minilm_np.reference import Array
@@ -67,6 +68,7 @@ class Conformance:
         return next((row for row in self.rows if not row.conforms), None)
 
 
+@one_blas_thread()
 def write(
     encoder: SentenceEncoder,
     path: str | os.PathLike[str],
@@ -131,6 +133,7 @@ def default_texts(encoder: SentenceEncoder) -> list[str]:
     return [*FULL_TEXTS, *(text for _, text in built_in_texts(encoder))]
 
 
+@one_blas_thread()
 def check(encoder: SentenceEncoder, path: str | os.PathLike[str]) -> Conformance:
     """Compare the tokenizer, the reference in float64 and float32, and the engine with a conformance file.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -52,7 +53,7 @@ def diagnose(
     D = encoder.config.hidden_size
     if given.shape[1] != D:
         return advice.other_size(given.shape[1], D, len(texts))
-    with np.errstate(all="ignore"):  # a deviation whose numbers overflow explains nothing
+    with np.errstate(all="ignore"), one_blas_thread():  # a deviation whose numbers overflow explains nothing
         return _diagnosis(encoder, given, texts, functools.partial(_bar, shown=progress))
 
 

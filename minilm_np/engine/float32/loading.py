@@ -1,14 +1,13 @@
 """The compiled kernels of the float32 engine as Python functions."""
 
 import ctypes
-import threading
 
+from minilm_np._forks import no_fork
 from minilm_np.engine.runtime import code_cache
 
 # kernels/entry.py: name -> the ctypes of its arguments
 ENTRIES: code_cache.Entries = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
 
-_lock = threading.Lock()
 _loaded: "Kernels | None" = None
 
 
@@ -24,7 +23,7 @@ class Kernels:
 def load() -> Kernels:
     """Return the kernels for this machine, from the cache or newly compiled. They are loaded once per process."""
     global _loaded
-    with _lock:
+    with no_fork:
         if _loaded is None:
             _loaded = Kernels(code_cache.load_entries("minilm_np.engine.float32.kernels", ENTRIES))
         return _loaded

@@ -1,11 +1,10 @@
 """The compiled kernels of the integer engine as Python functions."""
 
 import ctypes
-import threading
 
+from minilm_np._forks import no_fork
 from minilm_np.engine.runtime import code_cache
 
-_lock = threading.Lock()
 _loaded: "dict[int, Kernels]" = {}
 
 
@@ -21,7 +20,7 @@ class Kernels:
 
 def load(bits: int) -> Kernels:
     """The kernels for integers of 16 or 8 bits, from the cache or newly compiled. They are loaded once per process."""
-    with _lock:
+    with no_fork:
         if bits not in _loaded:
             entries: code_cache.Entries = {
                 f"run_pass_{bits}": (ctypes.c_void_p,),

@@ -1,10 +1,11 @@
 """What compiled engines share. Read in this order:
 
-    simd/           the vector instructions that kernels are written in
-    compilation.py  a kernel to object code, with Numba
-    code_cache.py   object code on disk, and its functions in this process, without Numba
-    processor.py    the host's CPU, and the float mode in which kernels run
-    workers.py      helper threads
+    simd/              the vector instructions that kernels are written in
+    compilation.py     a kernel to object code, with Numba
+    code_cache.py      object code on disk, and its functions in this process, without Numba
+    trusted_folder.py  files that only the user or root can write, and a lock between processes
+    processor.py       the host's CPU, and the float mode in which kernels run
+    workers.py         helper threads
 
 No file here depends on a model. An engine has a package of kernels with a module `entry`, which
 `code_cache.load_entries` compiles or loads.

@@ -4,11 +4,15 @@ Numba compiles a kernel to object code that calls nothing but the C library's `m
 is stored on disk. LLVM loads it, and ctypes calls it without the GIL, so a process that finds it in the cache does not
 import Numba and compiles nothing. Nothing is unpickled.
 
-The folder is writable by its user only. Its name is a digest of everything that decides the code: the sources, the
-versions of Numba, llvmlite, NumPy and Python, the CPU and its features, Numba's settings, and the
-target of the integer kernels. Each file begins with the
-SHA-256 of the rest, which is checked before LLVM reads a byte. If anything is wrong, the kernels are compiled again. If
-the folder cannot be written, every process compiles them, and nothing else changes.
+The name of a folder of code is a digest of everything that decides the code: the sources, the versions of Numba,
+llvmlite, NumPy and Python, the CPU and its features, the settings of Numba that change code, and the target of the
+integer kernels. Each file begins with the SHA-256 of the rest, which is checked before LLVM reads a byte. Code is
+loaded only from a folder to which nobody but the user and root can write (`trusted_folder.py`). So root may compile the
+kernels into the image of a container, and any user may run it; a read-only cache is used as it is.
+
+If several processes find no code, one compiles and the others wait for it, for at most WAIT_S seconds. If anything is
+wrong with the cached code, the kernels are compiled again. If the folder cannot be written to, every process compiles
+them, and nothing else changes.
 """
 
 import ctypes
@@ -19,9 +23,9 @@ import logging
 import os
 import platform
 import re
-import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +33,25 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-from minilm_np._files import PACKAGE, atomic_file, package_cache
+from minilm_np._files import PACKAGE, package_cache
+from minilm_np._forks import no_fork
 from minilm_np.engine.runtime import processor
 from minilm_np.engine.runtime.integer_target import integer_target
+from minilm_np.engine.runtime.trusted_folder import trusted_folder
 from minilm_np.errors import MissingExtraError
 
 logger = logging.getLogger(__name__)
+
+WAIT_S = 120.0  # seconds to wait for another process that compiles, before this one compiles, too
+
+_NOT_CACHED = "the compiled kernels cannot be cached, so every process compiles them"
+_ADVICE = "Set MINILM_NP_CACHE to a folder that only you can write to"
+# Numba's environment variables that change the code of kernels. Others, such as NUMBA_NUM_THREADS, do not.
+_SETTINGS = (
+    "BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_INTEL_SVML", "ENABLE_AVX", "ENABLE_PROFILING",
+    "EXTEND_VARIABLE_LIFETIMES", "LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE",
+)  # fmt: skip
+_SETTINGS_FILE = ".numba_config.yaml"
 
 _DIGEST = hashlib.sha256().digest_size
 _IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
@@ -42,6 +59,7 @@ _IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re
 CTypes = tuple[type[ctypes.c_int64] | type[ctypes.c_float] | type[ctypes.c_void_p], ...]
 # name of an entry -> the ctypes of its arguments
 Entries = Mapping[str, CTypes]
+ObjectCode = dict[str, bytes]  # name of an entry -> its symbol and object file, see `compilation.symbol_and_object`
 
 
 class Code(NamedTuple):
@@ -59,30 +77,71 @@ def load_entries(package: str, entries: Entries) -> Code:
 
     A function returns the integer that the entry returns, or 0 if that returns nothing.
     """
-    folder = package_cache() / "kernels" / identity(package)
-    code: dict[str, bytes] = {}
-    for name in entries:
+    with no_fork:  # a child could use neither LLVM nor Numba if another thread was inside them at the fork
+        return _link(_object_code(package, entries), entries)
+
+
+def _object_code(package: str, names: Iterable[str]) -> ObjectCode:
+    """The object code of these entries, from the cache or newly compiled."""
+    place = package_cache(), "kernels", identity(package)
+    code, problem = _cached(place, names)
+    if code is not None:
+        return code
+
+    def waiting() -> None:
+        _tell("waiting for another process that compiles the kernels")
+
+    with ExitStack() as stack:
         try:
-            code[name] = _read_private(folder / f"{name}.o")
-        except FileNotFoundError:
-            break
+            folder = stack.enter_context(trusted_folder(*place, create=True))
+            stack.enter_context(folder.locked(WAIT_S, waiting))
         except (OSError, ValueError) as error:
-            logger.warning("compiling the kernels again, because the cached copy is unusable: %s", error)
-            break
-    if len(code) < len(entries):
-        message = "minilm-np: compiling the kernels for this machine; this happens once and takes about 10 s"
-        print(message, file=sys.stderr, flush=True)
-        entry = importlib.import_module(f"{package}.entry")  # imports Numba
-        code = {name: entry.object_code(name) for name in entries}
+            logger.warning("%s: %s. %s", _NOT_CACHED, problem or error, _ADVICE)
+            _tell("compiling the kernels for this machine; this takes about 10 s")
+            return _compiled(package, names)
+        code, problem = _cached(place, names)  # another process may have compiled them
+        if code is not None:
+            return code
+        if problem is not None:
+            logger.warning("compiling the kernels again, because the cached copy is unusable: %s", problem)
+        _tell("compiling the kernels for this machine; this happens once and takes about 10 s")
+        code = _compiled(package, names)
         try:
             for name, content in code.items():
-                _write_private(folder / f"{name}.o", content)
+                folder.write(f"{name}.o", hashlib.sha256(content).digest() + content)
         except OSError as error:
-            logger.warning("the compiled kernels cannot be cached, so every process compiles them: %s", error)
-    return _link(code, entries)
+            logger.warning("%s: %s. %s", _NOT_CACHED, error, _ADVICE)
+        return code
 
 
-def _link(code: dict[str, bytes], entries: Entries) -> Code:
+def _cached(place: tuple[Path, str, str], names: Iterable[str]) -> tuple[ObjectCode | None, Exception | None]:
+    """The cached code, or None and what is wrong with it; nothing is wrong if it was never compiled."""
+    code = {}
+    try:
+        with trusted_folder(*place) as folder:
+            for name in names:
+                content = folder.read(f"{name}.o")
+                code[name] = content[_DIGEST:]
+                if hashlib.sha256(code[name]).digest() != content[:_DIGEST]:
+                    path = folder.path / f"{name}.o"
+                    raise ValueError(f"{path} is damaged: its content does not have the SHA-256 at its start")
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError) as error:
+        return None, error
+    return code, None
+
+
+def _compiled(package: str, names: Iterable[str]) -> ObjectCode:
+    entry = importlib.import_module(f"{package}.entry")  # imports Numba
+    return {name: entry.object_code(name) for name in names}
+
+
+def _tell(what: str) -> None:
+    print(f"minilm-np: {what}", file=sys.stderr, flush=True)
+
+
+def _link(code: ObjectCode, entries: Entries) -> Code:
     """Object code to functions. It is machine code for this CPU already: LLVM only places it in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -126,7 +185,9 @@ def identity(package: str) -> str:
     found = sources(f"{package}.entry") | {__name__: Path(__file__).read_bytes()}
     for module in sorted(found):
         digest.update(module.encode() + b"\0" + found[module] + b"\0")
-    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    settings: list[object] = [os.environ.get(f"NUMBA_{name}") for name in _SETTINGS]
+    if os.path.isfile(_SETTINGS_FILE):  # in the working folder
+        settings.append(Path(_SETTINGS_FILE).read_bytes())
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]
     versions += [_numba_version(), llvmlite.__version__, np.__version__]
     target = integer_target() if ".engine.integer." in package else None
@@ -173,28 +234,3 @@ def _numba_version() -> str:
         from importlib.metadata import version
 
         return version("numba")
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-def _read_private(path: Path) -> bytes:
-    """The content of a cached file, without its digest.
-
-    Raises OSError. Raises ValueError if another user can write the file or its folders, or if the digest is wrong.
-    """
-    for place in (path.parent.parent, path.parent, path):
-        status = place.stat()
-        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o022):
-            raise ValueError(f"{place} belongs to another user, or other users can write to it: remove it")
-    content = path.read_bytes()
-    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-        raise ValueError(f"{path} is damaged: its content does not have the SHA-256 at its start")
-    return content[_DIGEST:]
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    for folder in (path.parent.parent, path.parent):  # one by one: `parents=True` uses the umask's permissions
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with atomic_file(path, private=True) as file:
-        file.write(hashlib.sha256(content).digest() + content)

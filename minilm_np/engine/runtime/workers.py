@@ -5,7 +5,8 @@ may run at once, and that divides the work among them. When the caller's own run
 offers that no helper took, and waits only for the helpers that are inside `work`. A busy machine makes this slower, but
 nothing waits for a thread that was never scheduled. Callers in many threads share the helpers.
 
-The helpers belong to the process. They are started when they are first needed, and again after a fork.
+The helpers belong to the process. They are started when they are first needed, and again after a fork. While the
+interpreter shuts down, the caller works alone: no thread can be started, and those that exist never run again.
 
 Linux tends to wake a thread on the processor on which it ran last, even if the caller is running there and other
 processors are idle, and a call of milliseconds is over before the thread is moved. Then one text takes as long on two
@@ -18,6 +19,7 @@ import functools
 import logging
 import math
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -109,6 +111,7 @@ class _Pool:
         self.offers: SimpleQueue[_Offer] = SimpleQueue()
         self.helpers: list[_Helper] = []
         self.lock = threading.Lock()
+        self._warned = False  # that a thread could not be started
 
     @property
     def size(self) -> int:
@@ -121,8 +124,10 @@ class _Pool:
                     helper = _Helper(self.offers)
                     try:
                         helper.start()
-                    except RuntimeError as error:  # a limit on processes, or the interpreter is shutting down
-                        logger.warning("using %d threads instead of %d: %s", self.size + 1, size + 1, error)
+                    except RuntimeError as error:  # a limit on processes
+                        if not self._warned:
+                            logger.warning("using %d threads instead of %d: %s", self.size + 1, size + 1, error)
+                        self._warned = True
                         return
                     self.helpers.append(helper)
 
@@ -166,7 +171,7 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
     cancel: makes `work` end early in all threads; called when it raises in one of them.
     Raises the exception that `work` raised, in any of the threads.
     """
-    if helpers <= 0:
+    if helpers <= 0 or sys.is_finalizing():
         work()
         return
     pool = _pool

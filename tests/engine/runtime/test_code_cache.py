@@ -1,148 +1,65 @@
 """The cache of compiled kernels: compiled once, verified before use, compiled again if anything is wrong.
 
-Compiling takes seconds, so it is done once, by two processes at the same time. In the other tests a function that
-returns their code takes the place of Numba.
+Compiling takes seconds, so it is done once, by one of two processes at the same time (`conftest.py`). In the other
+tests a function that returns their code takes the place of Numba.
 """
 
+import ast
+import contextlib
 import ctypes
 import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import io
 import os
+import re
 import shutil
 import stat
-import subprocess
-import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import pytest
 
 from minilm_np import SentenceEncoder
 from minilm_np.engine.float32 import loading
-from minilm_np.engine.float32.kernels import entry
 from minilm_np.engine.runtime import code_cache
 from minilm_np.errors import MissingExtraError
-from tests.support.places import CHECKOUT
-
-PACKAGE = CHECKOUT / "minilm_np"
-KERNELS = "minilm_np.engine.float32.kernels"
-SAYS = "minilm-np: compiling the kernels for this machine; this happens once and takes about 10 s\n"
-ORDER = ("run_pass.o", "exchange_float_mode.o")  # as they are loaded
-NAMES = set(ORDER)
-PROGRAM = """
-import hashlib, sys
-from minilm_np import SentenceEncoder
-from minilm_np.engine.runtime import code_cache
-vectors = SentenceEncoder.random(threads=1).encode(["a", "some text", "x" * 100])
-digest = hashlib.sha256(vectors.tobytes()).hexdigest()
-print(code_cache.identity("minilm_np.engine.float32.kernels"), digest, "numba" in sys.modules)
-"""
-
-
-def start(program, cache, package=PACKAGE, **environment):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    paths = os.pathsep.join(path for path in (str(package.parent), kept.get("PYTHONPATH", "")) if path)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=package.parent,  # which comes before PYTHONPATH
-        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def answer(process):
-    try:
-        out, errors = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors
-    return out.split(), errors
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A cache that two processes filled at the same time, and their output."""
-    cache = tmp_path_factory.mktemp("cache")
-    processes = [start(PROGRAM, cache) for _ in range(2)]
-    return cache, [answer(process) for process in processes]
-
-
-@pytest.fixture(scope="module")
-def code(made):
-    """name -> object code, as `entry.object_code` returns it."""
-    cache, _ = made
-    return {path.stem: path.read_bytes()[32:] for path in cache.glob("kernels/*/*.o")}
-
-
-@pytest.fixture
-def world(tmp_path, monkeypatch, code):
-    """Reset this process as if it had just started, with a cache in tmp_path; list what it compiles."""
-    for name in os.environ:
-        if name.startswith("NUMBA_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MINILM_NP_CACHE", str(tmp_path))
-    asked = []
-
-    def object_code(name):
-        asked.append(name)
-        return code[name]
-
-    monkeypatch.setattr(entry, "object_code", object_code)
-    monkeypatch.setattr(loading, "_loaded", None)
-
-    def begin_again():
-        asked.clear()
-        monkeypatch.setattr(loading, "_loaded", None)
-        return asked
-
-    return begin_again
-
-
-@pytest.fixture
-def filled(world, made, tmp_path):
-    """The folder of the identity in tmp_path, with undamaged files."""
-    shutil.copytree(made[0] / "kernels", tmp_path / "kernels")
-    os.chmod(tmp_path / "kernels", 0o700)
-    return tmp_path / "kernels" / code_cache.identity(KERNELS)
+from tests.support.code_cache import (
+    COMPILES,
+    COMPILES_EACH_TIME,
+    KERNELS,
+    NAMES,
+    ORDER,
+    PACKAGE,
+    TEXTS,
+    answer,
+    as_nobody,
+    listener,
+    start,
+    warnings_of,
+)
 
 
 def right(made):
     """Whether the kernels that this process now uses compute the right bits."""
-    vectors = SentenceEncoder.random(threads=1).encode(["a", "some text", "x" * 100])
-    return hashlib.sha256(vectors.tobytes()).hexdigest() == made[1][0][0][1]
-
-
-def warnings_of(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == code_cache.__name__]
+    vectors = SentenceEncoder.random(threads=1).encode(TEXTS)
+    return hashlib.sha256(vectors.tobytes()).hexdigest() == made.digest
 
 
 # ---- once on a machine -----------------------------------------------------------------------------------------------
 
 
-def test_two_processes_at_once_fill_the_cache_and_each_prints_one_line(made):
-    cache, ((first, first_says), (second, second_says)) = made
-    assert first == second and first[2] == "True"
-    assert first_says == second_says == SAYS
-    assert [folder.name for folder in (cache / "kernels").iterdir()] == [first[0]]
-    assert {path.name for path in (cache / "kernels" / first[0]).iterdir()} == NAMES, "a temporary file was left behind"
-
-
-def test_the_next_process_prints_nothing_and_does_not_import_numba(made):
-    answers, says = answer(start(PROGRAM, made[0]))
-    assert says == ""
-    assert answers == [*made[1][0][0][:2], "False"]
-
-
 def test_undamaged_files_are_loaded_and_nothing_is_compiled(world, filled, made, capsys, caplog):
-    asked = world()
+    asked = world.begin_again()
     assert right(made) and asked == []
     assert capsys.readouterr().err == "" and warnings_of(caplog) == []
 
 
 def test_kernels_are_compiled_once_per_process_when_many_threads_load_them(world, made, capsys):
-    asked, gate, results = world(), threading.Barrier(8), []
+    asked, gate, results = world.begin_again(), threading.Barrier(8), []
 
     def load():
         gate.wait(60)
@@ -155,7 +72,7 @@ def test_kernels_are_compiled_once_per_process_when_many_threads_load_them(world
         thread.join(60)
     assert len(results) == 8 and len({id(result) for result in results}) == 1
     assert sorted(asked) == ["exchange_float_mode", "run_pass"]
-    assert capsys.readouterr().err == SAYS
+    assert capsys.readouterr().err == COMPILES
     assert right(made)
 
 
@@ -194,23 +111,23 @@ def test_a_damaged_file_never_reaches_llvm_and_is_compiled_again(
         return from_data(data)
 
     monkeypatch.setattr(llvm.ObjectFileRef, "from_data", record)
-    asked = world()
+    asked = world.begin_again()
     assert right(made)
     assert sorted(asked) == ["exchange_float_mode", "run_pass"]
-    assert capsys.readouterr().err == SAYS
+    assert capsys.readouterr().err == COMPILES
     (warning,) = warnings_of(caplog)
     assert f"{path} is damaged" in warning
     assert len(seen) == 2 and all(
         data in (filled / other).read_bytes() for data, other in zip(seen, ORDER, strict=True)
     )
     assert path.read_bytes() == sound, "the undamaged code was not cached"
-    assert world() == [] and right(made)
+    assert world.begin_again() == [] and right(made)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_missing_file_is_compiled_without_a_warning(world, filled, made, caplog, name):
     filled.joinpath(name).unlink()
-    asked = world()
+    asked = world.begin_again()
     assert right(made) and len(asked) == 2
     assert warnings_of(caplog) == []
     assert {path.name for path in filled.iterdir()} == NAMES
@@ -223,25 +140,28 @@ def test_a_missing_file_is_compiled_without_a_warning(world, filled, made, caplo
 @pytest.mark.parametrize("place", ["kernels", "the identity's folder", "a file"])
 def test_a_file_that_others_can_write_is_not_read(world, filled, made, caplog, place, mode):
     path = {"kernels": filled.parent, "the identity's folder": filled, "a file": filled / "run_pass.o"}[place]
-    path.chmod(path.stat().st_mode | mode)
-    asked = world()
+    before = path.stat().st_mode
+    path.chmod(before | mode)
+    asked = world.begin_again()
     assert right(made) and len(asked) == 2
     (warning,) = warnings_of(caplog)
-    assert f"{path} belongs to another user, or other users can write to it" in warning
+    assert f"other users can write to {path} (permissions 0{stat.S_IMODE(before | mode):o})" in warning
+    assert place == "a file" or "Set MINILM_NP_CACHE to a folder that only you can write to" in warning
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX")
-def test_a_file_of_another_user_is_not_read(world, filled, made, caplog, monkeypatch):
-    user = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    asked = world()
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("place", ["kernels", "the identity's folder", "a file"])
+def test_a_file_of_another_user_is_not_read(world, filled, made, caplog, place):
+    path = {"kernels": filled.parent, "the identity's folder": filled, "a file": filled / "run_pass.o"}[place]
+    os.chown(path, 12345, -1)
+    asked = world.begin_again()
     assert right(made) and len(asked) == 2
     (warning,) = warnings_of(caplog)
-    assert "belongs to another user, or other users can write to it" in warning
+    assert f"{path} belongs to the user 12345; expected this user (0) or root" in warning
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
-def test_only_the_user_can_access_the_files_whatever_the_umask(world, made, tmp_path, mask):
+def test_only_the_user_can_write_the_files_whatever_the_umask(world, made, tmp_path, mask):
     before = os.umask(mask)
     try:
         assert right(made)
@@ -250,26 +170,70 @@ def test_only_the_user_can_access_the_files_whatever_the_umask(world, made, tmp_
     folder = tmp_path / "kernels" / code_cache.identity(KERNELS)
     assert {path.name for path in folder.iterdir()} == NAMES
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder, *folder.iterdir())}
-    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
-    assert world() == [] and right(made)
+    expected = {path: (0o755 if path.is_dir() else 0o644) & ~mask for path in modes}
+    assert modes == expected, "others may read them, so that root can compile for everybody"
+    assert world.begin_again() == [] and right(made)
 
 
-# ---- folders that cannot be written ----------------------------------------------------------------------------------
+# ---- caches of root, and folders that cannot be written --------------------------------------------------------------
+
+
+@pytest.fixture
+def open_place(world, monkeypatch):
+    """A cache folder to which every user can go; pytest's own are private."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        monkeypatch.setenv("MINILM_NP_CACHE", name)
+        yield place
+
+
+def encoded(world):
+    """What a process compiles, whether it gets the code, and what it logs and prints; to be called in a child."""
+    messages, printed = listener(), io.StringIO()
+    compiled = world.begin_again()
+    with contextlib.redirect_stderr(printed):
+        loading.load()
+    return compiled, messages, printed.getvalue()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who compiles for others")
+@pytest.mark.parametrize("sealed", [True, False], ids=["read-only", "as root left it"])
+def test_a_cache_that_root_filled_is_used_by_every_user(world, made, open_place, sealed):
+    assert right(made) and len(world.compiled) == 2
+    if sealed:
+        for path in (*open_place.rglob("*"), open_place):
+            path.chmod(path.stat().st_mode & ~0o222)
+    assert as_nobody(lambda: encoded(world)) == repr(([], [], ""))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root can write everywhere; needs a process without its rights")
+def test_what_a_read_only_cache_lacks_is_compiled_with_one_message(world, made, open_place, monkeypatch):
+    assert right(made)
+    monkeypatch.setenv("NUMBA_OPT", "2")
+    compiled, (warning,), printed = ast.literal_eval(as_nobody(lambda: encoded(world)))
+    assert len(compiled) == 2
+    assert printed == COMPILES_EACH_TIME, "not once, if every process does"
+    assert re.fullmatch(
+        "the compiled kernels cannot be cached, so every process compiles them: .* Permission denied: '.*/kernels/.*'. "
+        "Set MINILM_NP_CACHE to a folder that only you can write to",
+        warning,
+    )
 
 
 def test_a_cache_that_cannot_be_created_costs_time_and_nothing_else(world, made, tmp_path, caplog, capsys, monkeypatch):
     tmp_path.joinpath("file").write_text("in the way")
     monkeypatch.setenv("MINILM_NP_CACHE", str(tmp_path / "file"))
-    asked = world()
+    asked = world.begin_again()
     assert right(made) and len(asked) == 2
-    assert capsys.readouterr().err == SAYS
+    assert capsys.readouterr().err == COMPILES_EACH_TIME
     assert "cannot be cached, so every process compiles them" in warnings_of(caplog)[-1]
 
 
 def test_a_full_disk_costs_time_and_leaves_no_partial_file(world, made, tmp_path, caplog, capsys):
     resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    asked = world()
+    asked = world.begin_again()
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         loading.load()
@@ -292,10 +256,10 @@ EDITED = (
 
 
 def test_the_identity_changes_with_every_source_and_setting_and_with_nothing_else(made, tmp_path):
-    identities = {"here": made[1][0][0][0]}
+    identities = {"here": made.identity}
     copy = tmp_path / "copy" / "minilm_np"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    elsewhere = start(IDENTITY, tmp_path, copy, OMP_NUM_THREADS="1")
+    elsewhere = start(IDENTITY, tmp_path, copy, OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", NUMBA_CACHE_DIR="/x")
     processes = {
         "avx2": start(IDENTITY, tmp_path, NUMBA_CPU_NAME="x86-64-v3", NUMBA_CPU_FEATURES=""),
         "no features": start(IDENTITY, tmp_path, NUMBA_CPU_FEATURES=""),
@@ -311,6 +275,21 @@ def test_the_identity_changes_with_every_source_and_setting_and_with_nothing_els
     assert answer(processes.pop(unrelated))[0] == [identities["here"]], "no kernel imports the engine"
     identities |= {name: answer(process)[0][0] for name, process in processes.items()}
     assert len(set(identities.values())) == len(identities) == 3 + len(EDITED)
+
+
+@pytest.mark.parametrize("name", ["OPT", "CPU_NAME", "CPU_FEATURES", "BOUNDSCHECK", "SLP_VECTORIZE", "DEBUGINFO"])
+def test_a_setting_of_numba_that_changes_code_changes_the_identity(world, monkeypatch, name):
+    before = code_cache.identity(KERNELS)
+    monkeypatch.setenv(f"NUMBA_{name}", "1")
+    assert code_cache.identity(KERNELS) != before
+
+
+def test_numbas_file_of_settings_changes_the_identity(world, monkeypatch, tmp_path):
+    before = code_cache.identity(KERNELS)
+    monkeypatch.chdir(tmp_path)
+    assert code_cache.identity(KERNELS) == before
+    Path(".numba_config.yaml").write_text("opt: 0")
+    assert code_cache.identity(KERNELS) != before
 
 
 IMPORTED = """
@@ -333,7 +312,7 @@ def test_the_identity_covers_the_modules_that_an_entry_imports_and_no_others(pac
 
 def test_code_of_another_identity_is_not_read(world, filled, made, caplog, monkeypatch):
     monkeypatch.setenv("NUMBA_OPT", "2")
-    asked = world()
+    asked = world.begin_again()
     assert right(made) and len(asked) == 2
     assert warnings_of(caplog) == []
     assert len(list(filled.parent.iterdir())) == 2

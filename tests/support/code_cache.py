@@ -1,0 +1,115 @@
+"""The cache of compiled kernels in tests: child processes that use it, and a world in which nothing is compiled."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from minilm_np.engine.float32 import loading
+from minilm_np.engine.float32.kernels import entry
+from minilm_np.engine.runtime import code_cache
+from tests.support.places import CHECKOUT
+
+PACKAGE = CHECKOUT / "minilm_np"
+KERNELS = "minilm_np.engine.float32.kernels"
+ORDER = ("run_pass.o", "exchange_float_mode.o")  # as they are loaded
+NAMES = set(ORDER)
+COMPILES = "minilm-np: compiling the kernels for this machine; this happens once and takes about 10 s\n"
+COMPILES_EACH_TIME = "minilm-np: compiling the kernels for this machine; this takes about 10 s\n"
+WAITS = "minilm-np: waiting for another process that compiles the kernels\n"
+TEXTS = ["a", "some text", "x" * 100]
+
+
+def start(
+    program: str, cache: Path, package: Path = PACKAGE, arguments: Sequence[str] = (), **environment: str
+) -> "subprocess.Popen[str]":
+    """Start a Python program, or a file of one, with a cache folder, and with no settings of Numba but these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    paths = os.pathsep.join(path for path in (str(package.parent), kept.get("PYTHONPATH", "")) if path)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *([] if program.endswith(".py") else ["-c"]), program, *arguments],
+        cwd=package.parent,  # which comes before PYTHONPATH
+        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def answer(process: "subprocess.Popen[str]") -> tuple[list[str], str]:
+    """The words that a program printed on stdout, and its stderr."""
+    try:
+        out, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    return out.split(), errors
+
+
+class World:
+    """This process as if it had just started, with a cache in `cache`; `compiled` lists what it compiles.
+
+    code: name -> object code. A function that returns it takes the place of Numba.
+    """
+
+    def __init__(self, cache: Path, code: dict[str, bytes], patch: pytest.MonkeyPatch) -> None:
+        self.cache, self.compiled, self._patch = cache, list[str](), patch
+        for name in os.environ:
+            if name.startswith("NUMBA_"):
+                patch.delenv(name)
+        patch.setenv("MINILM_NP_CACHE", str(cache))
+
+        def object_code(name: str) -> bytes:
+            self.compiled.append(name)
+            return code[name]
+
+        patch.setattr(entry, "object_code", object_code)
+        self.begin_again()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the code for this process."""
+        return self.cache / "kernels" / code_cache.identity(KERNELS)
+
+    def begin_again(self) -> list[str]:
+        """Forget the kernels, as a new process; returns `compiled`, which is empty."""
+        self.compiled.clear()
+        self._patch.setattr(loading, "_loaded", None)
+        return self.compiled
+
+
+def as_nobody(function: Callable[[], object]) -> str:
+    """The `repr` of what a function returns in a forked process without the rights of root."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(write, repr(function()).encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        found = pipe.read()
+    os.waitpid(pid, 0)
+    return found
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The messages that the cache logged."""
+    return [record.getMessage() for record in caplog.records if record.name == code_cache.__name__]
+
+
+def listener() -> list[str]:
+    """A list that gets the messages that the cache logs from now on; for a forked process, where `caplog` is far."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    code_cache.logger.addHandler(handler)
+    return messages
