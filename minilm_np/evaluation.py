@@ -1,14 +1,15 @@
 """Evaluate sentence vectors: correlation with human scores of similarity (STS), and retrieval of relevant documents.
 
 `sts` and `retrieval` accept any object with a method `encode(texts) -> (n, D)`, so they also evaluate a model during
-training.
+training. `retrieval` uses the methods `encode_query` and `encode_document` instead if the object has them, so that a
+model's prompts for queries and documents are put before the texts.
 """
 
 import csv
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +39,7 @@ def sts(encoder: TextEncoder, path: str | os.PathLike[str]) -> dict[str, float]:
     Returns pairs (their number), spearman and pearson (from -1 to 1; NaN if all cosines are equal). Raises DataError.
     """
     scores, first, second = read_sts(path)
-    vectors, rows = _encode_distinct(encoder, first + second)
+    vectors, rows = _encode_distinct(encoder.encode, first + second)
     cosines = np.einsum("nd,nd->n", vectors[rows[: len(first)]], vectors[rows[len(first) :]])
     return {"pairs": len(scores), "spearman": spearman(cosines, scores), "pearson": pearson(cosines, scores)}
 
@@ -48,6 +49,7 @@ def retrieval(
 ) -> dict[str, float]:
     """Measure how well each query of a file retrieves its document among all distinct documents of the file.
 
+    encoder: encodes queries by `encode_query` and documents by `encode_document`, or all by `encode` if it lacks these.
     path: a file of pairs (query, document), as for training. Further columns hold documents that are not relevant.
     k: the number of top-ranked documents that count.
     merge_queries: False: each line is one query, and only the document on that line is relevant. True: lines with the
@@ -64,8 +66,8 @@ def retrieval(
         for query, documents in zip(queries, relevant, strict=True):
             merged.setdefault(query, []).extend(documents)
         queries, relevant = list(merged), [list(dict.fromkeys(documents)) for documents in merged.values()]
-    query_vectors, rows = _encode_distinct(encoder, queries)
-    document_vectors, _ = _encode_distinct(encoder, list(numbers))
+    query_vectors, rows = _encode_distinct(getattr(encoder, "encode_query", encoder.encode), queries)
+    document_vectors, _ = _encode_distinct(getattr(encoder, "encode_document", encoder.encode), list(numbers))
     return retrieval_vectors(query_vectors[rows], document_vectors, relevant, k=k)
 
 
@@ -254,10 +256,10 @@ def unit_rows(vectors: ArrayLike, name: str = "vectors") -> Floats:
     return rows / np.where(lengths > 0, lengths, 1)[:, None]
 
 
-def _encode_distinct(encoder: TextEncoder, texts: list[str]) -> tuple[Floats, list[int]]:
+def _encode_distinct(encode: Callable[[list[str]], ArrayLike], texts: list[str]) -> tuple[Floats, list[int]]:
     """Encode each distinct text once. Returns unit vectors, and the row of each text."""
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    return unit_rows(encoder.encode(list(numbers))), [numbers[text] for text in texts]
+    return unit_rows(encode(list(numbers))), [numbers[text] for text in texts]
 
 
 def _series(values: ArrayLike, name: str) -> Floats:
