@@ -102,7 +102,7 @@ def quantize_embeddings(
     low, high = _check_ranges(ranges, array.shape[-1])
     steps = (high - low) / 255
     steps = np.where(steps == 0, 1, steps)
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN raises an error below
+    with np.errstate(all="ignore"):  # NaN raises an error below
         levels = array - low
         levels /= steps
         np.clip(np.floor(levels, out=levels), 0, 255, out=levels)
@@ -141,7 +141,8 @@ def _ranges(array: Array, precision: str, calibration_embeddings: ArrayLike | No
         )
     elif len(array) < FEW:
         logger.warning(
-            "the ranges of %s are taken from only %d vectors: pass ranges, or calibration_embeddings of many vectors",
+            "minilm_np.util.quantize_embeddings: the ranges of %s are taken from only %d vectors: pass ranges, or "
+            "calibration_embeddings of many vectors",
             precision, len(array),
         )  # fmt: skip
     if array.ndim != 2 or not len(array):
