@@ -1,5 +1,6 @@
 """Test the reading of files of samples: each form of a file, and one test per error message."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,17 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.jsonl") == "a.jsonl cannot be read: No such file or directory"
     (tmp_path / "b.tsv").mkdir()
     assert refusal(tmp_path / "b.tsv") == "b.tsv cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("a\tb\n".encode("utf-16"), "a.tsv: expected text in UTF-8, found the byte order mark of UTF-16: convert the"),
+        ("a\tb\n".encode("utf-16-be"), "a.tsv, line 1: expected text in UTF-8, found a null character at position 0"),
+        (b"a\tb\na\tb\0\n", "a.tsv, line 2: expected text in UTF-8, found a null character at position 3: if the"),
+        (gzip.compress(b"a\tb\n"), "a.tsv: expected text in UTF-8, found data compressed by gzip: decompress it"),
+        (b"PK\x03\x04...", "a.tsv: expected text in UTF-8, found a zip archive or an office document: save its texts"),
+    ],
+)
+def test_files_that_are_often_taken_for_text_are_refused(tmp_path: Path, raw: bytes, message: str) -> None:
+    assert refusal(put(tmp_path, "a.tsv", raw)).startswith(message)

@@ -61,11 +61,19 @@ class TextEncoding:
         total: int | None = None,
         quiet: bool = False,
     ) -> Iterator[Batch]:
-        """Yield the vectors of texts, a batch of bounded size at a time. Nothing is read ahead of a batch.
+        """Return an iterator over the vectors of texts, a batch of bounded size at a time. It reads no batch ahead.
 
         prompt_name: the prompt to put before each text; None: the model's default prompt.
         total: the number of texts, for the progress on stderr. quiet: show no progress.
+
+        Raises InputValueError: the model has no such prompt. The iterator raises as `SentenceEncoder.encode`.
         """
+        self._encoder.settings.prefix(prompt_name)  # so that a wrong name is reported before any output
+        return self._encoded(texts, name, prompt_name, total, quiet)
+
+    def _encoded(
+        self, texts: Numbered, name: Name, prompt_name: str | None, total: int | None, quiet: bool
+    ) -> Iterator[Batch]:
         shown = not quiet and (total is None or total >= LONG_WORK)
         nothing = contextlib.nullcontext(lambda done: None)
         with progress("encode", "text", total) if shown else nothing as report:

@@ -103,7 +103,7 @@ def _as_table(found: Trace, width: int) -> list[str]:
     tokens = zip(found.tokens, found.offsets, strict=True)
     lines = [
         f"model   {found.model}, {found.dtype}, backend {found.backend}",
-        f"tokens  {len(found.ids)}{truncated}, each with the start and the end of its characters in the text",
+        f"tokens  {len(found.ids)}, each with its characters in the text{truncated}",
         *_wrapped((f"{token} {start}-{stop}" for token, (start, stop) in tokens), width),
         "",
     ]

