@@ -21,6 +21,14 @@ from minilm_np.errors import DataError
 
 KINDS = (".jsonl", ".tsv")
 
+_UTF_16 = ("the byte order mark of UTF-16", "convert the file, for example with iconv -f UTF-16")
+OTHER_KINDS = {  # the first bytes of files that are often taken for text: what they are, and what to do
+    codecs.BOM_UTF16_LE: _UTF_16,
+    codecs.BOM_UTF16_BE: _UTF_16,
+    b"\x1f\x8b": ("data compressed by gzip", "decompress it, for example with gunzip"),
+    b"PK\x03\x04": ("a zip archive or an office document", "save its texts as a text file"),
+}
+
 
 def read_samples(path: str | os.PathLike[str]) -> Iterator[list[str]]:
     """Yield the samples of a file in order. Each line is checked when it is read. Raises DataError."""
@@ -63,16 +71,29 @@ def raw_lines(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def decode_line(raw: bytes, path: Path, number: int) -> str:
-    """Decode a line as UTF-8. A byte order mark at the start of line 1 is removed. Raises DataError."""
-    line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+def decode_line(raw: bytes, path: str | Path, number: int) -> str:
+    """Decode a line as UTF-8. A byte order mark at the start of line 1 is removed.
+
+    Raises DataError: it is not UTF-8, or has a null character, which is a sign of UTF-16 or of a binary file.
+    """
+    if number == 1:
+        for mark, (kind, remedy) in OTHER_KINDS.items():
+            if raw.startswith(mark):
+                raise DataError(f"{path}: expected text in UTF-8, found {kind}: {remedy}")
+        raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        return line.decode()
+        line = raw.decode()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}, line {number}: expected UTF-8, found byte 0x{line[error.start]:02x} at position {error.start}: "
+            f"{path}, line {number}: expected UTF-8, found byte 0x{raw[error.start]:02x} at position {error.start}: "
             "convert the file, for example with iconv"
         ) from None
+    if "\0" in line:
+        raise DataError(
+            f"{path}, line {number}: expected text in UTF-8, found a null character at position {line.index(chr(0))}: "
+            "if the file is UTF-16, convert it, for example with iconv -f UTF-16LE; a binary file has no texts"
+        )
+    return line
 
 
 def kind_of(path: Path) -> str:

@@ -362,7 +362,7 @@ class SentenceEncoder:
         """Return the name that is given, else the first candidate that the model has; None if `prompt` is given."""
         if prompt_name is not None or prompt is not None:
             return prompt_name
-        return next((name for name in candidates if name in self.prompts), None)
+        return self.settings.first_prompt(candidates)
 
     # ---- texts to tokens ---------------------------------------------------------------------------------------------
 

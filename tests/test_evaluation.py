@@ -315,3 +315,18 @@ def test_the_published_model_ranks_as_people_do(published: SentenceEncoder, tmp_
     assert found["spearman"] >= 0.8
     pairs = put(tmp_path, "b.tsv", "".join("\t".join(row[1:]) + "\n" for row in rows[:2]))
     assert retrieval(published, pairs)["MRR@10"] == 1
+
+
+def test_retrieval_puts_the_prompts_before_queries_and_documents(tmp_path: Path) -> None:
+    encoder = SentenceEncoder.random(seed=3, backend="numpy")
+    pairs = [(f"q{number} ?", f"{number} a {number}") for number in range(30)]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{query}\t{document}\n" for query, document in pairs))
+    without = retrieval(encoder, tmp_path / "pairs.tsv")
+    encoder.prompts = {"query": "xyz xyz: ", "document": "abc: "}
+    found = retrieval(encoder, tmp_path / "pairs.tsv")
+    queries, documents = (list(texts) for texts in zip(*pairs, strict=True))
+    vectors = encoder.encode_query(queries), encoder.encode_document(documents)
+    assert found == retrieval_vectors(*vectors, [[row] for row in range(30)])
+    assert found != without
+    np.testing.assert_array_equal(vectors[0], encoder.encode([f"xyz xyz: {text}" for text in queries]))
+    np.testing.assert_array_equal(vectors[1], encoder.encode([f"abc: {text}" for text in documents]))

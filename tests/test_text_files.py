@@ -109,3 +109,17 @@ def test_a_small_gz_file_with_an_endless_line_is_refused(tmp_path: Path) -> None
         DataError, match=rf"a\.tsv\.gz cannot be read: line 2: expected at most {MAX_LINE} bytes, found"
     ):
         list(read_samples(path))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("a\tb\n".encode("utf-16"), "a.tsv: expected text in UTF-8, found the byte order mark of UTF-16: convert the"),
+        ("a\tb\n".encode("utf-16-be"), "a.tsv, line 1: expected text in UTF-8, found a null character at position 0"),
+        (b"a\tb\na\tb\0\n", "a.tsv, line 2: expected text in UTF-8, found a null character at position 3: if the"),
+        (gzip.compress(b"a\tb\n"), "a.tsv: expected text in UTF-8, found data compressed by gzip: decompress it"),
+        (b"PK\x03\x04...", "a.tsv: expected text in UTF-8, found a zip archive or an office document: save its texts"),
+    ],
+)
+def test_files_that_are_often_taken_for_text_are_refused(tmp_path: Path, raw: bytes, message: str) -> None:
+    assert refusal(put(tmp_path, "a.tsv", raw)).startswith(message)

@@ -5,9 +5,10 @@ A reader that closes the pipe ends the command silently; Ctrl-C ends it with one
 
 Reading order:
 
-    options.py      options that several commands share, loading the model, encoding with a progress bar and a warning
+    options.py      options that several commands share, and loading the model
     files.py        reading texts, one per line; writing files atomically
-    printing.py     printing lines, JSON, and texts shortened to one line
+    encoding.py     encoding texts a batch at a time, with progress and one warning for truncated texts
+    printing.py     printing lines, JSON, and texts shortened to one line; the width of the terminal
     encode.py       `encode`: texts to vectors
     search.py       `similarity`, `search`, `cluster`: compare texts, search lines, group similar lines
     models.py       `fetch`, `info`: download a model, describe an installed one

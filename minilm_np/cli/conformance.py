@@ -71,7 +71,7 @@ def _write(options: argparse.Namespace) -> int:
 
     path = Path(options.file)
     check_output(path, "")
-    texts = None if options.input is None else read_lines(options.input)
+    texts = None if options.input is None else read_lines(options.input)[1]
     encoder = load(options)
     texts = default_texts(encoder) if texts is None else texts
     if options.full is not None and options.full > len(texts):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from minilm_np.verify.implementations import SOURCES, is_source
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
 
-WIDEST = 36  # columns of a name in the table; a longer name gets a separate line
+WIDEST = 29  # columns of a name in the table, whose rows then have 80; a longer name gets a separate line
 
 
 def add(commands: "Commands") -> None:
@@ -46,7 +45,7 @@ def _diagnose(options: argparse.Namespace) -> int:
         options.parser.error(f"argument --vectors/--against: expected one of {SOURCES}, found {options.source!r}")
     texts = None if options.texts is None else read_texts(options.texts)
     encoder = load(options)
-    diagnosis = diagnose(encoder, options.source, texts, progress=sys.stderr is not None and sys.stderr.isatty())
+    diagnosis = diagnose(encoder, options.source, texts, progress=True)
     if options.format == "json":
         print(json.dumps(diagnosis.as_dict(), indent=1))
     else:

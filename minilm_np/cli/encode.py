@@ -4,18 +4,24 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from minilm_np.cli.files import check_output, decoded, read_lines, write_atomically
-from minilm_np.cli.options import Encoded, add_command, add_model_options, encode_with_tokens, load, positive
-from minilm_np.cli.printing import one_line
+from minilm_np.cli.encoding import Batch, TextEncoding
+from minilm_np.cli.files import Lines, check_output, decoded, open_lines, write_atomically
+from minilm_np.cli.options import add_command, add_model_options, load, positive
+from minilm_np.cli.printing import WIDE, columns, one_line, room_after
+from minilm_np.encoding.pipeline import ON_TRUNCATION
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
+
+FIRST = 4  # numbers of a vector that the format "text" shows
+TEXT_WIDTH, LEAST_TEXT = 60, 25  # columns of a text in that format
 
 
 def add(commands: "Commands") -> None:
@@ -46,6 +52,25 @@ def add(commands: "Commands") -> None:
         metavar="N",
         help="accepted and unused: batches are bounded by tokens, not by texts",
     )
+    vectors = parser.add_argument_group("vectors")
+    vectors.add_argument(
+        "--prompt-name", metavar="NAME", help="the model's prompt to put before each text (default: its default prompt)"
+    )
+    vectors.add_argument(
+        "--max-length", type=positive, metavar="N", help="truncate texts to N tokens (default: the limit of the model)"
+    )
+    vectors.add_argument(
+        "--on-truncation",
+        choices=ON_TRUNCATION,
+        default="warn",
+        help="if a text is longer than that: say so once, say nothing, or fail (default: %(default)s)",
+    )
+    vectors.add_argument(
+        "--truncate-dim", type=positive, metavar="D", help="write only the first D numbers of each vector"
+    )
+    vectors.add_argument(
+        "--normalize", action="store_true", help="scale the vectors to unit length, after --truncate-dim"
+    )
     add_model_options(parser)
 
 
@@ -56,53 +81,95 @@ def _encode(options: argparse.Namespace) -> int:
         options.parser.error("--format npy is binary: name a file with --output, or redirect standard output")
     if options.output is not None:
         check_output(Path(options.output))
-    texts: list[str] = decoded(options.texts) if options.texts else read_lines(options.input)
-    kind = "text" if options.texts else "line"
-    encoded = encode_with_tokens(load(options), texts, lambda row: f"{kind} {row + 1}")
-    rendered = FORMATS[options.format](texts, encoded)
-    if options.output is None:
-        for part in rendered:
-            sys.stdout.buffer.write(part)
-    else:
-        write_atomically(Path(options.output), rendered)
+    with _texts(options) as texts:
+        encoder = load(options)
+        if options.max_length:
+            encoder.max_seq_length = options.max_length
+        encoding = TextEncoding(
+            encoder,
+            normalize=options.normalize,
+            truncate_dim=options.truncate_dim,
+            on_truncation=options.on_truncation,
+        )
+        kind = "text" if options.texts else "line"
+        batches = encoding.batches(
+            texts.numbered,
+            lambda number, _: f"{kind} {number}",
+            prompt_name=options.prompt_name,
+            total=texts.total,
+            quiet=options.output is None and sys.stdout.isatty(),  # the results are the progress
+        )
+        width = columns() if options.output is None else WIDE
+        rendered = FORMATS[options.format](batches, Target(texts.total or 0, encoding.dimension, width))
+        if options.output is None:
+            for part in rendered:
+                sys.stdout.buffer.write(part)
+        else:
+            write_atomically(Path(options.output), rendered)
+    encoding.warn_if_truncated()
     return 0
 
 
-def _as_text(texts: list[str], encoded: Encoded) -> Iterator[bytes]:
+def _texts(options: argparse.Namespace) -> AbstractContextManager[Lines]:
+    if options.texts:
+        return nullcontext(Lines(enumerate(decoded(options.texts), 1), len(options.texts)))
+    return open_lines(options.input, counted=options.format == "npy")
+
+
+# ---- formats: each turns batches into bytes as they come -------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """What a format must know before the first batch."""
+
+    n_texts: int  # 0 if unknown
+    dimension: int  # numbers per vector
+    width: int  # columns of a line for people
+
+
+def _as_text(batches: Iterable[Batch], target: Target) -> Iterator[bytes]:
     """One readable line per text: the first numbers of its vector, its number of tokens, and the text."""
-    for text, vector, n_tokens, truncated in zip(texts, *encoded, strict=True):
-        first = " ".join(f"{number:10.7f}" for number in vector[:4])
-        note = " (truncated)" if truncated else ""
-        line = f"[{first} ... {len(vector)} numbers]  {n_tokens:3d} tokens{note}  {one_line(text, 60)}"
-        yield f"{line}\n".encode()
+    room = target.width - LEAST_TEXT - len(f"[ ... {target.dimension} numbers]  256 tokens  ")
+    first = max(1, min(FIRST, room // 11))  # a number and a space
+    for batch in batches:
+        for text, vector, n_tokens, truncated in zip(*batch[1:], strict=True):
+            numbers = " ".join(f"{number:10.7f}" for number in vector[:first])
+            note = " (truncated)" if truncated else ""
+            start = f"[{numbers} ... {len(vector)} numbers]  {n_tokens:3d} tokens{note}  "
+            yield f"{start}{one_line(text, room_after(start, TEXT_WIDTH, target.width))}\n".encode()
 
 
-def _objects(texts: list[str], encoded: Encoded) -> Iterator[str]:
+def _objects(batches: Iterable[Batch]) -> Iterator[str]:
     """One JSON object per text."""
-    for text, vector, n_tokens, truncated in zip(texts, *encoded, strict=True):
-        # str of a float32 is the shortest decimal that reads back as the same bits
-        embedding = ", ".join(str(number) for number in vector)
-        head = json.dumps({"text": text, "n_tokens": n_tokens, "truncated": truncated}, ensure_ascii=False)
-        yield f'{head[:-1]}, "embedding": [{embedding}]}}'
+    for batch in batches:
+        for text, vector, n_tokens, truncated in zip(*batch[1:], strict=True):
+            # str of a float32 is the shortest decimal that reads back as the same bits
+            embedding = ", ".join(str(number) for number in vector)
+            head = json.dumps({"text": text, "n_tokens": n_tokens, "truncated": truncated}, ensure_ascii=False)
+            yield f'{head[:-1]}, "embedding": [{embedding}]}}'
 
 
-def _as_json(texts: list[str], encoded: Encoded) -> Iterator[bytes]:
+def _as_json(batches: Iterable[Batch], _: Target) -> Iterator[bytes]:
     separator = "["
-    for item in _objects(texts, encoded):
+    for item in _objects(batches):
         yield f"{separator}{item}".encode()
         separator = ",\n "
-    yield b"]\n" if texts else b"[]\n"
+    yield b"]\n"
 
 
-def _as_jsonl(texts: list[str], encoded: Encoded) -> Iterator[bytes]:
-    for item in _objects(texts, encoded):
+def _as_jsonl(batches: Iterable[Batch], _: Target) -> Iterator[bytes]:
+    for item in _objects(batches):
         yield f"{item}\n".encode()
 
 
-def _as_npy(_: list[str], encoded: Encoded) -> Iterator[bytes]:
-    buffer = io.BytesIO()
-    np.save(buffer, encoded.vectors, allow_pickle=False)
-    yield buffer.getvalue()
+def _as_npy(batches: Iterable[Batch], target: Target) -> Iterator[bytes]:
+    """The bytes that `numpy.save` writes."""
+    header = io.BytesIO()
+    shape = (target.n_texts, target.dimension)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    yield header.getvalue()
+    for batch in batches:
+        yield batch.vectors.astype("<f4", copy=False).tobytes()
 
 
 FORMATS = {"text": _as_text, "json": _as_json, "jsonl": _as_jsonl, "npy": _as_npy}

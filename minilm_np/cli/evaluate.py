@@ -1,12 +1,15 @@
 """`minilm-np eval`: evaluate a model on scored pairs of sentences, or on retrieval."""
 
 import argparse
+import functools
 import json
 from typing import TYPE_CHECKING
 
 from minilm_np import evaluation
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, encode, load, positive
+from minilm_np.cli.encoding import TextEncoding
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, positive
 from minilm_np.engine.protocol import Vectors
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -72,20 +75,46 @@ class _Model:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._encoder: SentenceEncoder | None = None
+
+    @functools.cached_property
+    def _encoder(self) -> SentenceEncoder:
+        return load(self._options)
+
+    @functools.cached_property
+    def _encoding(self) -> TextEncoding:
+        return TextEncoding(self._encoder)
 
     def encode(self, texts: list[str]) -> Vectors:
-        if self._encoder is None:
-            self._encoder = load(self._options)
-        return encode(self._encoder, texts, lambda row: f"which begins with {texts[row][:40]!r}")
+        return self._vectors(texts, None)
+
+    def encode_query(self, texts: list[str]) -> Vectors:
+        return self._vectors(texts, self._encoder.settings.first_prompt(QUERY_PROMPTS))
+
+    def encode_document(self, texts: list[str]) -> Vectors:
+        return self._vectors(texts, self._encoder.settings.first_prompt(DOCUMENT_PROMPTS))
+
+    def warn_if_truncated(self) -> None:
+        self._encoding.warn_if_truncated()
+
+    def _vectors(self, texts: list[str], prompt_name: str | None) -> Vectors:
+        return self._encoding.vectors(texts, _beginning, prompt_name=prompt_name)
+
+
+def _beginning(_: int, text: str) -> str:
+    return f"which begins with {text[:40]!r}"
 
 
 def _sts(options: argparse.Namespace) -> int:
-    return _print(evaluation.sts(_Model(options), options.file), options.format)
+    model = _Model(options)
+    found = evaluation.sts(model, options.file)
+    model.warn_if_truncated()
+    return _print(found, options.format)
 
 
 def _retrieval(options: argparse.Namespace) -> int:
-    found = evaluation.retrieval(_Model(options), options.file, k=options.k, merge_queries=options.merge_queries)
+    model = _Model(options)
+    found = evaluation.retrieval(model, options.file, k=options.k, merge_queries=options.merge_queries)
+    model.warn_if_truncated()
     return _print(found, options.format)
 
 

@@ -1,13 +1,25 @@
 """Texts in and results out: reading lines of UTF-8, and writing files atomically."""
 
+import itertools
 import json
 import os
+import shutil
+import stat
 import sys
-from collections.abc import Iterable
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, NamedTuple, TypeVar
 
 from minilm_np._files import atomic_file
-from minilm_np.errors import InputValueError
+from minilm_np._text_files import decode_line
+from minilm_np.errors import DataError, InputValueError
+
+RECORDS = (".csv", ".tsv", ".json", ".jsonl")  # endings of files whose lines are usually more than a text
+
+T = TypeVar("T")
 
 
 def check_output(path: Path, option: str = "--output") -> None:
@@ -37,56 +49,104 @@ def decoded(texts: list[str]) -> list[str]:
     return texts
 
 
-def read_lines(path: str) -> list[str]:
-    """Read the lines of a UTF-8 file, or of standard input for "-", without their ends (\\n or \\r\\n).
+class Lines(NamedTuple):
+    """The lines of a text file, to be read once."""
 
-    An empty line is an empty text. Raises InputValueError for an empty file, and for a line that is not UTF-8.
+    numbered: Iterator[tuple[int, str]]  # each with its number, from 1
+    total: int | None  # how many there are; None if that is unknown before they are read
+
+
+@contextmanager
+def open_lines(path: str, *, skip_blank: bool = False, counted: bool = False, records: bool = False) -> Iterator[Lines]:
+    """Yield the lines of a UTF-8 file, or of standard input for "-", without their ends (\\n or \\r\\n).
+
+    They are read as they are taken, so the memory does not grow with the file. A file on disk is read twice: first to
+    count the lines and to report errors before any work. Standard input, or a pipe, is read once.
+
+    skip_blank: leave out lines of white space; otherwise an empty line is an empty text.
+    counted: copy standard input, or a pipe, to a temporary file, so that the lines are counted, too.
+    records: the caller reads the lines of a .csv, .tsv, .json or .jsonl file as records; otherwise a warning says that
+        each line is one text.
+    Raises DataError for a file without lines, and for a line that `decode_line` refuses; OSError.
     """
-    where = _name(path)
     if path == "-" and sys.stdin is None:
         raise InputValueError("standard input is closed")
-    raw = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    if not lines:
-        raise without_text(path)
-    texts = []
-    for number, line in enumerate(lines, 1):
-        try:
-            texts.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError as error:
-            raise InputValueError(
-                f"{where}, line {number}: expected UTF-8, found byte 0x{line[error.start]:02x} at position "
-                f"{error.start}: convert the file, for example with iconv"
-            ) from None
-    return texts
+    if not records and path.lower().endswith(RECORDS):
+        warnings.warn(
+            f"{path}: each line is one text, with all its separators, quotes and fields: to encode only a column or a "
+            "field, write it to a text file first",
+            stacklevel=4,
+        )
+    with ExitStack() as stack:
+        file: IO[bytes] = sys.stdin.buffer if path == "-" else stack.enter_context(open(path, "rb"))
+        total = None
+        if counted and not _is_on_disk(path, file):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(file, copy)
+            copy.seek(0)
+            file = copy
+        if counted or _is_on_disk(path, file):
+            total = sum(1 for _ in _decoded(file, path, skip_blank))
+            file.seek(0)
+        lines = _decoded(file, path, skip_blank)
+        first = next(lines)  # now: an error in it is reported before any work
+        yield Lines(_exactly(itertools.chain([first], lines), total, path), total)
+
+
+def read_lines(path: str, *, skip_blank: bool = False, records: bool = False) -> tuple[list[int], list[str]]:
+    """Read all lines of a file: their numbers, from 1, and their texts. Otherwise as `open_lines`."""
+    with open_lines(path, skip_blank=skip_blank, records=records) as lines:
+        numbers, texts = zip(*lines.numbered, strict=True)
+    return list(numbers), list(texts)
+
+
+def _is_on_disk(path: str, file: IO[bytes]) -> bool:
+    return path != "-" and stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _decoded(file: IO[bytes], path: str, skip_blank: bool) -> Iterator[tuple[int, str]]:
+    """The numbered lines of an open file. Raises DataError, also if there is none."""
+    where, found = _name(path), False
+    for number, raw in enumerate(file, 1):
+        line = decode_line(raw, where, number)
+        text = line.removesuffix("\n").removesuffix("\r")
+        if line and not (skip_blank and not text.strip()):  # a file of a byte order mark has the line ""
+            found = True
+            yield number, text
+    if not found:
+        raise DataError(f"{where}: expected one text per line, found no text")
+
+
+def _exactly(lines: Iterator[T], total: int | None, path: str) -> Iterator[T]:
+    """The lines that were counted, and none that were appended since. Raises DataError if there are fewer."""
+    found = 0
+    for line in itertools.islice(lines, total):
+        yield line
+        found += 1
+    if total is not None and found < total:
+        raise DataError(f"{path}: expected {total:,} lines, found {found:,}: the file became shorter during the work")
 
 
 def read_texts(path: str) -> list[str]:
     """Return the texts of a file: one per line, or `text` of each object of a .jsonl file.
 
-    Raises InputValueError, OSError.
+    Raises DataError, OSError.
     """
-    lines = read_lines(path)
-    if not path.lower().endswith(".jsonl"):
+    is_jsonl = path.lower().endswith(".jsonl")
+    _, lines = read_lines(path, records=is_jsonl)
+    if not is_jsonl:
         return lines
     texts = []
     for number, line in enumerate(lines, 1):
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputValueError(f"{path}, line {number}: expected JSON: {error}") from None
+            raise DataError(f"{path}, line {number}: expected JSON: {error}") from None
         text = item.get("text") if isinstance(item, dict) else None
         if not isinstance(text, str):
-            raise InputValueError(f'{path}, line {number}: expected an object with "text", found {line[:60]}')
+            raise DataError(f'{path}, line {number}: expected an object with "text", found {line[:60]}')
         texts.append(text)
     return texts
-
-
-def without_text(path: str) -> InputValueError:
-    """The error for a file that contains no text."""
-    return InputValueError(f"{_name(path)}: expected one text per line, found no text")
 
 
 def _name(path: str) -> str:

@@ -1,23 +1,16 @@
-"""Code that the commands share: their options, loading the model, and encoding texts."""
+"""Code that the commands share: their options, and loading the model."""
 
 import argparse
 import re
-import sys
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from minilm_np.encoding.pipeline import encode_with_counts
-from minilm_np.engine.protocol import Vectors
 from minilm_np.engine.registry import BACKENDS, COMPUTE_TYPES
-from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # what `add_subparsers` returns
-
-LONG_WORK = 200  # texts; encoding fewer takes less than a second or two, too short for a progress bar
 
 BACKEND_HELP = "numba: compiled kernels, the same bits on every CPU; numpy: the readable reference"
 
@@ -115,40 +108,6 @@ def load(options: argparse.Namespace) -> SentenceEncoder:
         threads=options.threads,
         local_files_only=options.offline,
     )
-
-
-class Encoded(NamedTuple):
-    """The vectors of n texts, and how much of each text the model reads."""
-
-    vectors: Vectors  # (n, d)
-    n_tokens: list[int]  # used by the model, [CLS] and [SEP] included
-    truncated: list[bool]
-
-
-def encode(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str]) -> Vectors:
-    """The vectors of `encode_with_tokens`."""
-    return encode_with_tokens(encoder, texts, name).vectors
-
-
-def encode_with_tokens(encoder: SentenceEncoder, texts: list[str], name: Callable[[int], str]) -> Encoded:
-    """Encode texts, with a progress bar for long work, and with one warning if texts were truncated.
-
-    name: gives the user's name for the text of a row (counted from 0): its line, or its place in the arguments.
-    """
-    bar = sys.stderr is not None and sys.stderr.isatty() and len(texts) >= LONG_WORK
-    vectors, counts = encode_with_counts(encoder.model, texts, bar)
-    truncated = [row for row, is_truncated in enumerate(counts.truncated) if is_truncated]
-    if truncated:
-        longest = max(truncated, key=lambda row: len(texts[row]))
-        are, were = ("is", "was") if len(truncated) == 1 else ("are", "were")
-        warnings.warn(
-            f"{len(truncated):,} of {len(texts):,} text{'s' * (len(texts) != 1)} {are} longer than the limit of "
-            f"{encoder.max_seq_length} tokens and {were} truncated; the longest, {name(longest)}, has "
-            f"{len(texts[longest]):,} characters: split texts that must be encoded completely",
-            TruncationWarning,
-            stacklevel=2,
-        )
-    return Encoded(vectors, counts.n_tokens, counts.truncated)
 
 
 def positive(text: str) -> int:

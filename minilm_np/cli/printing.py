@@ -1,10 +1,16 @@
 """What the commands print on stdout: lines, JSON, and texts shortened to one line."""
 
 import json
+import os
+import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
+
+WIDE = 160  # columns of a line that is written to a file or a pipe
+LEAST = 12  # columns for a text, however narrow the terminal
 
 
 def write_lines(lines: Iterable[str]) -> None:
@@ -17,11 +23,38 @@ def write_json(result: object, indent: int | None = None) -> None:
     write_lines([json.dumps(result, indent=indent, ensure_ascii=False)])
 
 
+def columns() -> int:
+    """The columns of a line: COLUMNS, or those of the terminal; WIDE if stdout is not a terminal."""
+    if "COLUMNS" in os.environ or sys.stdout.isatty():
+        return shutil.get_terminal_size((WIDE, 24)).columns
+    return WIDE
+
+
+def room_after(start: str, most: int, width: int) -> int:
+    """The columns that a line of some width has for a text after its start: at least LEAST, at most `most`."""
+    return max(LEAST, min(most, width - cells(start)))
+
+
 def one_line(text: str, width: int) -> str:
-    """A text for a table: one line of at most `width` characters, without control characters."""
+    """A text for a table: one line of at most `width` columns, without control characters."""
     text = text.strip()
     shown = "".join(character if character.isprintable() else " " for character in text[: width + 1])
-    return shown if len(text) <= width else shown[: width - 3] + "..."
+    if len(text) <= width and cells(shown) <= width:
+        return shown
+    shown = shown[: width - 3]
+    while cells(shown) > width - 3:
+        shown = shown[:-1]
+    return shown + "..."
+
+
+def cells(text: str) -> int:
+    """The columns that a text takes on a terminal: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
 
 
 def shortest_float(number: float | np.floating) -> float:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from minilm_np.cli.files import decoded, read_lines, without_text
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, encode, load, positive
-from minilm_np.cli.printing import one_line, shortest_float, write_json, write_lines
+from minilm_np.cli.encoding import TextEncoding
+from minilm_np.cli.files import decoded, open_lines, read_lines
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, positive
+from minilm_np.cli.printing import columns, one_line, room_after, shortest_float, write_json, write_lines
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from minilm_np.vectors.mining import community_detection, semantic_search
 from minilm_np.vectors.similarity import cos_sim
 
@@ -89,7 +91,9 @@ def _similarity(options: argparse.Namespace) -> int:
     texts = decoded(options.texts)
     if len(texts) < 2:
         options.parser.error("expected two texts or more, found 1")
-    vectors = encode(load(options), texts, lambda row: f"text {row + 1}")
+    encoding = TextEncoding(load(options))
+    vectors = encoding.vectors(texts, lambda number, _: f"text {number}")
+    encoding.warn_if_truncated()
     scores = cos_sim(vectors, vectors)
     if options.format == "json":
         write_json({"texts": texts, "similarity": [[shortest_float(score) for score in row] for row in scores]})
@@ -97,49 +101,59 @@ def _similarity(options: argparse.Namespace) -> int:
     width = len(str(len(texts)))
     table = [" ".join([" " * width, *(f"{number:7d}" for number in range(1, len(texts) + 1))])]
     for number, (text, row) in enumerate(zip(texts, scores, strict=True), 1):
-        shown = one_line(text, TEXT_WIDTH)
-        table.append(" ".join([f"{number:{width}d}", *(f"{score:z7.4f}" for score in row), "", shown]))
+        start = " ".join([f"{number:{width}d}", *(f"{score:z7.4f}" for score in row), "", ""])
+        table.append(f"{start}{_shown(text, start)}")
     write_lines(table)
     return 0
 
 
 def _search(options: argparse.Namespace) -> int:
     (query,) = decoded([options.query])
-    numbers, texts = _read_texts(options.corpus)
-    vectors = encode(load(options), [query, *texts], lambda row: f"line {numbers[row - 1]}" if row else "the query")
-    (hits,) = semantic_search(vectors[:1], vectors[1:], top_k=options.top_k)
-    found = _lines([hit["corpus_id"] for hit in hits], [hit["score"] for hit in hits], numbers, texts)
+    with open_lines(options.corpus, skip_blank=True) as lines:
+        encoder = load(options)
+        settings, encoding = encoder.settings, TextEncoding(encoder)
+        vector = encoding.vectors([query], lambda *_: "the query", prompt_name=settings.first_prompt(QUERY_PROMPTS))
+        found: list[Line] = []
+        last = 0
+        prompt_name = settings.first_prompt(DOCUMENT_PROMPTS)
+        for batch in encoding.batches(lines.numbered, _line, prompt_name=prompt_name, total=lines.total):
+            last = batch.numbers[-1]
+            (hits,) = semantic_search(vector, batch.vectors, top_k=options.top_k)
+            rows, scores = [hit["corpus_id"] for hit in hits], [hit["score"] for hit in hits]
+            # a stable sort: of lines with equal scores the first one comes first
+            found = sorted([*found, *_lines(rows, scores, batch.numbers, batch.texts)], key=_by_score)[: options.top_k]
+    encoding.warn_if_truncated()
     if options.format == "json":
         write_json(found)
     else:
-        write_lines([_header(numbers), *_rows(found, numbers)])
+        width = _width(last)
+        write_lines([_header(width), *_rows(found, width)])
     return 0
 
 
 def _cluster(options: argparse.Namespace) -> int:
-    numbers, texts = _read_texts(options.input)
-    vectors = encode(load(options), texts, lambda row: f"line {numbers[row]}")
+    numbers, texts = read_lines(options.input, skip_blank=True)
+    encoding = TextEncoding(load(options))
+    vectors = encoding.vectors(texts, lambda number, text: _line(numbers[number - 1], text))
+    encoding.warn_if_truncated()
     communities = community_detection(vectors, options.threshold, options.min_size)
     clusters = [_lines(rows, cos_sim(vectors[rows[0]], vectors[rows])[0], numbers, texts) for rows in communities]
     if options.format == "json":
         write_json(clusters)
         return 0
+    width = _width(numbers[-1])
     if clusters:
-        write_lines([_header(numbers)])
+        write_lines([_header(width)])
     for number, cluster in enumerate(clusters, 1):
         lines = "1 line" if len(cluster) == 1 else f"{len(cluster)} lines"
-        write_lines([f"group {number}: {lines}", *_rows(cluster, numbers)])
+        write_lines([f"group {number}: {lines}", *_rows(cluster, width)])
     left = len(texts) - sum(map(len, clusters))
     print(f"minilm-np: groups: {len(clusters)}; lines in no group: {left} of {len(texts)}", file=sys.stderr)
     return 0
 
 
-def _read_texts(path: str) -> tuple[list[int], list[str]]:
-    """The lines of a file that are not blank: their numbers, from 1, and their texts."""
-    lines = [(number, line) for number, line in enumerate(read_lines(path), 1) if line.strip()]
-    if not lines:
-        raise without_text(path)
-    return [number for number, _ in lines], [line for _, line in lines]
+def _line(number: int, _: str) -> str:
+    return f"line {number}"
 
 
 def _lines(rows: Iterable[int], scores: Iterable[float], numbers: list[int], texts: list[str]) -> list[Line]:
@@ -149,18 +163,26 @@ def _lines(rows: Iterable[int], scores: Iterable[float], numbers: list[int], tex
     ]
 
 
-def _header(numbers: list[int]) -> str:
-    return f" cosine  {'line':>{_width(numbers)}}  text"
+def _by_score(line: Line) -> float:
+    return -line["score"]
 
 
-def _rows(lines: list[Line], numbers: list[int]) -> list[str]:
-    width = _width(numbers)
-    return [f"{line['score']:z7.4f}  {line['line']:{width}d}  {one_line(line['text'], TEXT_WIDTH)}" for line in lines]
+def _header(width: int) -> str:
+    return f" cosine  {'line':>{width}}  text"
 
 
-def _width(numbers: list[int]) -> int:
-    """Characters of the column of line numbers; the last number of the file is the longest."""
-    return max(len("line"), len(str(numbers[-1])))
+def _rows(lines: list[Line], width: int) -> list[str]:
+    starts = [f"{line['score']:z7.4f}  {line['line']:{width}d}  " for line in lines]
+    return [f"{start}{_shown(line['text'], start)}" for start, line in zip(starts, lines, strict=True)]
+
+
+def _width(last: int) -> int:
+    """Columns of the line numbers; the last number of the file is the longest."""
+    return max(len("line"), len(str(last)))
+
+
+def _shown(text: str, start: str) -> str:
+    return one_line(text, room_after(start, TEXT_WIDTH, columns()))
 
 
 def _cosine(text: str) -> float:

@@ -10,15 +10,15 @@ import numpy as np
 
 from minilm_np.cli.files import check_output, decoded
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
-from minilm_np.cli.printing import write_json, write_lines
+from minilm_np.cli.printing import cells, columns, write_json, write_lines
 from minilm_np.engine import registry
 from minilm_np.trace import DTYPES, Array, Trace, trace
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
 
-FIRST = 3  # values per array that are shown
-WIDTH = 160  # columns of a terminal
+FIRST = 3  # values per array that are shown, if there is room
+STATISTICS = 5  # numbers per array before them
 
 
 def add(commands: "Commands") -> None:
@@ -58,7 +58,7 @@ def _trace(options: argparse.Namespace) -> int:
     if options.format == "json":
         write_json(_as_json(found), indent=2)
     else:
-        write_lines(_as_table(found))
+        write_lines(_as_table(found, columns()))
     return 0
 
 
@@ -97,21 +97,30 @@ def _as_json(found: Trace) -> dict[str, Any]:
     }
 
 
-def _as_table(found: Trace) -> list[str]:
+def _as_table(found: Trace, width: int) -> list[str]:
+    """The tokens, then one row per array; on a narrow terminal its name has a separate line."""
     truncated = " (the text was truncated)" if found.truncated else ""
+    tokens = zip(found.tokens, found.offsets, strict=True)
     lines = [
         f"model   {found.model}, {found.dtype}, backend {found.backend}",
-        f"tokens  {len(found.ids)}{truncated}, each with the start and the end of its characters in the text",
-        *_wrapped(f"{token} {start}-{stop}" for token, (start, stop) in zip(found.tokens, found.offsets, strict=True)),
+        f"tokens  {len(found.ids)}, each with its characters in the text{truncated}",
+        *_wrapped((f"{token} {start}-{stop}" for token, (start, stop) in tokens), width),
         "",
     ]
-    width = max(map(len, found))
-    numbers = ("mean", "std", "min", "max", "norm")
-    lines.append(f"{'name':{width}} {'':5} {'shape':>14}" + "".join(f"{key:>10}" for key in numbers) + "  first values")
-    for name, array in found.items():
-        values = list(_statistics(array).values()) + array.ravel()[:FIRST].tolist()
-        shape = " x ".join(map(str, array.shape))
-        lines.append(f"{name:{width}} {found.dimensions[name]:5} {shape:>14}" + "".join(map(_number, values)))
+    rows = [(name, found.dimensions[name], " x ".join(map(str, array.shape))) for name, array in found.items()]
+    of_name, of_letters, of_shape = (max(map(len, column)) for column in zip(*rows, ("name", "", "shape"), strict=True))
+    apart = of_name + of_letters + of_shape + 2 + 10 * (STATISTICS + FIRST) > width
+    if apart:
+        of_name = len("name")
+    first = max(0, min(FIRST, (width - of_name - of_letters - of_shape - 2) // 10 - STATISTICS))
+    titles = ("mean", "std", "min", "max", "norm")
+    header = f"{'name':{of_name}} {'':{of_letters}} {'shape':>{of_shape}}"
+    lines.append(header + "".join(f"{title:>10}" for title in titles) + "  first values" * (first > 0))
+    for (name, letters, shape), array in zip(rows, found.values(), strict=True):
+        if apart:
+            lines.append(name)
+        row = f"{'' if apart else name:{of_name}} {letters:{of_letters}} {shape:>{of_shape}}"
+        lines.append(row + "".join(map(_number, [*_statistics(array).values(), *array.ravel()[:first].tolist()])))
     return lines
 
 
@@ -121,11 +130,11 @@ def _number(value: float) -> str:
     return f"{value:10.1e}" if small or abs(value) >= 1e4 else f"{value:10.4f}"
 
 
-def _wrapped(words: Iterable[str]) -> list[str]:
-    """Words joined to lines of at most WIDTH columns."""
+def _wrapped(words: Iterable[str], width: int) -> list[str]:
+    """Words joined to lines of at most `width` columns, unless a word is longer."""
     lines = [""]
     for word in words:
-        if len(lines[-1]) + 3 + len(word) > WIDTH - 8:
+        if lines[-1] and cells(lines[-1]) + 3 + cells(word) > width:
             lines.append("")
         lines[-1] += f"   {word}" if lines[-1] else f"        {word}"
     return lines

@@ -55,6 +55,10 @@ def add(commands: "Commands") -> None:
         help="number of threads (default: one per CPU available to the process, or OMP_NUM_THREADS if that is fewer)",
     )
 
+    train.add_argument(
+        "--offline", action="store_true", help="never use the network; fail if the model is not on this machine"
+    )
+
     recipe = train.add_argument_group("training options")
     recipe.add_argument("--steps", type=positive, default=1000, metavar="N", help=f"number of steps {DEFAULT}")
     recipe.add_argument(
@@ -118,7 +122,7 @@ def add(commands: "Commands") -> None:
         metavar="N",
         help="stop after N evaluations without an improvement (default: never)",
     )
-    way.add_argument("--quiet", action="store_true", help="show no progress bar")
+    way.add_argument("--quiet", action="store_true", help="show no progress")
 
     new = train.add_argument_group(
         "training from scratch", "with --init random: a vocabulary learned from DATA, and random weights"
@@ -149,7 +153,7 @@ def _train(options: argparse.Namespace) -> int:
     encoder = (
         _new(options, data)
         if options.init == "random"
-        else SentenceEncoder(options.model or DEFAULT_MODEL, backend="numpy")
+        else SentenceEncoder(options.model or DEFAULT_MODEL, backend="numpy", local_files_only=options.offline)
     )
     if options.max_length:
         encoder.max_seq_length = options.max_length
@@ -181,6 +185,12 @@ def _train(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         raise
+    if result.stopped_early and result.step < options.steps:
+        print(
+            f"minilm-np: stopped early, after step {result.step} of {options.steps}: no improvement in "
+            f"{options.patience} evaluations; the best model is {Path(options.output, 'best')}",
+            file=sys.stderr,
+        )
     last = min(50, result.step)
     print(f"{Path(options.output, 'model')}: {result.step} steps, loss {result.loss:.4f} (mean of the last {last})")
     for name, figure in result.evaluations.items():

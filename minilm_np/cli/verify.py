@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import read_texts
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.printing import columns, one_line
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.compare import TOLERANCE, Comparison, compare
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN_PROBLEMS = 5
 COLUMNS = 80  # of the table of layers
+DETAILED, LEAST_TEXT = 65, 15  # columns of the numbers and of the text in the table of intermediates
 
 
 def add(commands: "Commands") -> None:
@@ -61,7 +63,7 @@ def _verify(options: argparse.Namespace) -> int:
         for label, text in built_in_texts(encoder):
             print(json.dumps({"label": label, "text": text}))
         return 0
-    comparison = compare(encoder, options.against, texts, tolerance=options.tolerance)
+    comparison = compare(encoder, options.against, texts, tolerance=options.tolerance, progress=True)
     if options.format == "json":
         print(json.dumps(comparison.as_dict(), indent=1))
     else:
@@ -76,7 +78,7 @@ def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
     rows = comparison.intermediates if every else summarised(comparison.intermediates)
     rows = rows + ([] if comparison.vector is None else [comparison.vector])
     if rows:
-        yield from _detailed(rows) if every else _short(rows)
+        yield from _detailed(rows, columns()) if every else _short(rows)
     if comparison.intermediates:
         yield "(our intermediates: the NumPy reference in float32; our vectors: the backend)"
     for problem in comparison.problems[:SHOWN_PROBLEMS]:
@@ -100,16 +102,22 @@ def _short(rows: list[Row]) -> Iterator[str]:
         yield start + (text if len(text) <= room else f"{text[: room - 3]}...")
 
 
-def _detailed(rows: list[Row]) -> Iterator[str]:
+def _detailed(rows: list[Row], columns: int) -> Iterator[str]:
+    """One row per intermediate; on a narrow terminal its name has a separate line."""
     width = max(len(row.name) for row in rows)
+    apart = width + DETAILED + LEAST_TEXT > columns
+    width = 0 if apart else width
     yield f"{'':{width}}  |-------- theirs against ours --------|  |- against float64 -|"
     yield f"{'':{width}}  max abs  max rel      ULP  min cosine       ours    theirs   worst text"
     for row in rows:
-        apart = row.difference
+        errors, text = row.difference, _printable(row.worst_text)
+        if apart:
+            yield row.name
+            text = one_line(text, columns - DETAILED)
         yield (
-            f"{row.name:{width}}  {apart.max_abs:7.1e}  {apart.max_rel:7.1e}  {_ulp(apart.max_ulp)}  "
-            f"{apart.min_cosine:10.7f}    {row.ours.max_abs:7.1e}   {row.theirs.max_abs:7.1e}   "
-            f"{_printable(row.worst_text)}"
+            f"{'' if apart else row.name:{width}}  {errors.max_abs:7.1e}  {errors.max_rel:7.1e}  "
+            f"{_ulp(errors.max_ulp)}  {errors.min_cosine:10.7f}    {row.ours.max_abs:7.1e}   "
+            f"{row.theirs.max_abs:7.1e}   {text}"
         )
 
 

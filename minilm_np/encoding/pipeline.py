@@ -179,18 +179,24 @@ def _check_finite(vectors: Vectors, first: int) -> None:
 
 
 def encode_with_counts(
-    model: LoadedModel, texts: Sequence[str], show_progress_bar: bool | None = None
+    model: LoadedModel,
+    texts: Sequence[str],
+    report: Report,
+    *,
+    first: int = 0,
+    prompt_name: str | None = None,
+    normalize: bool = False,
+    truncate_dim: int | None = None,
 ) -> tuple[Vectors, TokenCounts]:
     """Return the vectors of texts, (n, d), and their token counts; each text is tokenized once.
 
-    The prompt and the dimension are the model's settings. Truncated texts raise no warning: the counts name them.
+    first: the number of the first text, for errors. prompt_name, normalize, truncate_dim: as for
+    `SentenceEncoder.encode`. Truncated texts raise no warning: the counts name them.
     Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
     """
-    d = model.settings.dimension(model.config.hidden_size)
-    pipeline = Pipeline(model, model.settings.prefix(), "ignore", False, d)
-    texts = check_texts(texts)
-    with progress(len(texts), show_progress_bar) as report:
-        return pipeline.vectors(texts, report), pipeline.counts
+    d = model.settings.dimension(model.config.hidden_size, truncate_dim)
+    pipeline = Pipeline(model, model.settings.prefix(prompt_name), "ignore", normalize, d)
+    return pipeline.vectors(check_texts(texts, first), report, first), pipeline.counts
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 Reading order:
 
     __init__.py      code that the adapters share: encoding with a cached model
-    scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install 'minilm-np[sklearn]'
-    langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install 'minilm-np[langchain]'
-    chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install 'minilm-np[chroma]'
+    scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install scikit-learn
+    langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install langchain-core
+    chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install chromadb
 
 All take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on first use;
 adapters with the same model, backend and threads share it.
@@ -88,8 +88,11 @@ def _identities(folder: str) -> _Identities:
     return tuple(found)
 
 
-def missing(library: str, extra: str, error: ModuleNotFoundError) -> Exception:
-    """The error to raise after a failed import: MissingExtraError, or `error` itself if it has another cause."""
+def missing(library: str, distribution: str, error: ModuleNotFoundError) -> Exception:
+    """The error to raise after a failed import: MissingExtraError, or `error` itself if it has another cause.
+
+    library: the module that was imported. distribution: its name for pip.
+    """
     if error.name is None or error.name.partition(".")[0] != library:
         return error
-    return MissingExtraError(f"{library} is not installed, but this module needs it: pip install 'minilm-np[{extra}]'")
+    return MissingExtraError(f"{library} is not installed, but this module needs it: pip install {distribution}")

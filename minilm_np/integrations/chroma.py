@@ -11,7 +11,7 @@ try:
     from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
     from chromadb.utils.embedding_functions import register_embedding_function
 except ModuleNotFoundError as error:
-    raise missing("chromadb", "chroma", error) from error
+    raise missing("chromadb", "chromadb", error) from error
 
 
 @register_embedding_function

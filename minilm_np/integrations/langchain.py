@@ -9,7 +9,7 @@ from minilm_np.model_files.manifest import DEFAULT_MODEL
 try:
     from langchain_core.embeddings import Embeddings
 except ModuleNotFoundError as error:
-    raise missing("langchain_core", "langchain", error) from error
+    raise missing("langchain_core", "langchain-core", error) from error
 
 
 class MiniLMEmbeddings(Embeddings):

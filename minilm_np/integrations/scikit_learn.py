@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 except ModuleNotFoundError as error:
-    raise missing("sklearn", "sklearn", error) from error
+    raise missing("sklearn", "scikit-learn", error) from error
 
 
 class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types

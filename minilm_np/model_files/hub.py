@@ -315,7 +315,10 @@ def _cannot_write(target: Path, error: OSError) -> HubError:
     below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
     reason = "a part of this path is a file, not a folder" if below_a_file else error.strerror or error
     remedy = f"free space in {target}, or " if error.errno == errno.ENOSPC else ""
-    return HubError(f"cannot write to {target}: {reason}: {remedy}choose another folder (--to DIR, or MINILM_NP_CACHE)")
+    return HubError(
+        f"cannot write to {target}: {reason}: {remedy}choose another folder, by MINILM_NP_CACHE or by "
+        "`minilm-np fetch --to DIR`"
+    )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A prompt is text that is put before each text, such as "query: " for e5. `ModelS
 """
 
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,10 @@ class ModelSettings:
         if not _has(self.prompts, prompt_name):
             raise InputValueError(f"prompt_name: expected {one_of(self.prompts)}, found {prompt_name!r}")
         return self.prompts[prompt_name]
+
+    def first_prompt(self, names: Sequence[str]) -> str | None:
+        """The first of the names that is the name of a prompt; None if none is."""
+        return next((name for name in names if name in self.prompts), None)
 
     def dimension(self, D: int, truncate_dim: int | None = None) -> int:
         """The length of a vector of a model with D dimensions: `truncate_dim`, else that of the settings, at most D.

@@ -19,7 +19,7 @@ def draw_loss(log: Path, picture: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         warnings.warn(
-            f"{picture.name} is not drawn, because matplotlib is not installed: pip install 'minilm-np[train]'",
+            f"{picture.name} is not drawn, because matplotlib is not installed: pip install matplotlib",
             stacklevel=2,
         )
         return

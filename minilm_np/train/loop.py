@@ -16,6 +16,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
+from minilm_np._progress import Report, progress
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError, SaveError
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.train import checkpoints, interrupts
@@ -77,7 +79,7 @@ class Habits:
     save_every: int = 0  # steps between checkpoints; 0: write one at an interrupt only
     keep_last: int = 2  # the number of checkpoints to keep
     patience: int = 0  # stop after this many evaluations without an improvement; 0: never
-    progress: bool = False  # show a progress bar on stderr
+    progress: bool = False  # show progress on stderr
 
     def __post_init__(self) -> None:
         """Raise InputValueError for a number below its minimum."""
@@ -190,15 +192,14 @@ class _Run:
         """Run all steps that are left, and write the model, for which the reserved room is given up."""
         losses = deque((entry["loss"] for entry in entries if "loss" in entry), maxlen=50)
         figures: dict[str, float] = next((e["evaluation"] for e in reversed(entries) if "evaluation" in e), {})
-        with self._bar() as bar, interrupts.deferred() as interrupted:
+        with self._progress() as report, interrupts.deferred() as interrupted:
             figures = self._maybe_evaluate(log) or figures  # if the run was interrupted in this evaluation
             while self.step < self.options.steps and not self._has_stalled():
                 began = time.perf_counter()
                 entry = self._one_step(next(self.data))
                 losses.append(entry["loss"])
                 write_entry(log, entry | {"seconds": round(time.perf_counter() - began, 3)})
-                bar.set_postfix(loss=f"{np.mean(losses):.4f}", rate=f"{entry['rate']:.1e}", refresh=False)
-                bar.update()
+                report(1, f"loss={np.mean(losses):.4f}, rate={entry['rate']:.1e}")
                 figures = self._maybe_evaluate(log) or figures
                 if interrupted() or (self.habits.save_every and self.step % self.habits.save_every == 0):
                     self._save()
@@ -342,9 +343,7 @@ class _Run:
         found = checkpoints.list_checkpoints(self.checkpoints)
         return f"; the last checkpoint is {found[-1]}" if found else ""
 
-    def _bar(self) -> Any:
-        from tqdm import tqdm
-
-        return tqdm(
-            total=self.options.steps, initial=self.step, desc="train", unit="step", disable=not self.habits.progress
-        )
+    def _progress(self) -> AbstractContextManager[Report]:
+        if not self.habits.progress:
+            return nullcontext(lambda done, note="": None)
+        return progress("train", "step", self.options.steps, initial=self.step)

@@ -22,6 +22,7 @@ from minilm_np.vectors.similarity import (
     as_matrix,
     check_dimensions,
     cos_sim,
+    cosines,
     quiet,
     unit_vectors,
 )
@@ -173,7 +174,8 @@ def community_detection(
     neighbours that are in no group yet; if too few are left, it forms no group. So no vector is in two groups.
 
     embeddings: (n, D).
-    threshold: the smallest cosine of a member with its centre, compared in float32.
+    threshold: the smallest cosine of a member with its centre, compared in float32. Equal vectors have the cosine 1, so
+        a threshold of 1 finds exact duplicates.
     min_community_size: the smallest size of a group, its centre included; at least 1.
     batch_size: vectors whose cosines with all vectors are held in memory at a time.
     show_progress_bar: draw a bar on stderr.
@@ -194,7 +196,7 @@ def community_detection(
     neighbours = np.empty(len(vectors), np.int64)
     for start in _progress(range(0, len(vectors), batch_size), show_progress_bar):
         rows = slice(start, start + batch_size)
-        neighbours[rows] = np.count_nonzero(vectors[rows] @ vectors.T >= least, axis=1)
+        neighbours[rows] = np.count_nonzero(cosines(vectors[rows], vectors) >= least, axis=1)
     centers = np.argsort(-neighbours, kind="stable")
     centers = centers[neighbours[centers] >= min_community_size]
 
@@ -203,12 +205,12 @@ def community_detection(
     claimed = np.zeros(len(vectors), bool)
     while len(centers := centers[~claimed[centers]]):
         batch, centers = centers[:batch_size], centers[batch_size:]
-        for center, cosines in zip(batch.tolist(), vectors[batch] @ vectors.T, strict=True):
+        for center, scores in zip(batch.tolist(), cosines(vectors[batch], vectors), strict=True):
             if claimed[center]:
                 continue
-            members = np.flatnonzero((cosines >= least) & ~claimed)
+            members = np.flatnonzero((scores >= least) & ~claimed)
             if len(members) >= min_community_size:
-                members = members[top_indices(cosines[members], len(members))]
+                members = members[top_indices(scores[members], len(members))]
                 community = [center, *members[members != center].tolist()]
                 claimed[community] = True
                 communities.append(community)
@@ -252,7 +254,7 @@ def _nearest(
             entries = unit_vectors(entries, "cos_sim")
         for chunk, start in enumerate(starts):
             asking = queries[start : start + query_chunk]
-            result = _cosines(asking, entries) if cosine else score_function(asking, entries)
+            result = cosines(unit_vectors(asking, "cos_sim"), entries) if cosine else score_function(asking, entries)
             scores = _checked(result, (len(asking), len(entries)), first_query + start, offset)
             ids = _top_rows(scores, k)
             scores = np.concatenate([best[chunk], np.take_along_axis(scores, ids, axis=1)], axis=1)
@@ -262,11 +264,6 @@ def _nearest(
     if not starts:
         return np.empty((0, 0)), np.empty((0, 0), np.int64)
     return np.concatenate(best), np.concatenate(best_ids)
-
-
-@quiet
-def _cosines(queries: Array, unit_entries: Array) -> Array:  # (q, D), (c, D) -> (q, c)
-    return unit_vectors(queries, "cos_sim") @ unit_entries.T
 
 
 def _top_rows(scores: Array, k: int) -> Array:  # (n, m) -> (n, min(k, m))

@@ -141,7 +141,8 @@ def _ranges(array: Array, precision: str, calibration_embeddings: ArrayLike | No
         )
     elif len(array) < FEW:
         logger.warning(
-            "the ranges of %s are taken from only %d vectors: pass ranges, or calibration_embeddings of many vectors",
+            "minilm_np.util.quantize_embeddings: the ranges of %s are taken from only %d vectors: pass ranges, or "
+            "calibration_embeddings of many vectors",
             precision, len(array),
         )  # fmt: skip
     if array.ndim != 2 or not len(array):

@@ -90,9 +90,12 @@ def truncate_embeddings(embeddings: ArrayLike, truncate_dim: int | None) -> Arra
 
 @quiet
 def cos_sim(a: ArrayLike, b: ArrayLike) -> Array:
-    """The cosine of the angle between each a[i] and each b[j]; 0 if one of them is a zero vector."""
+    """The cosine of the angle between each a[i] and each b[j]; 0 if one of them is a zero vector.
+
+    Never outside [-1, 1], and exactly 1 for equal vectors: see `cosines`.
+    """
     a, b = _matrices(a, b, "cos_sim", floats=True)
-    return _unit(a) @ _unit(b).T
+    return cosines(_unit(a), _unit(b))
 
 
 @quiet
@@ -143,9 +146,16 @@ def manhattan_sim(a: ArrayLike, b: ArrayLike) -> Array:
 
 @quiet
 def pairwise_cos_sim(a: ArrayLike, b: ArrayLike) -> Array:
-    """The cosine of the angle between a[i] and b[i]; 0 if one of them is a zero vector."""
+    """The cosine of the angle between a[i] and b[i]; 0 if one of them is a zero vector.
+
+    Never outside [-1, 1], and exactly 1 for equal vectors: see `cosines`.
+    """
     a, b = _pairs(a, b, "pairwise_cos_sim", floats=True)
-    return np.vecdot(_unit(a), _unit(b))
+    u, v = np.broadcast_arrays(_unit(a), _unit(b))
+    scores = np.asarray(np.vecdot(u, v))
+    near = scores > _near_one(u, v)
+    scores[near] = _cosine_of_near(u[near], v[near])
+    return np.maximum(scores, -1)[()]
 
 
 @quiet
@@ -234,6 +244,46 @@ def _functions(name: "str | SimilarityFunction") -> tuple[SimilarityMeasure, Sim
 def unit_vectors(array: Array, function: str) -> Array:  # (..., D) -> (..., D)
     """Scale vectors to unit length, as `normalize_embeddings`, but in the dtype of the computation."""
     return _unit(_computable(array, function, floats=True))
+
+
+@quiet
+def cosines(u: Array, v: Array) -> Array:  # (n, D), (m, D) -> (n, m)
+    """The cosines of vectors that `unit_vectors` returned: dot products, without the rounding errors next to 1.
+
+    A matrix product rounds the cosine of a vector with itself to 0.9999999 or 1.0000001, and the cosines of equal
+    vectors not even to equal numbers. Every score within that error of 1 is therefore computed again: it is 1 for
+    vectors of equal bits, and 1 - |u - v|^2 / 2 for others, which is at most 1. So equal vectors reach any threshold up
+    to 1.
+    """
+    scores = u @ v.T
+    near = scores > _near_one(u, v)
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    numbers: dict[bytes, int] = {}  # by the bits of a vector: many duplicates take no time this way
+    of_row, of_column = (np.empty(len(x), np.int64) for x in (u, v))
+    of_row[rows] = [numbers.setdefault(u[i].tobytes(), len(numbers)) for i in rows]
+    of_column[columns] = [numbers.setdefault(v[j].tobytes(), len(numbers)) for j in columns]
+    for i in rows:
+        entries = np.flatnonzero(near[i])
+        equal = of_column[entries] == of_row[i]
+        scores[i, entries[equal]] = 1
+        entries = entries[~equal]
+        for part in _blocks(len(entries), u.shape[1]):
+            scores[i, entries[part]] = _cosine_of_near(u[i], v[entries[part]])
+    return np.maximum(scores, -1, out=scores)
+
+
+def _near_one(u: Array, v: Array) -> float:
+    """1 less a bound on the rounding error of a dot product of unit vectors, whatever the order of its sum.
+
+    For D numbers the sum and the two lengths round by at most D eps together (Higham, Accuracy and Stability of
+    Numerical Algorithms, section 3.1); 4 eps more for the divisions and the square roots.
+    """
+    return 1.0 - (u.shape[-1] + 4) * max(float(np.finfo(x.dtype).eps) for x in (u, v))
+
+
+def _cosine_of_near(u: Array, v: Array) -> Array:  # (..., D), (..., D) -> (...)
+    difference = u - v
+    return 1 - np.vecdot(difference, difference) / 2
 
 
 def _unit(x: Array) -> Array:

@@ -5,13 +5,14 @@ The reference for both sides is `reference.py` in float64, one text at a time. T
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from minilm_np import reference
+from minilm_np._progress import tracked
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
@@ -89,12 +90,14 @@ def compare(
     texts: Sequence[str] | None = None,
     *,
     tolerance: float = TOLERANCE,
+    progress: bool = False,
 ) -> Comparison:
     """Compare an encoder's vectors and intermediates with another implementation's.
 
     source: an argument of `open_implementation`, or its result.
     texts: None: the texts for which the source has vectors, or the built-in ones.
     tolerance: the largest difference of a number of a vector, relative to the vector's length (1 in most models).
+    progress: show progress on stderr: after a few seconds a bar on a terminal, elsewhere a line every ten seconds.
 
     Our vectors are those of the encoder's own backend; our intermediates are those of the reference in float32, which
     has the steps that the kernels fuse. Both sides compute intermediates from the same token ids, and vectors from the
@@ -114,7 +117,11 @@ def compare(
     steps = _Steps(encoder, problems)
     vector: Row | None = None
     largest, our_largest = None, 0.0
-    for number, (label, ids) in enumerate(zip(labels, encoder.tokenizer(texts).ids, strict=True)):
+    labelled = list(zip(labels, encoder.tokenizer(texts).ids, strict=True))
+    items: Iterable[tuple[str, list[int]]] = labelled
+    if progress:
+        items = tracked(labelled, "comparing", "text", delay=3, leave=False)
+    for number, (label, ids) in enumerate(items):
         shown = other.intermediates([texts[number]])
         truth = steps.compare(np.array(ids, np.int64), {} if shown is None else shown[0], label)
         length = max(float(np.linalg.norm(truth)), FLOOR)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._progress import tracked
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
@@ -44,7 +45,7 @@ def diagnose(
 
     vectors: an (n, D) array of floats, or a source as `open_implementation` takes it.
     texts: the texts of the vectors. None: the texts of the source, or the built-in texts if the source has none.
-    progress: show a progress bar on stderr if this takes more than a few seconds.
+    progress: show progress on stderr: after a few seconds a bar on a terminal, elsewhere a line every ten seconds.
 
     Raises InputTypeError, InputValueError (no vectors, another number of texts, a vector that is not finite), and the
     exceptions of `open_implementation`.
@@ -106,14 +107,14 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
         return advice.match(case)
     seen = [one for one in case.candidates if one.is_seen]
     fitting = [(one.name,) for one in seen if one.fits]
-    findings = [measure(evidence, names) for names in fitting[:MEASURED]]
+    findings = [measure(evidence, names) for names in bar(fitting[:MEASURED], "explanations in float64")]
     if not any(finding.explains for finding in findings):
         twins = {name for group in indistinguishable(evidence, case.candidates) for name in group[1:]}
         scaled = misfits.scaled(evidence, seen, twins, bar)
         if scaled is not None:
             return _conclusion(case, scaled.exact, bar) if scaled.exact else advice.scaled(case, scaled)
         pairs = fitting_pairs(evidence, itertools.combinations(seen, 2), twins, bar)
-        measured = [measure(evidence, names) for names in pairs[:MEASURED]]
+        measured = [measure(evidence, names) for names in bar(pairs[:MEASURED], "pairs in float64")]
         findings += [pair for pair in measured if pair.explains or needs_both(evidence, pair)]
         if not any(finding.explains for finding in findings) and 2 * len(wrong) <= len(texts):
             wrong.sort(key=lambda row: -evidence.given.errors[row])
@@ -147,9 +148,5 @@ def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
 
 
 def _bar(items: Sequence[Any], what: str, *, shown: bool) -> Iterable[Any]:
-    """The items, with a progress bar on stderr if `shown`."""
-    if not shown:
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc=f"trying {what}", delay=3, leave=False)
+    """The items, with progress on stderr if `shown`."""
+    return tracked(items, f"trying {what}", "trial", delay=3, leave=False) if shown else items

@@ -11,6 +11,12 @@ from minilm_np.errors import MissingExtraError
 
 Array = NDArray[Any]
 
+DISTRIBUTIONS = {  # by module, where pip needs more than that name
+    "sentence_transformers": "sentence-transformers torch",
+    "transformers": "transformers torch",
+    "onnxruntime": "onnxruntime onnx",
+}
+
 
 class Implementation(Protocol):
     """A source of vectors: a program that computes them, or a file that contains them."""
@@ -37,13 +43,17 @@ class Implementation(Protocol):
 
 
 def load_extra(module: str) -> Any:
-    """Import a module of the extra `verify`, without the warnings of its import. Raises MissingExtraError."""
+    """Import a module of the extra `verify`, without the warnings of its import. Raises MissingExtraError.
+
+    The error names the libraries and not the extra: that works from a checkout, from a wheel and from an index.
+    """
+    package = module.partition(".")[0]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"this comparison needs {module.partition('.')[0]}, which cannot be imported ({error}): "
-            "pip install 'minilm-np[verify]'"
+            f"this comparison needs {package}, which cannot be imported ({error}): pip install "
+            f"{DISTRIBUTIONS.get(package, package)}"
         ) from error

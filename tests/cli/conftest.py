@@ -1,6 +1,8 @@
 """Fixtures of the command line's tests."""
 
 import io
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder(small: Path) -> SentenceEncoder:
     """The small model."""
     return SentenceEncoder(small, backend="numpy")
+
+
+@pytest.fixture(scope="session")
+def prompted(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with prompts for queries and documents."""
+    folder = tmp_path_factory.mktemp("prompted")
+    shutil.copytree(small, folder, dirs_exist_ok=True)
+    prompts = {"prompts": {"query": "q: ", "document": "d: ", "passage": "p: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    return folder
 
 
 @pytest.fixture

@@ -4,13 +4,17 @@ import io
 import json
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minilm_np import SentenceEncoder
+from minilm_np.cli import encoding
+from minilm_np.cli.printing import cells
 from minilm_np.text.tokenizer import TextTokenizer, TokenizedTexts
+from tests.cli.conftest import Stdin
 from tests.support.cli import NUMPY, TEXTS, Command, check_objects, same_bits, vectors_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  # the last text is truncated
@@ -89,3 +93,84 @@ def test_each_text_is_tokenized_once(command: Command, monkeypatch: pytest.Monke
     monkeypatch.setattr(TextTokenizer, "__call__", counting)
     command.result("--format", "json", *TEXTS)
     assert tokenized == TEXTS
+
+
+# ---- many lines ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "json", "jsonl", "npy"])
+def test_batches_do_not_show_in_the_output(
+    command: Command, stdin: Stdin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    raw = "".join(f"line {number}\n" for number in range(9)).encode()
+    (tmp_path / "lines").write_bytes(raw)
+    expected = command.result("--format", form, "--input", str(tmp_path / "lines"))
+    monkeypatch.setattr(encoding, "BATCH", 2)
+    assert command.result("--format", form, "--input", str(tmp_path / "lines")) == expected
+    stdin(raw)
+    assert command.result("--format", form, "--input", "-") == expected
+    assert command.result("--format", form, "--input", str(tmp_path / "lines"), "--output", str(tmp_path / "x")) == b""
+    assert (tmp_path / "x").read_bytes() == expected
+
+
+def test_npy_has_the_bytes_of_numpy(command: Command, encoder: SentenceEncoder) -> None:
+    saved = io.BytesIO()
+    np.save(saved, encoder.encode(TEXTS))
+    assert command.result("--format", "npy", *TEXTS) == saved.getvalue()
+
+
+def test_memory_does_not_grow_with_the_lines(command: Command, tmp_path: Path) -> None:
+    peaks = []
+    for n in (1, 8):
+        (tmp_path / "lines").write_text("a b\n" * (encoding.BATCH * n))
+        tracemalloc.start()
+        command.result("--input", str(tmp_path / "lines"), "--format", "npy", "--output", str(tmp_path / "vectors"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 100_000  # 7 batches of vectors alone would take 230,000 bytes, their texts 370,000
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_are_truncated_and_normalized_as_by_the_class(command: Command, encoder: SentenceEncoder) -> None:
+    for arguments, options in (
+        (("--truncate-dim", "5"), {"truncate_dim": 5}),
+        (("--truncate-dim", "5", "--normalize"), {"truncate_dim": 5, "normalize_embeddings": True}),
+    ):
+        found = np.load(io.BytesIO(command.result("--format", "npy", *arguments, *TEXTS)))
+        assert same_bits(found, encoder.encode(TEXTS, **options))  # type: ignore[call-overload]
+
+
+def test_texts_are_truncated_as_the_options_say(command: Command, small: Path) -> None:
+    [item] = json.loads(command.result("--format", "json", "--max-length", "4", "abc abc abc"))
+    assert (item["n_tokens"], item["truncated"]) == (4, True)
+    shorter = SentenceEncoder(small, backend="numpy")
+    shorter.max_seq_length = 4
+    assert same_bits(vectors_of([item]), shorter.encode(["abc abc abc"]))
+    arguments = ("encode", *NUMPY, "--model", str(small), "a", "word " * 20)
+    error = command.failure(*arguments, "--on-truncation", "error")
+    assert "text 2 (100 characters) is longer than the limit of 16 tokens" in error
+    assert "expected an int from 2 to 16, found 1" in command.failure(*arguments, "--max-length", "1")
+
+
+def test_a_prompt_is_put_before_each_text(command: Command, prompted: Path) -> None:
+    encoder = SentenceEncoder(prompted, backend="numpy")
+    arguments = ("encode", *NUMPY, "--model", str(prompted), "--format", "npy", "a text")
+    code, out, _ = command(*arguments, "--prompt-name", "passage")
+    assert code == 0
+    assert same_bits(np.load(io.BytesIO(out)), encoder.encode(["a text"], prompt_name="passage"))
+    assert "prompt_name: expected one of 'query', 'document', 'passage', found 'x'" in command.failure(
+        *arguments, "--prompt-name", "x"
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 40, 200])
+def test_lines_fit_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    texts = [*TEXTS, "日本語" * 40, "e\u0301" * 90, "a" * 500]
+    lines = command.result("--on-truncation", "ignore", *texts).decode().splitlines()
+    assert len(lines) == len(texts)
+    widest = max(map(cells, lines))
+    assert widest <= max(columns, 64)  # one number, the tokens and a few letters are shown on any terminal
+    assert all(line.startswith("[") for line in lines)

@@ -129,3 +129,15 @@ def test_eval_is_one_command_with_two_tasks() -> None:
     commands = argparse.ArgumentParser().add_subparsers()
     evaluate.add(commands)
     assert list(commands.choices) == ["eval"]
+
+
+@pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  # by the small model
+def test_retrieval_uses_the_prompts_of_the_model(run: Run, tmp_path: Path, prompted: Path, small: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("".join(f"{n}?\t{n * n} {n}\n" for n in range(40)))
+    found = {}
+    for model in (prompted, small):
+        code, out, _ = run("retrieval", "pairs.tsv", "--backend", "numpy", "--model", str(model), "--format", "json")
+        assert code == 0
+        found[model] = json.loads(out)
+    assert found[prompted] == pytest.approx(retrieval(SentenceEncoder(prompted, backend="numpy"), "pairs.tsv"))
+    assert found[prompted] != found[small]

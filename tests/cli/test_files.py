@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from minilm_np import cli
+from minilm_np import DataError, cli
+from minilm_np.cli.files import open_lines
 from tests.cli.conftest import Stdin
 from tests.support.cli import NUMPY, TEXTS, Command
 
@@ -60,6 +61,59 @@ def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: St
     for source, name in ((str(tmp_path / "texts"), str(tmp_path / "texts")), ("-", "standard input")):
         error = command.failure("encode", "--input", source)
         assert f"{name}, line 2: expected UTF-8, found byte 0xe9 at position 3: convert the file" in error
+
+
+@pytest.mark.parametrize("source", ["file", "-"])
+def test_utf_16_without_a_mark_is_refused_by_its_null_characters(
+    command: Command, stdin: Stdin, tmp_path: Path, source: str
+) -> None:
+    raw = "fine\nalso\n".encode("utf-16-le")
+    (tmp_path / "texts").write_bytes(raw)
+    stdin(raw)
+    path, name = ("-", "standard input") if source == "-" else (str(tmp_path / "texts"),) * 2
+    assert command.failure("encode", "--input", path) == (
+        f"minilm-np: error: {name}, line 1: expected text in UTF-8, found a null character at position 1: if the file "
+        "is UTF-16, convert it, for example with iconv -f UTF-16LE; a binary file has no texts\n"
+    )
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+@pytest.mark.parametrize("name", ["data.csv", "data.TSV", "data.jsonl"])
+def test_a_table_that_is_read_as_lines_is_warned_about(command: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("number,text\n1,a\n")
+    code, out, err = command.encode("--input", str(tmp_path / name))
+    assert (code, out.count(b"\n")) == (0, 2)
+    assert err == (
+        f"minilm-np: warning: {tmp_path / name}: each line is one text, with all its separators, quotes and fields: to "
+        "encode only a column or a field, write it to a text file first\n"
+    )
+
+
+def test_lines_that_are_appended_later_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("one\n\ntwo\n")
+    with open_lines(str(path), skip_blank=True) as lines:
+        with path.open("a") as log:
+            log.write("three\n" * 9999)
+        assert (lines.total, list(lines.numbered)) == (2, [(1, "one"), (3, "two")])
+
+
+def test_a_file_that_became_shorter_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_text("line\n" * 99_999)
+    with open_lines(str(path)) as lines:
+        os.truncate(path, 10)
+        with pytest.raises(DataError, match=r"expected 99,999 lines, found [\d,]+: the file became shorter"):
+            list(lines.numbered)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_pipe_is_counted_if_need_be(tmp_path: Path, counted: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"printf 'one\\ntwo' > {tmp_path / 'pipe'}"])
+    with writer, open_lines(str(tmp_path / "pipe"), counted=counted) as lines:
+        assert lines.total == (2 if counted else None)
+        assert list(lines.numbered) == [(1, "one"), (2, "two")]
 
 
 def test_an_argument_that_is_not_utf_8_is_refused(command: Command) -> None:

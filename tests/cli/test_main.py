@@ -180,8 +180,8 @@ _INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from minilm_np import cli
-read = cli.encode.read_lines
-cli.encode.read_lines = lambda path: print("reading", file=sys.stderr, flush=True) or read(path)
+open_lines = cli.encode.open_lines
+cli.encode.open_lines = lambda *a, **k: print("reading", file=sys.stderr, flush=True) or open_lines(*a, **k)
 sys.exit(cli.main(["encode", "--input", "-"]))
 """
 

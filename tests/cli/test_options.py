@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from minilm_np import HubError, TruncationWarning
+from minilm_np import HubError
 from minilm_np.cli import options
-from tests.support.cli import TEXTS
 
 
 def parsed(*arguments: str, **settings: bool) -> argparse.Namespace:
@@ -33,15 +32,6 @@ def test_offline_uses_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr("socket.getaddrinfo", network)
     with pytest.raises(HubError, match="someone/model is not on this machine"):
         options.load(parsed("--model", "someone/model", "--backend", "numpy", "--offline"))
-
-
-def test_texts_are_encoded_with_their_tokens(small: Path) -> None:
-    encoder = options.load(parsed("--model", str(small), "--backend", "numpy"))
-    with pytest.warns(TruncationWarning, match=r"1 of 5 texts is longer .* the longest, row 4, has 100 characters"):
-        encoded = options.encode_with_tokens(encoder, TEXTS, "row {}".format)
-    tokenized = encoder.tokenizer(TEXTS)
-    assert (encoded.n_tokens, encoded.truncated) == (tokenized.n_tokens, tokenized.truncated)
-    assert encoded.vectors.tobytes() == encoder.encode(TEXTS, on_truncation="ignore").tobytes()
 
 
 @pytest.mark.parametrize(

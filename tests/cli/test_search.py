@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from minilm_np import SentenceEncoder
+from minilm_np.cli import encoding
+from minilm_np.cli.printing import cells
 from tests.cli.conftest import Stdin
 from tests.support.cli import NUMPY, Command
 
@@ -21,6 +23,9 @@ LINES = [
     "Where is my parcel?", "", "How do I reset my password?", "  ", "I forgot my password.", "My parcel has not come.",
     "The cat sleeps.", "Can I change my password?",
 ]  # fmt: skip
+
+
+TRUNCATED = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  # by the small model
 
 
 @pytest.fixture
@@ -114,6 +119,55 @@ def test_search_reads_standard_input_and_prints_no_more_than_there_is(
     assert [line.split()[1:] for line in out.splitlines()] == [["line", "text"], ["3", "b"], ["1", "a"]]
 
 
+@TRUNCATED
+def test_queries_and_lines_get_the_prompts_of_the_model(run: Run, prompted: Path, corpus: str) -> None:
+    encoder = SentenceEncoder(prompted, backend="numpy")
+    options = (*NUMPY, "--model", str(prompted), "--corpus", corpus, "--format", "json")
+    found = json.loads(run("search", "a cat", *options)[1])
+    scores = [encoder.encode_query("a cat") @ encoder.encode_document(hit["text"]) for hit in found]
+    np.testing.assert_allclose([hit["score"] for hit in found], scores, atol=1e-6)
+    without = [encoder.encode("a cat") @ encoder.encode(hit["text"]) for hit in found]
+    assert np.abs(np.subtract(scores, without)).max() > 0.01
+
+
+@pytest.mark.weights
+def test_the_score_of_a_search_with_prompts(run: Run, model_folder: Path, corpus: str, tmp_path: Path) -> None:
+    for file in model_folder.iterdir():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / file.name).symlink_to(file.resolve())
+    settings = tmp_path / "model" / "config_sentence_transformers.json"
+    settings.unlink()
+    settings.write_text(json.dumps({"prompts": {"query": "query: ", "document": "passage: "}}))
+    options = (*NUMPY, "--model", str(tmp_path / "model"), "--corpus", corpus)
+    _, out, _ = run("search", "my account is locked", *options)
+    assert " 0.4769     3  How do I reset my password?" in out.splitlines()
+
+
+@TRUNCATED
+def test_a_search_in_batches_finds_the_same(
+    run: Run, small: Path, corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("search", "password", *NUMPY, "--model", str(small), "--corpus", corpus, "--top-k", "3")
+    expected = run(*arguments)
+    monkeypatch.setattr(encoding, "BATCH", 2)
+    assert run(*arguments) == expected
+
+
+@TRUNCATED
+def test_rows_fit_the_terminal(run: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    texts = ["long words " * 20, "日本語 " * 40, "日本語 " * 40, "a"]
+    (tmp_path / "lines").write_text("\n".join(texts))
+    model = (*NUMPY, "--model", str(small))
+    for arguments in (
+        ("search", "x", "--corpus", str(tmp_path / "lines"), *model),
+        ("cluster", "--input", str(tmp_path / "lines"), *model),
+        ("similarity", *texts, *model),
+    ):
+        lines = run(*arguments)[1].splitlines()
+        assert max(map(cells, lines)) in (79, 80)
+
+
 # ---- cluster ---------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +188,19 @@ def test_cluster_prints_groups_of_lines(run: Run, model_folder: Path, corpus: st
     ]
     assert all(hit["text"] == LINES[hit["line"] - 1] and hit["score"] >= 0.6 for group in found for hit in group)
     assert len(json.loads(run(*arguments, "--min-size", "3", "--format", "json")[1])) == 1
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_a_threshold_of_1_finds_exact_duplicates(run: Run, model_folder: Path, tmp_path: Path, backend: str) -> None:
+    texts = [*WEATHER, *LINES[-2:]]
+    (tmp_path / "lines").write_text("\n".join([*texts, *reversed(texts)]))
+    options = ("--backend", backend, "--model", str(model_folder), "--format", "json")
+    code, out, _ = run("cluster", "--input", str(tmp_path / "lines"), "--threshold", "1", *options)
+    assert code == 0
+    groups = json.loads(out)
+    assert sorted([hit["line"] for hit in group] for group in groups) == [[n, 11 - n] for n in range(1, 6)]
+    assert {hit["score"] for group in groups for hit in group} == {1.0}
 
 
 @pytest.mark.weights

@@ -9,6 +9,7 @@ import pytest
 
 from minilm_np import ModelConfig, SentenceEncoder, cli
 from minilm_np.cli import trace as trace_command
+from minilm_np.cli.printing import cells
 from minilm_np.trace import Trace, trace
 from tests.support.encoders import with_weights
 
@@ -57,6 +58,24 @@ def test_the_table_of_a_large_model_fits_too(
     lines = capsys.readouterr().out.splitlines()
     assert any("16 x 512 x 512" in line for line in lines)
     assert max(map(len, lines)) <= 160
+
+
+@pytest.mark.parametrize(("columns", "n_numbers"), [(80, 5), (110, 8), (200, 8)])
+def test_the_table_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, run: Run, encoder: SentenceEncoder, capsys: pytest.CaptureFixture[str],
+    columns: int, n_numbers: int,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(TEXT * 9) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cells, lines)) <= columns
+    found = trace(encoder, TEXT * 9)
+    lines = lines[lines.index("") + 2 :]
+    rows = lines if columns == 200 else [f"{name} {row}" for name, row in zip(lines[::2], lines[1::2], strict=True)]
+    assert [row.split()[0] for row in rows] == list(found)
+    for row, array in zip(rows, found.values(), strict=True):
+        numbers = [float(word) for word in row.split()[-n_numbers:]]
+        assert numbers[4] == pytest.approx(np.linalg.norm(array.astype(np.float64)), abs=6e-5, rel=6e-2)
 
 
 def test_json_has_the_same(run: Run, encoder: SentenceEncoder, capsys: pytest.CaptureFixture[str]) -> None:

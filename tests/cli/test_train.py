@@ -108,3 +108,20 @@ def test_the_example_of_the_help_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("trained/model: 10 steps, loss 0.")
+
+
+def test_a_run_that_stops_early_says_so(pairs: str, tmp_path: Path) -> None:
+    arguments = [pairs, "--output", "run", *SMALL, "--steps", 9, "--batch-size", 8, "--rate", 0, "--quiet"]
+    done = command(*arguments, "--evaluate-retrieval", pairs, "--evaluate-every", 1, "--patience", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run/model: 3 steps, loss ")
+    assert done.stderr == (
+        "minilm-np: stopped early, after step 3 of 9: no improvement in 2 evaluations; the best model is run/best\n"
+    )
+
+
+def test_offline_uses_no_network(pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
+    done = command(pairs, "--output", "run", "--model", "someone/model", "--offline", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "someone/model is not on this machine" in done.stderr and "failed" not in done.stderr

@@ -117,7 +117,7 @@ def test_a_home_that_cannot_be_read(world: World) -> None:
     assert f"{NAME} is not on this machine" in out
 
 
-OTHER_FOLDER = "choose another folder (--to DIR, or MINILM_NP_CACHE)"
+OTHER_FOLDER = "choose another folder, by MINILM_NP_CACHE or by `minilm-np fetch --to DIR`"
 
 
 def test_a_cache_that_cannot_be_written(world: World) -> None:

@@ -32,7 +32,7 @@ def test_without_matplotlib_a_warning_says_what_to_install(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.warns(UserWarning, match=r"loss\.png is not drawn, .*: pip install 'minilm-np\[train\]'"):
+    with pytest.warns(UserWarning, match=r"loss\.png is not drawn, .*: pip install matplotlib"):
         draw_loss(log, tmp_path / "loss.png")
     assert not (tmp_path / "loss.png").exists()
 

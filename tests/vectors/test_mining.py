@@ -178,6 +178,16 @@ def test_equal_members_are_ordered_by_index() -> None:
     assert util.community_detection(vectors, min_community_size=2, batch_size=2) == [[1, 3, 4], [0, 2]]
 
 
+@given(SEEDS, st.sampled_from([3, 7, 384]), st.sampled_from(["float32", "float64"]), st.integers(1, 9))
+def test_equal_vectors_reach_any_threshold_up_to_1(seed: int, D: int, dtype: str, batch_size: int) -> None:
+    distinct = some_vectors(seed, 3, D, dtype)
+    vectors = distinct[[0, 1, 0, 1, 2, 0]]
+    for threshold in (1, 1.0, 0.9999999999):
+        assert util.community_detection(vectors, threshold, 2, batch_size) == [[0, 2, 5], [1, 3]]
+    assert util.paraphrase_mining_embeddings(vectors, max_pairs=4) == [[1, 0, 2], [1, 0, 5], [1, 1, 3], [1, 2, 5]]
+    assert [hit["score"] for hit in util.semantic_search(distinct[0], vectors, top_k=3)[0]] == [1, 1, 1]
+
+
 def test_communities_of_nothing_and_of_one_are_upstream_s(upstream: Any) -> None:
     few: tuple[Any, ...] = ([], np.empty((0, 3), np.float32), np.ones(3, np.float32), np.ones((1, 3), np.float32))
     for vectors in few:

@@ -85,7 +85,8 @@ def test_ranges_of_few_vectors_are_warned_about(caplog: pytest.LogCaptureFixture
         assert not caplog.records
         util.quantize_embeddings(np.eye(99, dtype=np.float32), "int8")
     assert caplog.messages == [
-        "the ranges of int8 are taken from only 99 vectors: pass ranges, or calibration_embeddings of many vectors"
+        "minilm_np.util.quantize_embeddings: the ranges of int8 are taken from only 99 vectors: pass ranges, or "
+        "calibration_embeddings of many vectors"
     ]
 
 

@@ -213,3 +213,48 @@ def test_a_tensor_that_numpy_cannot_read_is_refused_with_what_to_do() -> None:
     for tensor in (torch.ones(2, 3, requires_grad=True), torch.ones(2, 3, dtype=torch.bfloat16)):
         with pytest.raises(InputTypeError, match=message):
             util.cos_sim(tensor, A)
+
+
+# ---- next to 1 -------------------------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_equal_vectors_have_the_cosine_1(data: st.DataObject) -> None:
+    dtype, D = data.draw(st.sampled_from(["float16", "float32", "float64"])), data.draw(st.integers(1, 400))
+    distinct = np.random.default_rng(data.draw(SEEDS)).normal(0, 1, (3, D)).astype(dtype)
+    vectors = distinct[data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=40))]
+    scores, equal = util.cos_sim(vectors, vectors), (vectors[:, None] == vectors).all(axis=2)
+    assert (scores[equal] == 1).all()
+    assert np.abs(scores).max() <= 1
+    assert (util.pairwise_cos_sim(vectors, vectors) == 1).all()
+    assert util.pairwise_cos_sim(vectors[0], vectors[0]) == 1
+    assert (np.abs(util.cos_sim(vectors, -3 * vectors)) <= 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cosines_next_to_1_are_more_accurate_than_dot_products(dtype: str) -> None:
+    generator, D = np.random.default_rng(0), 384
+    x = generator.normal(0, 1, (1, D))
+    y = x + generator.normal(0, 1, (200, D)) * np.geomspace(1e-9, 1e-1, 200)[:, None]
+    x, y = x.astype(dtype), y.astype(dtype)
+    wide_x, wide_y = x.astype(np.longdouble), y.astype(np.longdouble)
+    exact = (wide_y @ wide_x[0]) / np.sqrt((wide_y**2).sum(axis=1) * (wide_x**2).sum())
+    eps = np.finfo(dtype).eps
+    near = exact > 1 - D * eps
+    assert near.any() and not near.all()
+    for scores in (util.cos_sim(x, y)[0], util.pairwise_cos_sim(x, y)):
+        assert np.abs(scores - exact)[near].max() <= eps  # about one rounding
+        assert np.abs(scores - exact).max() <= D * eps
+        assert scores.max() <= 1
+
+
+def test_very_small_numbers_are_no_error_where_numpy_raises() -> None:
+    tiny = np.full((3, 4), 1e-30, np.float32)
+    with np.errstate(all="raise"):
+        for name in (*EVERY_PAIR, *PAIR_BY_PAIR, "pairwise_angle_sim"):
+            getattr(util, name)(tiny, tiny)
+        util.normalize_embeddings(tiny)
+        util.semantic_search(tiny, tiny)
+        util.community_detection(tiny, min_community_size=1)
+        util.paraphrase_mining_embeddings(tiny)
+        util.quantize_embeddings(tiny, "uint8", np.array([[-1e-30] * 4, [1e-30] * 4]))

@@ -1,13 +1,14 @@
 """The command `minilm-np diagnose`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minilm_np import SentenceEncoder, cli
+from minilm_np import SentenceEncoder, _progress, cli
 from minilm_np.cli import diagnose as command
 from tests.support.diagnose_models import CONFIG, SHORT, by_torch, folder
 
@@ -40,7 +41,7 @@ LEGEND = """(errors in float64;
 """
 
 
-def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path) -> None:
+def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, texts = tmp_path / "vectors.npy", tmp_path / "texts.txt"
     texts.write_text("".join(f"{text}\n" for text in SHORT))
     np.save(path, by_torch(encoder, SHORT))
@@ -48,7 +49,11 @@ def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path) -> None:
     assert code == 0 and out.startswith("A match: ") and "on these texts:" not in out
     assert out.endswith(LEGEND)
     np.save(path, by_torch(encoder, SHORT, "tanh GELU"))
-    code, out, _ = run("--vectors", path, "--texts", texts)
+    monkeypatch.setattr(_progress, "EVERY_S", 0.0)
+    code, out, err = run("--vectors", path, "--texts", texts)
+    assert re.match(r"minilm-np: trying deviations: 1 of \d+ trials after \d+ s, about [\d,]+ s left\n", err)
+    table = out[out.index("  max abs  relative") :].partition("\n(errors")[0]
+    assert max(map(len, table.splitlines())) <= 80
     assert code == 1 and out.startswith("Tanh GELU explains the vectors: ") and "What to do: Set the activation" in out
     assert "No effect on these texts, so neither found nor excluded:\n  truncation at" in out
     assert "as in llama.cpp and in one backend of text-embeddings-inference" in out

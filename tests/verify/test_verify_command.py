@@ -123,3 +123,12 @@ def test_problems_are_cut_short_for_people(small: SentenceEncoder) -> None:
 def test_wrong_usage_ends_with_2(command: Any, capsys: Any, arguments: list[str], message: str) -> None:
     assert command(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_table_of_intermediates_fits_the_terminal(small: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compare(small, Port(small), TEXTS)
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [row.name for row in comparison.intermediates]
+    lines = list(verify_command.table(comparison, every=True))
+    assert lines[3 : 3 + 2 * len(names) : 2] == names
+    assert all(len(line) <= 80 for line in lines[1 : 3 + 2 * len(names)])

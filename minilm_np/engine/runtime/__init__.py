@@ -10,3 +10,12 @@
 No file here depends on a model. An engine has a package of kernels with a module `entry`, which
 `code_cache.load_entries` compiles or loads.
 """
+
+from minilm_np.errors import MissingExtraError
+
+NEEDS_NUMBA = "backend 'numba' needs Numba, which is not installed: `pip install numba`, or use backend 'numpy'"
+
+try:
+    import llvmlite  # noqa: F401 - every module of this folder needs it; Numba brings it
+except ModuleNotFoundError as error:
+    raise MissingExtraError(NEEDS_NUMBA) from error

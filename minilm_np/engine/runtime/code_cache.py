@@ -35,7 +35,7 @@ import numpy as np
 
 from minilm_np._files import PACKAGE, package_cache
 from minilm_np._forks import no_fork
-from minilm_np.engine.runtime import processor
+from minilm_np.engine.runtime import NEEDS_NUMBA, processor
 from minilm_np.engine.runtime.integer_target import integer_target
 from minilm_np.engine.runtime.trusted_folder import trusted_folder
 from minilm_np.errors import MissingExtraError
@@ -225,9 +225,7 @@ def _numba_version() -> str:
     """What distinguishes the installed release of Numba. Importing it, or `importlib.metadata`, takes far longer."""
     found = importlib.util.find_spec("numba")
     if found is None or found.origin is None:
-        raise MissingExtraError(
-            "backend 'numba' needs Numba, which is not installed: `pip install numba`, or use backend 'numpy'"
-        )
+        raise MissingExtraError(NEEDS_NUMBA)
     try:
         return Path(found.origin).with_name("_version.py").read_text()
     except OSError:  # repackaged without that file
