@@ -3,7 +3,7 @@
 import operator
 import reprlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from minilm_np.errors import InputTypeError, InputValueError
 
@@ -61,3 +61,86 @@ def _checked(name: str, value: object, least: int, most: int | None, or_none: st
 def is_finite_number(value: object) -> bool:
     """Whether a value is an int or a float that fits into a finite float; False for a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
+# Texts are str objects in any object that iterates over them: a list, a tuple, a generator, a NumPy array, a column of
+# pandas, polars or PyArrow. These libraries are not imported: their objects are recognised by their attributes.
+
+
+def check_texts(texts: Iterable[str], first: int = 0, name: str = "texts") -> list[str]:
+    """Return the texts as a list, after a check that `tokenizers` accepts each; `first` is the index of the first one.
+
+    name: the argument, for errors.
+    Raises InputTypeError (not an iterable of str), InputValueError (a lone surrogate, which UTF-8 cannot encode). Both
+    name the index of the text.
+    """
+    check_container(texts, name)
+    found = list(texts)
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            text = found[index] = _unwrapped(text, first + index)
+        if text.isascii():  # constant time: a flag of the str
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputValueError(
+                f"text {first + index}: the lone surrogate U+{ord(text[error.start]):04X} at character {error.start} "
+                "is not Unicode text: decode the original bytes correctly, or replace it with "
+                "text.encode('utf-8', 'replace').decode()"
+            ) from None
+    return found
+
+
+def check_container(texts: object, name: str = "texts") -> None:
+    """Raise InputTypeError if iterating over `texts` would not give texts. Takes constant time, and reads nothing."""
+    kind, shape = type(texts), getattr(texts, "shape", (0,))
+    if isinstance(texts, str):  # iterating gives its characters
+        hint = ": pass [text] for a single text"
+    elif isinstance(texts, bytes | bytearray | memoryview):
+        hint = ": decode it first"
+    elif hasattr(kind, "columns"):  # a table: iterating gives the names of its columns, or the columns
+        hint = ': pass one of its columns, such as df["text"]'
+    elif isinstance(texts, Mapping):
+        hint = ": pass its keys or its values"
+    elif isinstance(shape, tuple) and len(shape) != 1:
+        hint = f" of shape {shape}: pass an array with one dimension"
+    elif not hasattr(kind, "__iter__"):
+        hint = ""
+    else:
+        return
+    raise InputTypeError(f"{name}: expected a list, an array or a column of str, found {kind.__name__}{hint}")
+
+
+def _unwrapped(item: object, index: int) -> str:
+    """The str in a PyArrow scalar or in an array without dimensions. Raises InputTypeError for any other item."""
+    value = item
+    if hasattr(item, "as_py"):
+        value = item.as_py()
+    elif getattr(item, "shape", None) == () and hasattr(item, "item"):
+        value = item.item()
+    if isinstance(value, str):
+        return value
+    hint = ""
+    if isinstance(value, bytes):
+        hint = ": decode it first"
+    elif value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
+        hint = ": drop missing values, or replace them by a text"
+    elif isinstance(value, Mapping | list | tuple) or hasattr(value, "__iter__"):
+        hint = ": pass one str per text"
+    raise InputTypeError(f"text {index}: expected a str, found {type(value).__name__} {str(value)[:40]!r}{hint}")
+
+
+def check_ids(texts: Sequence[Sequence[int]], vocab_size: int, most_tokens: int) -> None:
+    """Raise InputValueError for a text whose length, or one of whose token ids, is out of the model's range.
+
+    Every engine makes this check: kernels would read memory beyond a table, and NumPy would take a negative id from the
+    table's end.
+    """
+    for number, text in enumerate(texts):
+        if not 1 <= len(text) <= most_tokens:
+            raise InputValueError(f"text {number}: expected 1 to {most_tokens} tokens, found {len(text)}")
+        if min(text) < 0 or max(text) >= vocab_size:
+            found = min(text) if min(text) < 0 else max(text)
+            raise InputValueError(f"text {number}: expected token ids from 0 to {vocab_size - 1}, found {found}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from numpy.typing import ArrayLike, NDArray
 
-from minilm_np._checks import check_int, check_optional_int
+from minilm_np._checks import check_container, check_int, check_optional_int, check_texts
 from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.call_types import Matrix, TokenizedTexts, Vector, typed_as_encode, with_signature_of
@@ -27,7 +27,6 @@ from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.hub import ModelFolder
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity, overridden
-from minilm_np.text.inputs import check_container, check_texts
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.truncation import TextReport, report_on
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
-from minilm_np._checks import short_repr
+from minilm_np._checks import check_texts, short_repr
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.engine import registry
 from minilm_np.engine.numpy import intermediates as intermediates
@@ -18,7 +18,6 @@ from minilm_np.engine.registry import DTYPES as DTYPES
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_tensors, write_tensors
 from minilm_np.reference import Array as Array
-from minilm_np.text.inputs import check_texts
 from minilm_np.text.tokenizer import TextTokenizer
 
 _FORMAT = "minilm_np trace 1"  # of the file; the number changes with the layout

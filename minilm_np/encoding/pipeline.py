@@ -10,14 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from minilm_np._checks import check_choice
+from minilm_np._checks import check_choice, check_texts
 from minilm_np._forks import no_fork
 from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.text.inputs import check_texts
 
 SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to divide evenly
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
+from minilm_np._checks import check_ids
 from minilm_np.engine.blas import one_blas_thread
-from minilm_np.engine.protocol import Report, Vectors, Weights, check_ids
+from minilm_np.engine.protocol import Report, Vectors, Weights
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
@@ -34,7 +35,7 @@ class NumpyEngine:
         self._nested = reference.nest(self._weights, dtype)
 
     def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
-        check_ids(texts, self._config)
+        check_ids(texts, self._config.vocab_size, self._config.max_position_embeddings)
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
         rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         with np.errstate(all="ignore"):  # the caller checks for non-finite vectors and names the text
@@ -49,7 +50,7 @@ class NumpyEngine:
     def encode_with_hidden_states(
         self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report
     ) -> tuple[Vectors, list[Vectors]]:
-        check_ids(texts, self._config)
+        check_ids(texts, self._config.vocab_size, self._config.max_position_embeddings)
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
         hidden_states = []
         normalize = normalize or self._config.normalize
@@ -64,7 +65,7 @@ class NumpyEngine:
         return vectors, hidden_states
 
     def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
-        check_ids([text], self._config)
+        check_ids([text], self._config.vocab_size, self._config.max_position_embeddings)
         return intermediates(np.array(text, np.int64), self._nested, self._config)
 
     def weights(self) -> Weights:

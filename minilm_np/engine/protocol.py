@@ -6,9 +6,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.errors import InputValueError
-from minilm_np.model_files.config import ModelConfig
-
 Vectors = NDArray[np.float32]
 Weights = dict[str, Vectors]
 Report = Callable[[int], object]  # called with the number of texts finished since the last call
@@ -43,18 +40,3 @@ class Engine(Protocol):
 
     def weights(self) -> Weights:
         """Return the float32 weights by Hugging Face's names, in the model's order; read-only."""
-
-
-def check_ids(texts: Sequence[Sequence[int]], config: ModelConfig) -> None:
-    """Raise InputValueError for a text whose length, or one of whose ids, is out of the model's range.
-
-    Every engine makes this check: kernels would read memory beyond a table, and NumPy would take a negative id from the
-    table's end.
-    """
-    V, P = config.vocab_size, config.max_position_embeddings
-    for number, text in enumerate(texts):
-        if not 1 <= len(text) <= P:
-            raise InputValueError(f"text {number}: expected 1 to {P} tokens, found {len(text)}")
-        if min(text) < 0 or max(text) >= V:
-            found = min(text) if min(text) < 0 else max(text)
-            raise InputValueError(f"text {number}: expected token ids from 0 to {V - 1}, found {found}")

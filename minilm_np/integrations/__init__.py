@@ -17,11 +17,11 @@ import os
 from collections.abc import Iterable
 from typing import Literal, TypedDict
 
+from minilm_np._checks import check_texts
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import MissingExtraError
 from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.inputs import check_texts
 
 Backend = Literal["numba", "numpy"]
 _Identities = tuple[tuple[str, int, int, int], ...]

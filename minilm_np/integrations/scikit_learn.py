@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Self
 
+from minilm_np._checks import check_texts
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputTypeError
 from minilm_np.integrations import Backend, encode, missing
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.text.inputs import check_texts
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

@@ -11,8 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from tokenizers import Tokenizer
 
@@ -61,18 +60,15 @@ def check_components(tokenizer: Tokenizer, origin: str) -> None:
     _check_model(tokenizer, origin)
 
 
-@contextmanager
-def naming(problem: str) -> Iterator[None]:
-    """Turn the errors of `tokenizers` in a block into TokenizerError. `problem`: its message, which names the file.
+def raise_named(error: BaseException, problem: str) -> NoReturn:
+    """Raise an error of `tokenizers` as a TokenizerError, and any other as it is.
 
-    The library raises plain Exceptions and ValueErrors; where its Rust code panics, PanicException, which is neither.
+    problem: the message, which names the file. The library raises plain Exceptions and ValueErrors; where its Rust code
+    panics, PanicException, which is neither.
     """
-    try:
-        yield
-    except BaseException as error:
-        if type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException":
-            raise TokenizerError(f"{problem}: {error}") from error
-        raise
+    if type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException":
+        raise TokenizerError(f"{problem}: {error}") from error
+    raise error
 
 
 def _steps(component: _Component) -> Iterator[_Component]:
@@ -101,8 +97,12 @@ def _check_model(tokenizer: Tokenizer, origin: str) -> None:
     private = map(chr, range(0xE000, 0xF900))  # characters without a meaning
     unknown = next((character for character in private if model.token_to_id(character) is None), None)
     if unknown is not None:
-        with naming(f"{origin}: model: expected a token for unknown words, unk_token or unk_id, in the vocabulary"):
+        try:
             model.tokenize(unknown)
+        except BaseException as error:
+            raise_named(
+                error, f"{origin}: model: expected a token for unknown words, unk_token or unk_id, in the vocabulary"
+            )
 
 
 def _replacement(step: _Component) -> str | None:

@@ -20,12 +20,11 @@ from typing import Any, cast
 
 from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from minilm_np._checks import short_repr
+from minilm_np._checks import check_texts, short_repr
 from minilm_np._files import read_regular
 from minilm_np.errors import InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
-from minilm_np.text.components import check_components, naming
-from minilm_np.text.inputs import check_texts
+from minilm_np.text.components import check_components, raise_named
 
 # A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
 PIECE = 4096
@@ -72,8 +71,10 @@ class TextTokenizer:
             tokenizer.normalizer = normalizers.Sequence(before)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        with naming(f"{origin} cannot be loaded by `tokenizers`"):
+        try:
             self.before, self.after = _special_ids(tokenizer)
+        except BaseException as error:
+            raise_named(error, f"{origin} cannot be loaded by `tokenizers`")
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
             raise TokenizerError(
@@ -99,8 +100,10 @@ class TextTokenizer:
         Raises InputTypeError, InputValueError (both name the text), TokenizerError (the tokenizer's file is broken).
         """
         checked = texts if type(texts) is list else check_texts(texts)
-        with naming(f"{self.origin} fails on a text"):
+        try:
             return self._tokenized(checked)
+        except BaseException as error:
+            raise_named(error, f"{self.origin} fails on a text")
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
@@ -134,8 +137,10 @@ class TextTokenizer:
         """
         start = 0
         for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
-            with naming(f"{self.origin} fails on a text"):
+            try:
                 encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            except BaseException as error:
+                raise_named(error, f"{self.origin} fails on a text")
             yield start, [encoding, *encoding.overflowing]  # `overflowing` has what truncation removed
             start += len(piece)
 
@@ -218,8 +223,10 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
 
 def _from_json(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
     """The tokenizer of a tokenizer.json, with the options of tokenizer_config.json."""
-    with naming(f"{origin} cannot be loaded by `tokenizers`"):
+    try:
         tokenizer = Tokenizer.from_buffer(content)
+    except BaseException as error:
+        raise_named(error, f"{origin} cannot be loaded by `tokenizers`")
     check_components(tokenizer, origin)
     side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side != "right":

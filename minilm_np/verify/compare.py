@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from minilm_np import reference
+from minilm_np._checks import check_texts
 from minilm_np._progress import tracked
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.inputs import check_texts
 from minilm_np.verify.array_errors import Row, row, worst
 from minilm_np.verify.implementations import open_implementation
 from minilm_np.verify.interface import Implementation

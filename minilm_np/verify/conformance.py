@@ -13,12 +13,12 @@ import numpy as np
 
 import minilm_np
 from minilm_np import reference
+from minilm_np._checks import check_texts
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.model_files.tensors import write_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.inputs import check_texts
 from minilm_np.trace import dimensions, intermediates, trace
 from minilm_np.verify.array_errors import largest_error
 from minilm_np.verify.conformance_file import FORMAT, check_model, described, read

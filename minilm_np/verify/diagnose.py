@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import check_texts
 from minilm_np._progress import tracked
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.inputs import check_texts
 from minilm_np.verify import advice, misfits
 from minilm_np.verify.advice import Case
 from minilm_np.verify.compute_types import compute_type_of

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 
 import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import InputTypeError, InputValueError, ModelConfig
+from minilm_np._checks import check_texts
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
-from minilm_np.text.inputs import check_texts
 from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
 from tests.support.tokenizer_texts import characters, fragments, long_texts, mixed_texts, texts
 

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np._checks import check_ids
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
-from minilm_np.engine.protocol import Report, Vectors, check_ids
+from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
@@ -124,7 +125,7 @@ class Float32Engine:
         They are (T, D) or (T, F). The pooled and the normalised vector come last, (D,); the last array has the bits of
         `encode`. Raises InputValueError as `encode` does.
         """
-        check_ids([text], self.config)
+        check_ids([text], self.config.vocab_size, self.config.max_position_embeddings)
         single = _RaggedPass(self, [text], False, 1)
         found = {name: array.copy() for name, array in single.run_by_stage()}
         single.close()
@@ -132,7 +133,7 @@ class Float32Engine:
 
     def _encode(self, texts: Texts, normalize: bool, report: Report, hidden_states: list[Vectors] | None) -> Vectors:
         """The vectors. Fills `hidden_states`, unless it is None."""
-        check_ids(texts, self.config)
+        check_ids(texts, self.config.vocab_size, self.config.max_position_embeddings)
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
 
         def collect(finished: "_RaggedPass", rows: list[int]) -> None:
