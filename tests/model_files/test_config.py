@@ -166,7 +166,7 @@ def test_only_models_of_sentence_vectors_load(tmp_path: Path, name: str, impleme
     )
     model = getattr(transformers, name)(config)
     model.save_pretrained(tmp_path)
-    more = {CONFIG: None, MODULES: modules("Pooling"), POOLING: {}, SENTENCE: None}
+    more: dict[str, Any] = {CONFIG: None, MODULES: modules("Pooling"), POOLING: {}, SENTENCE: None}
     write(tmp_path, more)  # otherwise there would be a warning, too
     if not implemented:
         with pytest.raises(ConfigError, match=rf'config\.json: architectures \["{name}"\] is not implemented'):
