@@ -1,5 +1,6 @@
 """Named arrays as .safetensors files, with or without facts in their metadata; written atomically."""
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from minilm_np._checks import short_repr
-from minilm_np._files import MAX_ARRAYS, MAX_JSON, atomic_path, parse_json, read_regular
+from minilm_np._files import MAX_ARRAYS, MAX_JSON, atomic_path, open_regular, parse_json
 from minilm_np.errors import InputValueError, SaveError
 
 Array = NDArray[Any]
@@ -73,18 +74,15 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[st
     The file is read into memory and not mapped, so it may change afterwards.
     Raises OSError (as `_files.open_regular`), and InputValueError for a broken file or a header above MAX_JSON bytes.
     """
-    content = read_regular(path, MAX_ARRAYS)
-    length = int.from_bytes(content[:8], "little")
-    if MAX_JSON < length < len(content):  # the library's limit is 10 times as high, which takes gigabytes to parse
-        raise InputValueError(f"{path}: the header's length: expected at most {MAX_JSON} bytes, found {length}")
+    with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
+        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        if MAX_JSON < length < size:  # the library's limit is 10 times as high, which takes gigabytes to parse
+            raise InputValueError(f"{path}: the header's length: expected at most {MAX_JSON} bytes, found {length}")
+        file.seek(0)
+        content = file.read(size)
     try:
         arrays = load(content)  # checks the header, and that the tensors fill the file
-    except (
-        SafetensorError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # all but the first: a dtype or shape of no array
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # the others: NumPy has no such array
         raise InputValueError(f"{path}: expected a complete .safetensors file: {error}") from None
     metadata: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     return arrays, metadata

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minilm_np._files import MAX_JSON
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_tensors, save_arrays, write_tensors
 from tests.support.compare import assert_same_bits
@@ -65,3 +66,14 @@ def test_a_file_of_another_format_is_refused(tmp_path: Path, metadata: dict[str,
     save_arrays(tmp_path / "a", ARRAYS, metadata)
     with pytest.raises(InputValueError, match=message):
         read_tensors(tmp_path / "a", "test 1")
+
+
+def test_a_header_above_the_limit_is_neither_read_nor_written(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes((MAX_JSON + 1).to_bytes(8, "little"))
+    os.truncate(path, 2 * MAX_JSON)  # sparse
+    with pytest.raises(InputValueError, match=f"length: expected at most {MAX_JSON} bytes, found {MAX_JSON + 1}"):
+        read_tensors(path, "test 1")
+    with pytest.raises(OSError, match=f"/b cannot be written: expected a header of at most {MAX_JSON} bytes, found "):
+        write_tensors(tmp_path / "b", ARRAYS, FACTS | {"text": '"' * (MAX_JSON // 4)})
+    assert os.listdir(tmp_path) == ["a"]
