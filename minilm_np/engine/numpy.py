@@ -14,6 +14,8 @@ from minilm_np.engine.protocol import Report, Vectors, Weights
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
+SHORT_TOKENS = 64  # up to this number of tokens in a batch, a second thread of BLAS costs more than it saves
+
 
 class NumpyEngine:
     """`reference.py` as an engine.
@@ -23,7 +25,6 @@ class NumpyEngine:
     """
 
     BATCH_TOKENS = 4096
-    SHORT_TOKENS = 64  # up to this number of tokens, a second thread of BLAS costs more than it saves
     threads = None  # BLAS decides
 
     def __init__(
@@ -42,7 +43,7 @@ class NumpyEngine:
             while rows:
                 size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
                 batch, rows = rows[:size], rows[size:]
-                with self._threads(sum(len(texts[row]) for row in batch)):
+                with _blas_threads(sum(len(texts[row]) for row in batch)):
                     vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
                 report(len(batch))
             return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
@@ -56,7 +57,7 @@ class NumpyEngine:
         normalize = normalize or self._config.normalize
         with np.errstate(all="ignore"):
             for row, text in enumerate(texts):
-                with self._threads(len(text)):
+                with _blas_threads(len(text)):
                     x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
                 vector = reference.pooling(x, None, self._config.pooling_mode)
                 vectors[row] = reference.normalize(vector) if normalize else vector
@@ -71,8 +72,9 @@ class NumpyEngine:
     def weights(self) -> Weights:
         return self._weights
 
-    def _threads(self, n_tokens: int) -> AbstractContextManager[None]:
-        return one_blas_thread() if n_tokens <= self.SHORT_TOKENS else nullcontext()
+
+def _blas_threads(n_tokens: int) -> AbstractContextManager[None]:
+    return one_blas_thread() if n_tokens <= SHORT_TOKENS else nullcontext()
 
 
 def intermediates(
@@ -91,6 +93,6 @@ def intermediates(
         copies[name] = x.copy()  # some are views of a table, or of an array that is recorded already
         return x
 
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _blas_threads(ids.size):
         reference.forward(ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record)
     return copies
