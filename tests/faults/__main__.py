@@ -1,0 +1,59 @@
+"""The command `python -m tests.faults`."""
+
+import argparse
+import json
+import os
+import sys
+
+# BLAS's threads wait by spinning, and would survive in no forked process
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from tests.faults import experiments
+from tests.faults.report import HEADER, RULE, as_json, listing, rows
+from tests.faults.running import run
+
+
+def main() -> int:
+    """Run the experiments that the arguments choose; return 1 if anything failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description="Break what surrounds the package, and check that no wrong result comes of it.",
+        epilog="exit code: 0 if everything held, 1 if anything failed",
+    )
+    parser.add_argument("names", metavar="EXPERIMENT", nargs="*", help="names or beginnings of names (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the experiments, and run none")
+    parser.add_argument("--quick", action="store_true", help="a few tries of each, as the test suite does")
+    parser.add_argument("--count", type=int, metavar="N", help="tries of each experiment (default: its own number)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, metavar="S", help="repeat each, with the next seeds, for S seconds"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what is random (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per experiment")
+    options = parser.parse_args()
+
+    found = experiments()
+    chosen = [one for name, one in found.items() if not options.names or any(map(name.startswith, options.names))]
+    if unknown := [name for name in options.names if not any(one.startswith(name) for one in found)]:
+        parser.error(f"expected names of experiments, found {', '.join(unknown)}; `--list` prints them")
+    if options.list:
+        print("\n".join(map(listing, chosen)))
+        return 0
+
+    if not options.json:
+        print(f"{HEADER}\n{RULE}")
+    failed = tried = 0
+    results = run(
+        chosen, quick=options.quick, count=options.count, seconds=options.seconds, seed=options.seed, jobs=options.jobs
+    )
+    for result in results:
+        failed += len(result.outcome.failures)
+        tried += result.outcome.tried
+        print(json.dumps(as_json(result)) if options.json else rows(result), flush=True)
+    if not options.json:
+        print(f"{RULE}\n{tried:,} tries, {failed:,} failed; seed {options.seed}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
