@@ -1,9 +1,11 @@
 """Child processes with a time limit, for experiments that kill them or that may hang."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -63,3 +65,36 @@ def forked(function: Callable[[], object], limit_s: float = 60.0) -> Ended:
         out = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return Ended(None if status == -signal.SIGALRM else status, out.decode(), "")
+
+
+# ---- children that outlive their parents -----------------------------------------------------------------------------
+
+
+def adopt() -> set[int]:
+    """Make this process the parent of its descendants whose parents end. Returns its present children."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    return _children()
+
+
+def orphans(own: set[int], patience: float = 0.3) -> list[str]:
+    """Kill the adopted children that are alive after `patience` seconds; return their command lines.
+
+    own: the children that were not adopted.
+    """
+    end = time.monotonic() + patience
+    while (left := _living(_children() - own)) and time.monotonic() < end:
+        time.sleep(0.02)
+    found = [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:80] for pid in left]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return found
+
+
+def _children() -> set[int]:
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
+def _living(children: set[int]) -> set[int]:
+    """Those that have not ended; the others are reaped."""
+    return {pid for pid in children if os.waitpid(pid, os.WNOHANG) == (0, 0)}

@@ -36,13 +36,13 @@ def run(
     count: the number of tries of each, instead of its own. seconds: repeat each, with the following seeds, until so
     many seconds have passed.
     """
-    waiting, running = list(chosen), list[_Running]()
+    tries = {one: count or (one.quick if quick else one.count) for one in chosen}
+    waiting, running = [one for one in tries if tries[one]], list[_Running]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 next_one = waiting.pop(0)
-                tries = count or (next_one.quick if quick else next_one.count)
-                running.append(_Running(next_one, tries, seconds, seed))
+                running.append(_Running(next_one, tries[next_one], seconds, seed))
             soonest = min(one.deadline for one in running)
             wait([one.pipe for one in running], timeout=max(0.0, soonest - time.monotonic()))
             for one in [one for one in running if one.pipe.poll() or time.monotonic() > one.deadline]:

