@@ -27,7 +27,8 @@ To add an experiment, write a function in a module of this package, new or exist
   `python -m tests.faults header-flips --seed 3`. The docstring says in one or two sentences what is done and what must
   hold; `--list` prints it.
 - `count` is the number of tries of a full run, `quick` that of the run in the test suite, which has about a second for
-  each experiment; 0 leaves it out there. The function makes `count` tries, and notes each of them by one call of `hold` or `fail`.
+  each experiment; 0 leaves it out there. The function makes `count` tries, and notes each of them by one call of
+  `hold` or `fail`.
 - All that is random is drawn from `random`, so that the seed repeats it. A failure's text says which input failed.
 - Each experiment runs in a forked process, which is killed with all its descendants after `limit_s` seconds. An
   exception that the function does not catch is a failure. What could hang or kill the process belongs into a child
@@ -37,7 +38,7 @@ To add an experiment, write a function in a module of this package, new or exist
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import cleandoc
 from random import Random
@@ -60,9 +61,10 @@ class Outcome:
         """Note tries that ended well, and in two or three words how: "refused by name", "same bits"."""
         self.held[how] += times
 
-    def hold_all(self, held: Mapping[str, int]) -> None:
-        """Note tries that another outcome counted."""
-        self.held.update(held)
+    def add(self, other: "Outcome") -> None:
+        """Note the tries of another outcome, too."""
+        self.held.update(other.held)
+        self.failures += other.failures
 
     def fail(self, what: str) -> None:
         """Note a try that failed: the input, what was expected, what was found."""

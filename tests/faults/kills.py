@@ -13,9 +13,6 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from minilm_np import SentenceEncoder
-from minilm_np.train.checkpoints import list_checkpoints
-from minilm_np.train.loop import Current, Habits
 from tests.faults import Outcome, children, experiment, writers
 from tests.faults.writers import Writer, WrongError
 
@@ -178,68 +175,3 @@ def kill_trace(count: int, random: Random) -> Outcome:
 def kill_conformance(count: int, random: Random) -> Outcome:
     """Kill `conformance write`: the file is the old or the new one, and the next run works."""
     return _tries(writers.conformance, count, random)
-
-
-# ---- training --------------------------------------------------------------------------------------------------------
-
-
-@experiment("kill -9: train and resume", count=40, quick=1)
-def kill_train(count: int, random: Random) -> Outcome:
-    """Kill a training run again and again, and resume it: the model has the bits of a run that was not disturbed."""
-    outcome = Outcome()
-    encoder = SentenceEncoder.random(writers.CONFIG, 3, backend="numpy")
-    habits = Habits(save_every=3, evaluate_every=4)
-
-    def train(output: Path) -> None:
-        resume = bool(list_checkpoints(output / "checkpoints"))
-        if not resume:
-            shutil.rmtree(output, ignore_errors=True)  # nothing was saved: a user starts again
-        training_runs.run(encoder, pairs, output, habits=habits, evaluations={"figure": _figure}, resume=resume)
-
-    with TemporaryDirectory() as scratch:
-        pairs = Path(scratch, "pairs.jsonl")
-        training_runs.write_pairs(pairs)
-        undisturbed, log = Path(scratch, "undisturbed"), Path(scratch, "operations")
-        began = time.monotonic()
-        os.waitpid(start(partial(train, undisturbed), log=log), 0)
-        seconds, operations = time.monotonic() - began, int(log.read_text())
-        expected = _described(undisturbed)
-        for number in range(count):
-            output, moments = Path(scratch, str(number)), list[str]()
-            try:
-                while not (output / "loss.png").exists():  # written last
-                    # more and more time, because a run that is always killed before its first checkpoint has no end
-                    moment = random.uniform(0, 0.6 * seconds) * (1 + len(moments) / 10)
-                    kill_at = random.randint(1, operations) if random.random() < 0.5 and len(moments) < 10 else 0
-                    moments.append(f"before operation {kill_at} on files" if kill_at else f"after {moment:.3f} s")
-                    pid = start(partial(train, output), kill_at)
-                    if not kill_at:
-                        time.sleep(moment)
-                        with suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
-                    if (ended := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])) not in (0, -signal.SIGKILL):
-                        raise WrongError(f"exit code {ended}")
-                    for checkpoint in list_checkpoints(output / "checkpoints"):
-                        SentenceEncoder(checkpoint / "model", backend="numpy")
-                if (found := _described(output)) != expected:
-                    differing = [name for name in expected if found.get(name) != expected[name]]
-                    raise WrongError(f"the results differ: {', '.join(differing)}")
-                outcome.hold("runs to the same bits")
-            except Exception as error:
-                outcome.fail(f"killed {', '.join(moments)}: {type(error).__name__}: {error}")
-            shutil.rmtree(output, ignore_errors=True)
-    return outcome
-
-
-def _figure(current: Current) -> float:
-    """An evaluation."""
-    return float(current.encode(["list 1", "1 move list"]).sum())
-
-
-def _described(output: Path) -> dict[str, object]:
-    """What a finished run has left: the bits of its models, and its log without times."""
-    log = [{name: entry[name] for name in entry if name != "seconds"} for entry in training_runs.log_of(output)]
-    models = {name: SentenceEncoder(output / name, backend="numpy").weights_digest for name in ("model", "best")}
-    names = {path.relative_to(output).as_posix() for path in output.iterdir()}
-    checkpoints = {path.name for path in (output / "checkpoints").iterdir()}
-    return {"log": log, "names": names, "checkpoints": checkpoints} | models

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,8 +71,8 @@ class _Running:
         outcome = Outcome()
         if self.pipe.poll():
             try:
-                held, outcome.failures = json.loads(self.pipe.recv_bytes())
-                outcome.hold_all(held)
+                held, failures = json.loads(self.pipe.recv_bytes())
+                outcome.add(Outcome(Counter(held), failures))
             except EOFError:
                 self.process.join()
                 outcome.fail(f"the experiment's process ended with exit code {self.process.exitcode}")
@@ -97,8 +98,8 @@ def _in_child(pipe: Connection, experiment: Experiment, tries: int, seconds: flo
         except Exception:
             found = Outcome()
             found.fail(traceback.format_exc())
-        outcome.hold_all(found.held)
-        outcome.failures += [f"{failure} (seed {seed})" if seconds else failure for failure in found.failures]
+        failures = [f"{failure} (seed {seed})" if seconds else failure for failure in found.failures]
+        outcome.add(Outcome(found.held, failures))
         seed += 1
         if time.monotonic() >= end:
             break

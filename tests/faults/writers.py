@@ -54,12 +54,14 @@ class Writer:
 
     prepare: put an old result into the empty folder. write: write the new one; raises MiniLMError or FailedError.
     state: "nothing", "old" or "new"; raises WrongError. owned: the names that `write` leaves in the folder.
+    is_cache: `write` succeeds without a place to write, too.
     """
 
     prepare: Callable[[Path], object]
     write: Callable[[Path], object]
     state: Callable[[Path], str]
     owned: frozenset[str]
+    is_cache: bool = False
 
 
 def command(*arguments: str) -> None:
@@ -275,7 +277,7 @@ def kernels() -> Iterator[Writer]:
             raise WrongError(messages[0])
         return "nothing" if compiled else "new"
 
-    yield Writer(lambda folder: None, load, state, frozenset({"cache"}))
+    yield Writer(lambda folder: None, load, state, frozenset({"cache"}), is_cache=True)
 
 
 @contextmanager
