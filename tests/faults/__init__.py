@@ -24,11 +24,11 @@ To add an experiment, write a function in a module of this package, new or exist
         return outcome
 
 - The title is the row of the table: at most 36 characters. The function's name, with dashes, selects the experiment:
-  `python -m tests.faults header-flips --seed 3`. The docstring says in one or two sentences what is done and what must
-  hold; `--list` prints it.
+  `python -m tests.faults header-flips --seed 3`; the module's name selects all experiments in it. The docstring says
+  in one or two sentences what is done and what must hold; `--list` prints it.
 - `count` is the number of tries of a full run, `quick` that of the run in the test suite, which has about a second for
   each experiment; 0 leaves it out there. The function makes `count` tries, and notes each of them by one call of
-  `hold` or `fail`.
+  `hold`, `fail` or `check`.
 - All that is random is drawn from `random`, so that the seed repeats it. A failure's text says which input failed.
 - Each experiment runs in a forked process, which is killed with all its descendants after `limit_s` seconds. An
   exception that the function does not catch is a failure. What could hang or kill the process belongs into a child
@@ -83,6 +83,7 @@ class Experiment:
     """An experiment; see the module's docstring."""
 
     name: str
+    module: str
     title: str
     what: str
     run: Callable[[int, Random], Outcome]
@@ -102,8 +103,9 @@ def experiment(
 
     def register(run: Callable[[int, Random], Outcome]) -> Callable[[int, Random], Outcome]:
         name = run.__name__.replace("_", "-")
+        module = run.__module__.rpartition(".")[2]
         assert name not in _REGISTERED, name
-        _REGISTERED[name] = Experiment(name, title, cleandoc(run.__doc__ or ""), run, count, quick, limit_s)
+        _REGISTERED[name] = Experiment(name, module, title, cleandoc(run.__doc__ or ""), run, count, quick, limit_s)
         return run
 
     return register

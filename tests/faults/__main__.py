@@ -8,7 +8,7 @@ import sys
 # BLAS's threads wait by spinning, and would survive in no forked process
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tests.faults import experiments
+from tests.faults import Experiment, experiments
 from tests.faults.report import HEADER, RULE, as_json, listing, rows
 from tests.faults.running import run
 
@@ -20,7 +20,12 @@ def main() -> int:
         description="Break what surrounds the package, and check that no wrong result comes of it.",
         epilog="exit code: 0 if everything held, 1 if anything failed",
     )
-    parser.add_argument("names", metavar="EXPERIMENT", nargs="*", help="names or beginnings of names (default: all)")
+    parser.add_argument(
+        "names",
+        metavar="EXPERIMENT",
+        nargs="*",
+        help="names of experiments, beginnings of names, or modules (default: all)",
+    )
     parser.add_argument("--list", action="store_true", help="print the experiments, and run none")
     parser.add_argument("--quick", action="store_true", help="a few tries of each, as the test suite does")
     parser.add_argument("--count", type=int, metavar="N", help="tries of each experiment (default: its own number)")
@@ -32,10 +37,10 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object per experiment")
     options = parser.parse_args()
 
-    found = experiments()
-    chosen = [one for name, one in found.items() if not options.names or any(map(name.startswith, options.names))]
-    if unknown := [name for name in options.names if not any(one.startswith(name) for one in found)]:
-        parser.error(f"expected names of experiments, found {', '.join(unknown)}; `--list` prints them")
+    found = experiments().values()
+    if unknown := [name for name in options.names if not any(_is_meant(one, name) for one in found)]:
+        parser.error(f"expected names of experiments or modules, found {', '.join(unknown)}: `--list` prints them")
+    chosen = [one for one in found if not options.names or any(_is_meant(one, name) for name in options.names)]
     if options.list:
         print("\n".join(map(listing, chosen)))
         return 0
@@ -53,6 +58,10 @@ def main() -> int:
     if not options.json:
         print(f"{RULE}\n{tried:,} tries, {failed:,} failed; seed {options.seed}")
     return 1 if failed else 0
+
+
+def _is_meant(experiment: Experiment, name: str) -> bool:
+    return experiment.name.startswith(name) or experiment.module == name
 
 
 if __name__ == "__main__":

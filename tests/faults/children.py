@@ -1,13 +1,16 @@
 """Child processes with a time limit, for experiments that kill them or that may hang."""
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,40 +34,76 @@ def environment(cache: Path | None = None, **others: str) -> dict[str, str]:
 
 
 def program(
-    source: str, *arguments: str, limit_s: float = 120.0, env: Mapping[str, str] | None = None, input_: str = ""
+    source: str, *arguments: str, limit_s: float = 120.0, env: Mapping[str, str] | None = None, script: bool = False
 ) -> Ended:
-    """Run a Python program in a new process; kill it when its time is over."""
-    command = [sys.executable, "-c", source, *arguments]
-    started = subprocess.Popen(
-        command, env=env or environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    """Run a Python program in a new process; kill it and its group when its time is over.
+
+    script: `source` is the path of a file.
+    """
+    command = [sys.executable, *([] if script else ["-c"]), source, *arguments]
+    with started(command, env or environment()) as process:
+        try:
+            out, errors = process.communicate(timeout=limit_s)
+            code: int | None = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, errors = process.communicate()
+            code = None
+    return Ended(code, out, errors)
+
+
+@contextmanager
+def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """A process with pipes, in its own group, which is killed after the block."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, env=env, start_new_session=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+    )
     try:
-        out, errors = started.communicate(input_, timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        started.kill()
-        out, errors = started.communicate()
-        return Ended(None, out, errors)
-    return Ended(started.returncode, out, errors)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def forked(function: Callable[[], object], limit_s: float = 60.0) -> Ended:
-    """Call a function in a forked process, which needs no new imports. `out` is what it returned, as a str."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            signal.alarm(int(limit_s) + 1)  # kills it
-            os.write(write, str(function()).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe, suppress(OSError):
-        out = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return Ended(None if status == -signal.SIGALRM else status, out.decode(), "")
+    """Call a function in a forked process, which needs no new imports.
+
+    `out` is what it returned, as a str; `errors` is what it wrote to stderr, a traceback included.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                os.dup2(errors.fileno(), 2)
+                signal.alarm(math.ceil(limit_s))  # kills it
+                os.write(out.fileno(), str(function()).encode())
+                code = 0
+            except BaseException:
+                os.write(2, traceback.format_exc().encode())
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        ended = None if status == -signal.SIGALRM else status
+        return Ended(ended, *(os.pread(file.fileno(), 1 << 20, 0).decode() for file in (out, errors)))
+
+
+def kill_with_descendants(pid: int) -> None:
+    """Kill a process and all that it has started."""
+    for each in [pid, *_descendants(pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
 
 
 # ---- children that outlive their parents -----------------------------------------------------------------------------

@@ -14,21 +14,26 @@ from minilm_np import MiniLMError
 from tests.faults import Outcome, children, experiment, writers
 from tests.faults.writers import FailedError, Writer, WrongError
 
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x20000, 0x4000, 1 << 18, 2  # of Linux's headers
 PAGE = 4096  # bytes: what a file on a tmpfs takes is a multiple of it
 
 
 @contextmanager
 def small_disk(size: int) -> Iterator[Path | None]:
-    """A folder on a tmpfs of `size` bytes; None if this process may not mount one."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    """A folder on a tmpfs of `size` bytes; None if this process may not mount one.
+
+    Only this process and its descendants see the mount, so it ends with them.
+    """
+    libc = ctypes.CDLL(None)
     with TemporaryDirectory() as folder:
-        if libc.mount(b"none", folder.encode(), b"tmpfs", 0, f"size={size},mode=755".encode()):
+        own = libc.unshare(_CLONE_NEWNS) == 0 and libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
+        if not own or libc.mount(b"none", folder.encode(), b"tmpfs", 0, f"size={size},mode=755".encode()):
             yield None
             return
         try:
             yield Path(folder)
         finally:
-            libc.umount2(folder.encode(), 2)  # MNT_DETACH
+            libc.umount2(folder.encode(), _MNT_DETACH)
 
 
 def fill(disk: Path, free: int) -> Path:

@@ -2,19 +2,17 @@
 
 import json
 import multiprocessing
-import os
-import signal
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from random import Random
 
 from tests.faults import Experiment, Outcome
+from tests.faults.children import kill_with_descendants
 
 _FORK = multiprocessing.get_context("fork")  # a forked process has the imports already
 
@@ -82,15 +80,13 @@ class _Running:
         return Result(self.experiment, outcome, time.monotonic() - self.start, self.command)
 
     def kill(self) -> None:
-        """Kill the process and its descendants, which are in its group."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        """Kill the process and its descendants."""
+        kill_with_descendants(self.process.pid or 0)
         self.process.join()
         self.pipe.close()
 
 
 def _in_child(pipe: Connection, experiment: Experiment, tries: int, seconds: float, seed: int) -> None:
-    os.setpgid(0, 0)
     outcome, end = Outcome(), time.monotonic() + seconds
     while True:
         try:
