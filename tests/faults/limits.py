@@ -3,11 +3,13 @@
 import os
 import re
 import resource
+from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 from minilm_np import MiniLMError, ModelConfig, SentenceEncoder
+from minilm_np.engine.registry import BACKENDS
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from tests.faults import Outcome, children, experiment
 from tests.faults.calls import TEXTS, bits
