@@ -48,10 +48,14 @@ TITLE = 36  # characters, the width of the table's first column
 
 @dataclass
 class Outcome:
-    """What the tries came to: `held` counts those that ended well, by how they ended; `failures` has the others."""
+    """What the tries came to: `held` counts those that ended well, by how they ended; `failures` has the others.
+
+    skipped: why the experiment could not be made here; "" if it was.
+    """
 
     held: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    skipped: str = ""
 
     @property
     def tried(self) -> int:
@@ -65,6 +69,7 @@ class Outcome:
         """Note the tries of another outcome, too."""
         self.held.update(other.held)
         self.failures += other.failures
+        self.skipped = self.skipped or other.skipped
 
     def fail(self, what: str) -> None:
         """Note a try that failed: the input, what was expected, what was found."""

@@ -18,6 +18,7 @@ def rows(result: Result) -> str:
     """The lines of an experiment in the table, and below it the first failures and the command that repeats them."""
     outcome = result.outcome
     held = ", ".join(f"{times:,} {how}" for how, times in sorted(outcome.held.items(), key=lambda item: -item[1]))
+    held = f"skipped: {outcome.skipped}" if outcome.skipped else held
     first, *others = textwrap.wrap(held, HELD) or [""]
     lines = [
         f"{result.experiment.title:{TITLE}} {outcome.tried:7,}  {first:{HELD}} {len(outcome.failures):6,} "
@@ -41,6 +42,7 @@ def as_json(result: Result) -> Mapping[str, Any]:
         "tried": result.outcome.tried,
         "held": dict(result.outcome.held),
         "failures": result.outcome.failures,
+        "skipped": result.outcome.skipped,
         "seconds": round(result.seconds, 1),
         "command": result.command,
     }

@@ -69,8 +69,8 @@ class _Running:
         outcome = Outcome()
         if self.pipe.poll():
             try:
-                held, failures = json.loads(self.pipe.recv_bytes())
-                outcome.add(Outcome(Counter(held), failures))
+                held, failures, skipped = json.loads(self.pipe.recv_bytes())
+                outcome = Outcome(Counter(held), failures, skipped)
             except EOFError:
                 self.process.join()
                 outcome.fail(f"the experiment's process ended with exit code {self.process.exitcode}")
@@ -95,8 +95,8 @@ def _in_child(pipe: Connection, experiment: Experiment, tries: int, seconds: flo
             found = Outcome()
             found.fail(traceback.format_exc())
         failures = [f"{failure} (seed {seed})" if seconds else failure for failure in found.failures]
-        outcome.add(Outcome(found.held, failures))
+        outcome.add(Outcome(found.held, failures, found.skipped))
         seed += 1
         if time.monotonic() >= end:
             break
-    pipe.send_bytes(json.dumps([outcome.held, outcome.failures]).encode())
+    pipe.send_bytes(json.dumps([outcome.held, outcome.failures, outcome.skipped]).encode())

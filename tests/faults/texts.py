@@ -63,8 +63,7 @@ def text_ids(count: int, random: Random) -> Outcome:
     try:
         folder = fetch(on_message=lambda message: None).path
     except HubError as error:
-        outcome.hold("skipped: no published files")
-        print(error)
+        outcome.skipped = f"the published files cannot be had here: {error}"
         return outcome
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
