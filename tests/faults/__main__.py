@@ -9,7 +9,7 @@ import sys
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from tests.faults import Experiment, experiments
-from tests.faults.report import HEADER, RULE, as_json, listing, rows
+from tests.faults.report import HEADER, MARKDOWN_HEADER, RULE, as_json, listing, markdown_item, markdown_row, rows
 from tests.faults.running import run
 
 
@@ -34,7 +34,9 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of what is random (default: 0)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per experiment")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print one JSON object per experiment")
+    output.add_argument("--markdown", action="store_true", help="print the table and the list of the manual's page")
     options = parser.parse_args()
 
     found = experiments().values()
@@ -45,17 +47,21 @@ def main() -> int:
         print("\n".join(map(listing, chosen)))
         return 0
 
-    if not options.json:
-        print(f"{HEADER}\n{RULE}")
     failed = tried = 0
-    results = run(
+    if not options.json:
+        print(MARKDOWN_HEADER if options.markdown else f"{HEADER}\n{RULE}")
+    for result in run(
         chosen, quick=options.quick, count=options.count, seconds=options.seconds, seed=options.seed, jobs=options.jobs
-    )
-    for result in results:
+    ):
         failed += len(result.outcome.failures)
         tried += result.outcome.tried
-        print(json.dumps(as_json(result)) if options.json else rows(result), flush=True)
-    if not options.json:
+        if options.json:
+            print(json.dumps(as_json(result)), flush=True)
+        else:
+            print(markdown_row(result) if options.markdown else rows(result), flush=True)
+    if options.markdown:
+        print("\n" + "\n".join(map(markdown_item, chosen)))
+    elif not options.json:
         print(f"{RULE}\n{tried:,} tries, {failed:,} failed; seed {options.seed}")
     return 1 if failed else 0
 

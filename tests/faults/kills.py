@@ -7,7 +7,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,11 +24,34 @@ EVENTS = {
 }  # fmt: skip
 
 
-def start(write: Callable[[], object], kill_at: int = 0, log: Path | None = None) -> int:
+@dataclass(frozen=True)
+class Kill:
+    """When a process is killed.
+
+    operation: before this operation on files, counted from 1; 0: at no operation. delay: that many seconds after the
+    beginning of the operation, or if there is none, of the process.
+    """
+
+    operation: int
+    delay: float
+
+    def __str__(self) -> str:
+        moment = f"{1000 * self.delay:.3f} ms after the beginning"
+        return f"{moment} of operation {self.operation} on files" if self.operation else moment
+
+
+def draw_kill(random: Random, seconds: float, operations: int) -> Kill:
+    """A kill of a process that takes so many seconds and operations: anywhere, or around an operation on files."""
+    if random.random() < 0.25:
+        return Kill(0, random.uniform(0, 1.1 * seconds))
+    # most files are written in less than a millisecond after they are opened
+    return Kill(random.randint(1, operations), random.choice((0.0, random.uniform(1e-5, 1e-3))))
+
+
+def start(write: Callable[[], object], kill: Kill | None = None, log: Path | None = None) -> int:
     """Fork a process that calls `write`; returns its id.
 
-    kill_at: the process kills itself before this operation on files (counted from 1); 0: it does not.
-    log: a file that gets the number of such operations.
+    kill: when it is killed. log: a file that gets the number of its operations on files.
     """
     pid = os.fork()
     if pid:
@@ -38,11 +62,13 @@ def start(write: Callable[[], object], kill_at: int = 0, log: Path | None = None
         nonlocal seen
         if event in EVENTS:
             seen += 1
-            if seen == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if kill and seen == kill.operation:
+                _end_after(kill.delay)
 
     try:
         sys.addaudithook(hook)
+        if kill and not kill.operation:
+            _end_after(kill.delay)
         write()
         if log:
             total = seen
@@ -54,8 +80,23 @@ def start(write: Callable[[], object], kill_at: int = 0, log: Path | None = None
         os._exit(code)
 
 
+def _end_after(delay: float) -> None:
+    """End this process, as SIGKILL does: the system ends it, wherever it is, and no code of it runs."""
+    if delay:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, delay)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ended_by(pid: int) -> int:
+    """Wait for a process of `start`. Returns its exit code, or -9 if it was killed."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return -signal.SIGKILL if code == -signal.SIGALRM else code
+
+
 def kill_tries(writer: Writer, count: int, random: Random) -> Outcome:
-    """Kill the writer, half the time at a random moment and half the time before a random operation on files."""
+    """Kill the writer at random moments; look at what is left; let it write again."""
     outcome = Outcome()
     own = children.adopt()
     with TemporaryDirectory() as scratch:
@@ -67,16 +108,8 @@ def kill_tries(writer: Writer, count: int, random: Random) -> Outcome:
             if had_old:
                 writer.prepare(folder)
             before = writer.state(folder)
-            kill_at = random.randint(1, operations) if random.random() < 0.5 else 0
-            moment = random.uniform(0, 1.1 * seconds)
-            where = f"before operation {kill_at} on files" if kill_at else f"after {1000 * moment:.1f} ms"
-            where = f"killed {where}, with {before} in the folder"
-            pid = start(partial(writer.write, folder), kill_at)
-            if not kill_at:
-                time.sleep(moment)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            kill = draw_kill(random, seconds, operations)
+            ended = ended_by(start(partial(writer.write, folder), kill))
             try:
                 if orphans := children.orphans(own):
                     raise WrongError(f"{len(orphans)} of its children went on: {'; '.join(orphans)}")
@@ -92,7 +125,7 @@ def kill_tries(writer: Writer, count: int, random: Random) -> Outcome:
                     raise WrongError(f"the next run left {', '.join(more)}")
                 outcome.hold(f"{left} left")
             except Exception as error:
-                outcome.fail(f"{where}: {type(error).__name__}: {error}")
+                outcome.fail(f"killed {kill}, with {before} in the folder: {type(error).__name__}: {error}")
             shutil.rmtree(folder)
     return outcome
 
@@ -104,8 +137,7 @@ def _measure(writer: Writer, scratch: Path, runs: int) -> tuple[float, int]:
         folder = scratch / f"measured {number}"
         folder.mkdir()
         began = time.monotonic()
-        pid = start(partial(writer.write, folder), log=log)
-        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        ended = ended_by(start(partial(writer.write, folder), log=log))
         taken.append(time.monotonic() - began)
         if ended or writer.state(folder) != "new":
             raise WrongError(f"an undisturbed run ended with {ended} and left {writer.state(folder)}")

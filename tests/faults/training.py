@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -26,8 +26,10 @@ class Run:
         self.encoder = SentenceEncoder.random(writers.CONFIG, 3, backend="numpy")
         self.pairs = scratch / "pairs.jsonl"
         training_runs.write_pairs(self.pairs)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would be in the way of forks
+        self.train(scratch / "first")  # imports all that forked processes need, and loads the kernels
         undisturbed, log, began = scratch / "undisturbed", scratch / "operations", time.monotonic()
-        os.waitpid(kills.start(partial(self.train, undisturbed), log=log), 0)
+        kills.ended_by(kills.start(partial(self.train, undisturbed), log=log))
         self.seconds, self.operations = time.monotonic() - began, int(log.read_text())
         self.size = sum(path.stat().st_size for path in undisturbed.rglob("*"))
         self.expected = _described(undisturbed)
@@ -38,8 +40,10 @@ class Run:
         if not resume and output.exists():  # nothing was saved: a user begins again
             for path in output.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        habits, figures = Habits(save_every=3, evaluate_every=4), {"figure": _figure}
-        training_runs.run(self.encoder, self.pairs, output, habits=habits, evaluations=figures, resume=resume)
+        training_runs.run(
+            self.encoder, self.pairs, output, habits=Habits(save_every=3, evaluate_every=4), resume=resume,
+            evaluations={"figure": _figure}, threads=1,
+        )  # fmt: skip
 
     def check(self, output: Path) -> None:
         """Raise WrongError unless a finished run has left what the undisturbed run left."""
@@ -79,15 +83,11 @@ def kill_train(count: int, random: Random) -> Outcome:
             try:
                 while ended:
                     # more and more time, because a run that is always killed before its first checkpoint has no end
-                    moment = random.uniform(0, 0.6 * run.seconds) * (1 + len(moments) / 10)
-                    kill_at = random.randint(1, run.operations) if random.random() < 0.5 and len(moments) < 10 else 0
-                    moments.append(f"before operation {kill_at} on files" if kill_at else f"after {moment:.3f} s")
-                    pid = kills.start(partial(run.train, output), kill_at)
-                    if not kill_at:
-                        time.sleep(moment)
-                        with suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
-                    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                    kill = kills.Kill(0, random.uniform(0, 0.6 * run.seconds) * (1 + len(moments) / 10))
+                    if random.random() < 0.5 and len(moments) < 10:
+                        kill = kills.draw_kill(random, run.seconds, run.operations)
+                    moments.append(str(kill))
+                    ended = kills.ended_by(kills.start(partial(run.train, output), kill))
                     if ended not in (0, -signal.SIGKILL):
                         raise WrongError(f"exit code {ended}")
                     for checkpoint in list_checkpoints(output / "checkpoints"):
@@ -95,7 +95,7 @@ def kill_train(count: int, random: Random) -> Outcome:
                 run.check(output)
                 outcome.hold("to the same bits")
             except Exception as error:
-                outcome.fail(f"killed {', '.join(moments)}: {type(error).__name__}: {error}")
+                outcome.fail(f"killed {'; '.join(moments)}: {type(error).__name__}: {error}")
     return outcome
 
 
