@@ -70,24 +70,29 @@ def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator["subproc
 def forked(function: Callable[[], object], limit_s: float = 60.0) -> Ended:
     """Call a function in a forked process, which needs no new imports.
 
-    `out` is what it returned, as a str; `errors` is what it wrote to stderr, a traceback included.
+    `out` is what it returned, as a str of at most 64 KB; `errors` is what it wrote to stderr, a traceback included.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+    read, write = os.pipe()  # not a file, whose size the process may have limited
+    with tempfile.TemporaryFile() as errors:
         pid = os.fork()
         if not pid:
             code = 1
             try:
                 os.dup2(errors.fileno(), 2)
                 signal.alarm(math.ceil(limit_s))  # kills it
-                os.write(out.fileno(), str(function()).encode())
+                os.write(write, str(function()).encode())
                 code = 0
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
                 os._exit(code)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        ended = None if status == -signal.SIGALRM else status
-        return Ended(ended, *(os.pread(file.fileno(), 1 << 20, 0).decode() for file in (out, errors)))
+        os.close(write)
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.set_blocking(read, False)  # a child of it may hold the other end
+        with os.fdopen(read, "rb") as pipe:
+            out = pipe.read(1 << 16) or b""
+        code_or_none = None if ended == -signal.SIGALRM else ended
+        return Ended(code_or_none, out.decode(), os.pread(errors.fileno(), 1 << 20, 0).decode())
 
 
 def kill_with_descendants(pid: int) -> None:

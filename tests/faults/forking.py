@@ -97,7 +97,7 @@ def run(
     return f"seed {seed}: ended with {ended.code}: {ended.errors[-2000:]}"
 
 
-@experiment("fork: while threads load", count=60, quick=2)
+@experiment("fork: while threads load", count=40, quick=2)
 def fork_loading(count: int, random: Random) -> Outcome:
     """Fork a new process at a random moment, as three threads import the package and load a model: the child works."""
     outcome = Outcome()
@@ -124,7 +124,7 @@ def fork_encoding(count: int, random: Random) -> Outcome:
     return outcome
 
 
-@experiment("fork: while threads compile", count=5, quick=0, limit_s=3600)
+@experiment("fork: while threads compile", count=3, quick=0, limit_s=3600)
 def fork_compiling(count: int, random: Random) -> Outcome:
     """Fork at a random moment of the first compilation, into an empty cache, in three threads: the child works."""
     outcome = Outcome()
@@ -172,7 +172,7 @@ print(hashlib.sha256(SentenceEncoder(sys.argv[1]).encode(["a", "", "b c"]).tobyt
 """
 
 
-@experiment("kill -9: compiling kernels", count=5, quick=0, limit_s=3600)
+@experiment("kill -9: compiling kernels", count=3, quick=0, limit_s=3600)
 def kill_compiling(count: int, random: Random) -> Outcome:
     """Kill a real compilation into an empty cache, beside another process that waits for it: the other one works."""
     outcome = Outcome()

@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import threading
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,29 +17,38 @@ from tests.faults import Outcome, experiment, writers
 from tests.faults.calls import TEXTS, public_calls
 from tests.faults.writers import CONFIG
 
-MEMORY = 3 << 20  # bytes by which a process may grow: allocators and caches are not exact
+RESIDENT = 3 << 20  # bytes by which the resident memory may grow: the C library's allocator is not exact
+TRACED = 8192, 2048  # bytes, at all and per round, by which Python's memory may grow: its lists of free objects
 
 
 def resident() -> int:
     """The resident memory of this process, in bytes."""
-    gc.collect()
     found = re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found
     return 1024 * int(found[1])
 
 
-def growth(work: Callable[[], object], count: int, warm_up: int) -> str:
-    """How much memory, threads and descriptors `count` calls of `work` have left; "" if none."""
+def traced() -> int:
+    """The memory of Python's objects and of NumPy's arrays that were made since tracing began, in bytes."""
+    return tracemalloc.get_traced_memory()[0]
+
+
+def growth(work: Callable[[], object], count: int, warm_up: int, memory: Callable[[], int], limit: float) -> str:
+    """What `count` calls of `work` have left: memory above the limit, threads, descriptors; "" if none."""
+
+    def used() -> tuple[int, int, int]:
+        gc.collect()
+        return memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))
+
     for _ in range(warm_up):
         work()
-    before = resident(), threading.active_count(), len(os.listdir("/proc/self/fd"))
+    before = used()
     for _ in range(count):
         work()
-    after = resident(), threading.active_count(), len(os.listdir("/proc/self/fd"))
-    memory, threads, descriptors = (b - a for a, b in zip(before, after, strict=True))
-    if memory <= MEMORY and threads <= 0 and descriptors <= 0:
+    grown, threads, descriptors = (b - a for a, b in zip(before, used(), strict=True))
+    if grown <= limit and threads <= 0 and descriptors <= 0:
         return ""
-    return f"{count} times: {memory / 1e6:.1f} MB, {threads} threads, {descriptors} descriptors more"
+    return f"{count} times: {grown:,} bytes, {threads} threads, {descriptors} descriptors more"
 
 
 @experiment("leaks: calls", count=10_000, quick=150)
@@ -47,7 +57,7 @@ def calls(count: int, random: Random) -> Outcome:
     outcome = Outcome()
     encoder = SentenceEncoder.random(CONFIG, 1, threads=2)
     texts = TEXTS * 20
-    found = growth(lambda: encoder.encode(texts, on_truncation="ignore"), count, warm_up=count // 5)
+    found = growth(lambda: encoder.encode(texts, on_truncation="ignore"), count, count // 5, resident, RESIDENT)
     if found:
         outcome.fail(found)
     else:
@@ -61,7 +71,14 @@ def methods(count: int, random: Random) -> Outcome:
     outcome = Outcome()
     every = public_calls(SentenceEncoder.random(CONFIG, 1, threads=2))
     rounds = -(-count // len(every))
-    found = growth(lambda: [call() for call in every.values()], rounds, warm_up=1 + rounds // 3)
+
+    def one_round() -> None:
+        for call in every.values():
+            call()
+
+    one_round()
+    tracemalloc.start()
+    found = growth(one_round, rounds, 1 + rounds // 5, traced, TRACED[0] + rounds * TRACED[1])
     if found:
         outcome.fail(found)
     else:
@@ -83,6 +100,6 @@ def models(count: int, random: Random) -> Outcome:
             del encoder
             outcome.check(alive() is None, "freed", "a dropped model is still alive")
 
-        if found := growth(one_model, count, warm_up=1 + count // 5):
+        if found := growth(one_model, count, 1 + count // 5, resident, RESIDENT):
             outcome.fail(found)
     return outcome

@@ -36,7 +36,7 @@ CONFIG = ModelConfig(
     vocab_size=len(CHARACTER_VOCABULARY), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
     intermediate_size=48, max_position_embeddings=32, max_seq_length=32,
 )  # fmt: skip
-LINES = [f"the text of line {number}" for number in range(400)]
+LINES = [f"the text of line {number}" for number in range(200)]
 OLD = b"what was there before"
 
 
