@@ -11,7 +11,8 @@ from random import Random
 import numpy as np
 
 from minilm_np import SentenceEncoder
-from tests.faults import Outcome, experiment
+from minilm_np.engine.registry import COMPUTE_TYPES
+from tests.faults import Outcome, experiment, writers
 from tests.faults.calls import TEXTS, bits, not_called, public_calls
 from tests.faults.writers import CONFIG
 
@@ -79,7 +80,6 @@ _FENV = {
     "x86_64": (28, {"FTZ": 0x8000, "DAZ": 0x40, "FTZ and DAZ": 0x8040}, {"down": 0x400, "up": 0x800, "zero": 0xC00}),
     "aarch64": (0, {"FZ": 1 << 24}, {"up": 0x400000, "down": 0x800000, "zero": 0xC00000}),
 }
-MODES = ("FTZ", "DAZ", "FTZ and DAZ", "FZ", "down", "up", "zero")
 
 
 def float_mode() -> bytes:
@@ -92,7 +92,7 @@ def float_mode() -> bytes:
 
 
 def set_float_mode(name: str) -> None:
-    """Set a mode of `MODES` in this thread."""
+    """Set a mode of `_FENV` in this thread."""
     place, flushing, rounding = _FENV[platform.machine()]
     if name in rounding:
         assert LIBM.fesetround(rounding[name]) == 0
@@ -157,4 +157,31 @@ def float_modes(count: int, random: Random) -> Outcome:
         what = "other bits" if len(found) == len(expected[0]) else found
         right = found == expected[number] and kept
         outcome.check(right, "same bits", f"{mode}, case {number}: {what if kept else 'the mode has changed'}")
+    return outcome
+
+
+@experiment("float modes: loading", count=60, quick=0)
+def float_modes_loading(count: int, random: Random) -> Outcome:
+    """Load a model of each compute type in a thread with another float mode, or encode there: the same bits."""
+    outcome = Outcome()
+    modes = [*_FENV[platform.machine()][1], *_FENV[platform.machine()][2]]
+    with writers.saved_model() as folder:
+
+        def load(compute_type: str) -> SentenceEncoder:
+            return SentenceEncoder(folder, compute_type=compute_type, threads=2)
+
+        def encode(model: SentenceEncoder) -> str:
+            return bits(model.encode(TEXTS, on_truncation="ignore"))
+
+        loaded = {compute_type: load(compute_type) for compute_type in COMPUTE_TYPES}
+        expected = {compute_type: encode(model) for compute_type, model in loaded.items()}
+        for _ in range(count):
+            mode, compute_type, loads = random.choice(modes), random.choice(COMPUTE_TYPES), random.random() < 0.5
+
+            def work(compute_type: str = compute_type, loads: bool = loads) -> str:
+                return encode(load(compute_type) if loads else loaded[compute_type])
+
+            found, kept = in_thread(work, mode)
+            what = f"{mode}, {compute_type}, {'loaded' if loads else 'encoded'} in it: {found}, expected "
+            outcome.check(found == expected[compute_type] and kept, "same bits", what + expected[compute_type])
     return outcome
