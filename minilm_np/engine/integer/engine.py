@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.engine.integer import loading
-from minilm_np.engine.integer.kernels.layout import aligned_bytes, rows_shape
+from minilm_np.engine.integer.kernels.layout import rows_shape
 from minilm_np.engine.integer.kernels.passes import LAYER_STAGES, Pass
 from minilm_np.engine.integer.packing import IntegerWeights
 from minilm_np.engine.integer.reference import COMPUTE_TYPES
@@ -87,11 +86,11 @@ class IntegerEngine(Float32Engine):
         query_key_value, context, product, norm, intermediate, output, output_norm = super().results(arrays)
         return query_key_value, context, {}, product, norm, intermediate, {}, output, output_norm
 
-    def workspace_arrays(self, n_tokens: int, longest: int, members: int) -> dict[str, NDArray[Any]]:
-        """The arrays that a pass writes, by field of `Pass`."""
-        arrays = super().workspace_arrays(n_tokens, longest, members)
+    def workspace_arrays(self, n_tokens: int, longest: int, members: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Shape and dtype of the arrays that a pass writes, by field of `Pass`."""
         D, F = self.config.hidden_size, self.config.intermediate_size
-        arrays["rows"] = aligned_bytes(rows_shape(self._integers.bits, n_tokens, max(D, F)))
-        arrays["row_scale"] = np.empty(n_tokens, np.float32)
-        arrays["row_zero"] = np.empty(n_tokens, np.int32)
-        return arrays
+        return super().workspace_arrays(n_tokens, longest, members) | {
+            "rows": (rows_shape(self._integers.bits, n_tokens, max(D, F)), np.uint8),
+            "row_scale": ((n_tokens,), np.float32),
+            "row_zero": ((n_tokens,), np.int32),
+        }

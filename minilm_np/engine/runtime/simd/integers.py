@@ -17,6 +17,7 @@ Rows of 8-bit and 16-bit integers are memory of bytes: `byte_pointer` points to 
     load_shorts(p)                              sixteen int16 as int32
     store_four_bytes(p, a, b, c, d)             the low 8 bits of each lane of four vectors
     store_four_second_bytes(p, a, b, c, d)      the 8 bits above those
+    prefetch_line(p)                            a hint to bring p's cache line into the second-level cache
 
 and for float32 vectors
 
@@ -254,6 +255,11 @@ def first_int(builder, v):
 @emit.instruction(types.float32, float32x16)
 def lane_max_or_nan(builder, v):
     return fold_lanes(builder, functools.partial(simd.maximum_or_nan.emit, builder), v)
+
+
+@emit.instruction(types.void, byte_pointer)
+def prefetch_line(builder, p):
+    prefetch(builder, p)
 
 
 # ---- the register tile -----------------------------------------------------------------------------------------------
