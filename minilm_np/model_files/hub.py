@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilm_np._files import PACKAGE, package_cache, staging_folder
+from minilm_np._files import PACKAGE, package_cache, read_regular, staging_folder
 from minilm_np.errors import HubError
 from minilm_np.model_files.manifest import (
     DEFAULT_MODEL,
@@ -79,7 +79,7 @@ def _places(name: str) -> list[tuple[str, Path]]:
     repository, manifest = _hub_repository(name), manifest_for(name)
     revisions = [manifest.revision if manifest else "main"]
     with suppress(OSError, UnicodeDecodeError):  # the newest revision that any program has fetched
-        revisions.append((repository / "refs" / "main").read_text(encoding="ascii").strip())
+        revisions.append(read_regular(repository / "refs" / "main", 1000).decode("ascii").strip())
     revisions = [revision for revision in dict.fromkeys(revisions) if revision != "main"] or ["main"]
     places += [("Hugging Face cache", repository / "snapshots" / revision) for revision in revisions]
     places.append(("package cache", package_cache() / name))

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from minilm_np._checks import is_finite_number
 from minilm_np._files import discard_folder, read_json, reason, replace_folder, staging_folder
 from minilm_np._text_files import shown
-from minilm_np.errors import CheckpointError, SaveError
+from minilm_np.errors import CheckpointError, InputValueError, SaveError
+from minilm_np.model_files import tensors
 from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.saving import save_model
-from minilm_np.model_files.tensors import save_arrays
 from minilm_np.sentence_encoder import SentenceEncoder
 
 Weights = Mapping[str, NDArray[Any]]
@@ -49,7 +49,7 @@ def write(folder: Path, encoder: SentenceEncoder, weights: Weights, optimizer: W
         folder.mkdir(parents=True, exist_ok=True)
         with staging_folder(folder, _PREFIX) as staged:
             save_weights(staged / "model", encoder, weights)
-            save_arrays(_optimizer(staged), optimizer)
+            tensors.save_arrays(_optimizer(staged), optimizer)
             _run(staged).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
             replace_folder(target, staged)  # one is there if the run was resumed from an older checkpoint
     except OSError as error:
@@ -80,17 +80,11 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
 
 def read_arrays(checkpoint: Path, config: ModelConfig) -> tuple[Weights, Weights]:
     """The weights and the state of the optimiser. Raises CheckpointError (missing, broken, or of another model)."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     path = _optimizer(checkpoint)
-    if not path.is_file():
-        found = "something else" if path.exists() else "none"
-        raise broken(checkpoint, f"{path.name}: expected a regular file, found {found}")
     try:
-        optimizer = load_file(path)
-    except (OSError, SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
-        raise broken(checkpoint, f"{path.name} cannot be read: {error}") from None
+        optimizer, _ = tensors.read_arrays(path)
+    except (OSError, InputValueError) as error:
+        raise broken(checkpoint, f"{path.name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
         return load_checkpoint(checkpoint / "model", config), optimizer
     except CheckpointError as error:

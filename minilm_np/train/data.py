@@ -11,7 +11,6 @@ cannot be read from its middle.
 import contextlib
 import math
 import os
-import stat
 import tempfile
 import weakref
 import zlib
@@ -20,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
 from minilm_np._checks import check_int, is_finite_number
-from minilm_np._files import read_json
+from minilm_np._files import open_regular, read_json
 from minilm_np._text_files import (
     KINDS,
     decode_line,
@@ -86,7 +85,6 @@ class SampleFile:
         self.crc32 = 0  # of the decompressed bytes
         self._kind = kind_of(path)
         self._ends = array("q", [0])  # the byte offset at which each line ends and the next one begins
-        _check_regular(path)
         try:
             self._read()
         except OSError as error:
@@ -107,7 +105,8 @@ class SampleFile:
                     unpacked.write(line)
             if unpacked:
                 unpacked.flush()
-            self._descriptor = os.dup(unpacked.fileno()) if unpacked else os.open(path, os.O_RDONLY)
+            with contextlib.nullcontext(unpacked) if unpacked else open_regular(path) as file:
+                self._descriptor = os.dup(file.fileno())
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -123,23 +122,8 @@ class SampleFile:
         return parse_sample(line, self._kind, self.path, sample + 1)
 
 
-def _check_regular(path: Path) -> None:
-    """Raise DataError for a pipe or a device, which has no end or cannot be read twice."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:  # ValueError: NUL in the path
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path} cannot be read: expected a regular file, found {_kind_of_file(mode)}")
-
-
-def _kind_of_file(mode: int) -> str:
-    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device"
-
-
 def _read_config(path: Path) -> list[_Entry]:
     """The entries of a data_config.json, each one checked. Raises DataError."""
-    _check_regular(path)
     try:
         entries = read_json(path)
     except OSError as error:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from minilm_np._checks import is_finite_number
-from minilm_np._files import atomic_file, sync
+from minilm_np._files import atomic_file, read_regular, sync
 from minilm_np._text_files import shown
 from minilm_np.errors import DataError, SaveError
+
+MAX_LOG = 2**30  # bytes; a line has about 100, and a run has a line per step
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -19,12 +21,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
     Raises DataError: the file cannot be read, or a line is broken; the message names the line.
     """
-    if not path.exists():
-        return []
-    if not path.is_file():
-        raise DataError(f"{path} cannot be read: expected a regular file")
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_regular(path, MAX_LOG).decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     entries = []

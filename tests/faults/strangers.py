@@ -23,6 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.faults import Outcome, experiment
 from tests.support.places import CHECKOUT
 
 MEMORY = 10**9  # bytes of private memory: NumPy, Numba and the model take 0.1 GB of them
@@ -277,6 +278,13 @@ def run(draws: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
                 if len(lines) % 2 == 0:
                     break
     return ended, failures
+
+
+@experiment("model files: absurd values", count=20000, quick=0, limit_s=3600)
+def absurd_values(count: int, random: Random) -> Outcome:
+    """Draw a value for a field of any JSON file; load in 1 GB and 10 s with any engine: refused by name, or it works."""
+    ended, failures = run(count, random.randrange(10**6))
+    return Outcome(ended, failures)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from random import Random
 from typing import Any
 
 from minilm_np import HubError, InputValueError
+from minilm_np._checks import check_texts
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.hub import fetch
-from minilm_np.text.tokenizer import PIECE, check_texts, load_tokenizer
+from minilm_np.text.tokenizer import PIECE, load_tokenizer
 from tests.faults import Outcome, experiment
 from tests.support.tokenizer_texts import SPECIMENS, TYPED
 

@@ -100,11 +100,11 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     for name in ("a.tsv", "b.json", "c.jsonl.gz"):
         os.mkfifo(tmp_path / name)
-        assert refusal(tmp_path / name) == f"{name} cannot be read: expected a regular file, found a pipe"
+        assert refusal(tmp_path / name) == f"{name} cannot be read: expected a regular file, found a FIFO"
     (tmp_path / "zero.tsv").symlink_to("/dev/zero")
     assert refusal(tmp_path / "zero.tsv") == "zero.tsv cannot be read: expected a regular file, found a device"
     (tmp_path / "folder.tsv").mkdir()
-    assert refusal(tmp_path / "folder.tsv") == "folder.tsv cannot be read: expected a regular file, found a folder"
+    assert refusal(tmp_path / "folder.tsv") == "folder.tsv cannot be read: Is a directory"
     assert refusal(tmp_path / "a\0.tsv") == "a\0.tsv cannot be read: embedded null byte"
 
 
