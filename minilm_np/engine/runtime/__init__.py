@@ -11,11 +11,11 @@ No file here depends on a model. An engine has a package of kernels with a modul
 `code_cache.load_entries` compiles or loads.
 """
 
-from minilm_np.errors import MissingExtraError
-
 NEEDS_NUMBA = "backend 'numba' needs Numba, which is not installed: `pip install numba`, or use backend 'numpy'"
 
 try:
-    import llvmlite  # noqa: F401 - every module of this folder needs it; Numba brings it
+    import llvmlite  # noqa: F401 - Numba brings it, and every module of this folder needs it
 except ModuleNotFoundError as error:
-    raise MissingExtraError(NEEDS_NUMBA) from error
+    import minilm_np.errors  # not `from ... import`: `code_cache` would take it for a source of the kernels
+
+    raise minilm_np.errors.MissingExtraError(NEEDS_NUMBA) from error
