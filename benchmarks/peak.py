@@ -2,10 +2,12 @@
 
     python -m benchmarks.peak [threads]
 
-`python -m benchmarks.peak serve THREADS` is a worker of other benchmarks: it measures once per line of input.
+This prints the peak of a burst. A processor lowers its clock under load, and needs milliseconds to raise it again. So
+`in_turn` measures the peak that is sustained during other work: the loop takes turns with the work, a few milliseconds
+each. Shares of the peak refer to that.
 """
 
-import json
+import statistics
 import sys
 import threading
 import time
@@ -17,7 +19,8 @@ from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import fma, kernel, splat, store
 from minilm_np.engine.runtime.workers import default_threads
 
-LONG = 20_000_000  # steps; long enough to make the start of the threads negligible
+LONG, SHORT = 20_000_000, 100_000  # steps
+TURN = 3e-3  # seconds of the loop, and of the work, when they take turns
 
 
 @kernel
@@ -44,34 +47,46 @@ CHAINS, independent_fmas = (10, ten_chains) if simd.TARGET == "avx512" else (5, 
 
 
 def peak(steps, threads=1):
-    """FLOP per second of the loop, run once on each thread at the same time."""
+    """Return the FLOP per second of the loop, run once on each thread at the same time."""
     independent_fmas(1, np.empty(simd.LANES, np.float32))  # compiles it
-    barrier = threading.Barrier(threads + 1)
+    barrier, rates = threading.Barrier(threads), []
 
     def run():
         out = np.empty(simd.LANES, np.float32)
         barrier.wait()
+        start = time.perf_counter()
         independent_fmas(steps, out)
+        rates.append(2 * simd.LANES * CHAINS * steps / (time.perf_counter() - start))
 
-    team = [threading.Thread(target=run) for _ in range(threads)]
-    for thread in team:
-        thread.start()
-    barrier.wait()
-    start = time.perf_counter()
-    for thread in team:
-        thread.join()
-    return threads * 2 * simd.LANES * CHAINS * steps / (time.perf_counter() - start)
+    if threads == 1:
+        run()
+    else:
+        team = [threading.Thread(target=run) for _ in range(threads)]
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
+    return sum(rates)
 
 
-def serve(threads):
-    for line in sys.stdin:
-        print(json.dumps(max(peak(json.loads(line)["steps"], threads) for _ in range(3))), flush=True)
+def in_turn(call, threads=1, seconds=1.0):
+    """Return the median time of a call, and the median rate of the loop of fma in turn with it, in FLOP per second.
+
+    Calls are repeated for about TURN seconds before each turn of the loop; a longer call has a turn of its own.
+    """
+    steps = int(TURN * peak(SHORT, threads) / threads / (2 * simd.LANES * CHAINS))
+    times: list[float] = []
+    rates: list[float] = []
+    while sum(times) < seconds or len(rates) < 3:
+        begin = time.perf_counter()
+        while (start := time.perf_counter()) < begin + TURN:
+            call()
+            times.append(time.perf_counter() - start)
+        rates.append(peak(steps, threads))
+    return statistics.median(times), statistics.median(rates)
 
 
 def main():
-    if sys.argv[1:2] == ["serve"]:
-        serve(int(sys.argv[2]))
-        return
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else default_threads()
     print(f"{processor()}, vector instructions: {simd.TARGET}")
     for count in dict.fromkeys((1, threads)):
