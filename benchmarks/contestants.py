@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.padded import Hidden, Padded
 
 FIRST_TEXT = "This is an example sentence"
+READY = "ready"  # what the process writes first, or the reason why it cannot run
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 Encode = Callable[[Sequence[str]], Any]
@@ -256,12 +257,13 @@ def main(key: str, folder: str, model: str, threads: str, task: str) -> None:
     try:
         encode = CONTESTANTS[key].load(folder, model, int(threads))
     except Unsupported as reason:
-        raise SystemExit(str(reason)) from None
+        pipe.write(json.dumps(str(reason)) + "\n")
+        return
     if task == "first":
         pipe.write(f"{float(encode([FIRST_TEXT])[0][0])}\n")
         pipe.write(f"{peak_memory()}\n")
         return
-    pipe.write("true\n")  # "ready"
+    pipe.write(f"{json.dumps(READY)}\n")
     served = Served(encode, int(threads))
     for line in sys.stdin:
         request = json.loads(line)

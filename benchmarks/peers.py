@@ -37,7 +37,7 @@ from benchmarks.common import machine, say, write_json
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.install_size import installed_size, own_requirements
 from benchmarks.peers_accuracy import Judge, fault
-from benchmarks.peers_field import Field, WrongVectorsError, contestants_here, start
+from benchmarks.peers_field import Field, UnfitError, contestants_here, start
 from benchmarks.peers_figures import summary
 from benchmarks.peers_report import tables
 from benchmarks.workloads import Workload, flops, workloads
@@ -178,7 +178,7 @@ def tune(field: Field, workload: str, course: Course) -> dict[str, float]:
         time.sleep(course.pause)
         seconds = field.ask(key, "tune", workload=workload, seconds=course.block_seconds)
         if expected is not None and (reason := fault(field.vectors(key, workload), expected)):
-            raise WrongVectorsError(reason)
+            raise UnfitError(reason)
         return float(seconds)
 
     found = field.each(one, [TRUSTED])

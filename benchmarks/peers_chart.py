@@ -56,8 +56,9 @@ def _panel(axes: Any, found: dict[str, Any], workload: str) -> dict[str, Any]:
             continue
         ours = engine == OURS.name
         [handles[engine]] = axes.plot(
-            [point[0] for point in points], [point[1] for point in points], color=color, marker=marker, markersize=9 if ours else 7, linewidth=2 if ours else 1,
-            linestyle="-" if ours else ":", markeredgecolor="white", zorder=3 if ours else 2,
+            [point[0] for point in points], [point[1] for point in points],
+            color=color, marker=marker, markersize=9 if ours else 7, markeredgecolor="white",
+            linestyle="-" if ours else ":", linewidth=2.5 if ours else 1.2, zorder=3 if ours else 2,
         )  # fmt: skip
         for x, y in [point[:2] for point in points if not point[2]]:
             [handles["not counted"]] = axes.plot([x], [y], "x", color="black", zorder=4)

@@ -10,14 +10,14 @@ import numpy as np
 
 from benchmarks import exports
 from benchmarks.common import Worker, WorkerError, thread_variables, write_json
-from benchmarks.contestants import CONTESTANTS, OURS
+from benchmarks.contestants import CONTESTANTS, OURS, READY
 from benchmarks.peers_accuracy import Vectors
 
 Answer = TypeVar("Answer")
 
 
-class WrongVectorsError(Exception):
-    """A contestant computes something else than the model."""
+class UnfitError(Exception):
+    """A contestant cannot run here, or computes something else than the model."""
 
 
 def contestants_here(only: str | None, left_out: dict[str, str]) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Field:
         models: dict[str, str],
         folder: str,
         threads: int,
-        texts: dict[str, Sequence[str]],
+        texts: dict[str, list[str]],
         left_out: dict[str, str],
     ) -> None:
         self._place = tempfile.TemporaryDirectory()
@@ -78,12 +78,12 @@ class Field:
         self._place.cleanup()
 
     def each(self, call: Callable[[str], Answer], keys: Sequence[str] | None = None) -> dict[str, Answer]:
-        """Return call(key) for each contestant. One whose process ends, or whose vectors are wrong, is removed."""
+        """Return call(key) for each contestant. One that is unfit, or whose process ends, is removed."""
         found = {}
         for key in self if keys is None else keys:
             try:
                 found[key] = call(key)
-            except (WorkerError, WrongVectorsError) as reason:
+            except (WorkerError, UnfitError) as reason:
                 if CONTESTANTS[key].engine == OURS:
                     raise SystemExit(f"{key}: {reason}") from reason
                 self._left_out[key] = str(reason)
@@ -91,7 +91,8 @@ class Field:
         return found
 
     def _begin(self, key: str) -> None:
-        self._workers[key].answer()  # "ready"
+        if (answer := self._workers[key].answer()) != READY:
+            raise UnfitError(answer)
         self.ask(key, "set_texts", path=f"{self._place.name}/texts.json")
 
     def ask(self, key: str, task: str, **request: Any) -> Any:

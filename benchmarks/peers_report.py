@@ -12,8 +12,8 @@ def tables(found: dict[str, Any]) -> str:
     """Return all tables."""
     parts = [
         describe(found["machine"]),
-        f"Text to vector, {conditions(found)}, {found['rounds']} rounds. Medians in milliseconds, of the fastest "
-        "variant of each engine.\n1 - cosine is measured against float64; Spearman on the STS benchmark.",
+        f"Text to vector, {conditions(found)}. Medians in milliseconds, of the fastest variant of each engine; number "
+        f"of rounds: {found['rounds']}.\n1 - cosine is measured against float64.",
         _times(found),
         "The 90th percentile of one text, in milliseconds.",
         _tails(found),
