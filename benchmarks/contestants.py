@@ -307,9 +307,9 @@ class Served:
 
     def sustained(self, workload: str, seconds: float) -> dict[str, float]:
         """Return the median time of a call, and the rate of independent fma in turn with it, in FLOP per second."""
-        from benchmarks.peak import in_turn
+        from benchmarks.peak import in_turn, turn_of_fma
 
-        duration, rate = in_turn(self._calls[workload], self._threads, seconds)
+        duration, rate = in_turn(self._calls[workload], turn_of_fma(self._threads), seconds)
         return {"seconds": duration, "peak_flops": rate}
 
 
