@@ -12,12 +12,13 @@
     ctranslate2            in float32; ctranslate2-bfloat16, ctranslate2-int16, ctranslate2-int8
 
 prints the path of each export, or copies one to FILE. Exports are cached in `benchmarks` in the package's cache, by the
-versions of the packages that made them. Exporting needs torch, transformers and the other engine.
-`benchmarks.peers` runs this command if an export is missing.
+code below and the versions of the packages that made them. Exporting needs torch, transformers and the other engine.
+`benchmarks.peers` runs this command if exports are missing.
 """
 
 import argparse
 import hashlib
+import inspect
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,14 @@ class ExportError(Exception):
     """The model could not be exported."""
 
 
+def prepare(names: Sequence[str]) -> None:
+    """Make the exports that are missing, in one child process. It stops at the first failure; `find` then reports it."""
+    if missing := [name for name in names if not _place(name).exists()]:
+        say(f"exporting the model to {', '.join(missing)} (once)")
+        command = [sys.executable, "-m", "benchmarks.exports", *missing]
+        subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
+
+
 def find(name: str) -> Path:
     """Return the path of an export. If it is missing, a child process makes it first. Raises ExportError."""
     path = _place(name)
@@ -77,7 +86,8 @@ def cache() -> Path:
 def _place(name: str) -> Path:
     file, distributions = FILES[name]
     versions = [f"{distribution} {installed_version(distribution)}" for distribution in distributions]
-    recipe = hashlib.sha256(Path(__file__).read_bytes() + repr(versions).encode()).hexdigest()[:16]
+    code = [inspect.getsource(getattr(maker, "func", maker)) for maker in MAKERS.values()]
+    recipe = hashlib.sha256(repr((versions, code)).encode()).hexdigest()[:16]
     return cache() / f"{name}-{recipe}" / file
 
 

@@ -20,6 +20,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,10 +160,9 @@ def stage_seconds(engine, ids, n_stages):
     assert engine.n_stages == n_stages, f"expected {n_stages} stages, found {engine.n_stages}"
     single = _RaggedPass(engine, ids, True, 1)
     empty = min(seconds(lambda: single._run_stages(0, 0, 0)) for _ in range(20))
-    found = [
-        max(0.0, seconds(lambda stage=stage: single._run_stages(0, stage, stage + 1)) - empty)
-        for stage in range(n_stages)
-    ]
+    found = []
+    for stage in range(n_stages):
+        found.append(max(0.0, seconds(partial(single._run_stages, 0, stage, stage + 1)) - empty))
     single.close()
     return found
 

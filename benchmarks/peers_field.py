@@ -22,17 +22,24 @@ class UnfitError(Exception):
 
 def contestants_here(only: str | None, left_out: dict[str, str]) -> dict[str, str]:
     """Return the contestants that can run here, each with the file that it loads ("" for the published folder)."""
+    chosen = {
+        key: way
+        for key, way in CONTESTANTS.items()
+        if not only or way.engine == OURS or key.startswith(tuple(only.split(",")))
+    }
     models = {}
-    for key, way in CONTESTANTS.items():
-        if only and way.engine != OURS and not key.startswith(tuple(only.split(","))):
-            continue
+    for key, way in chosen.items():
         if importlib.util.find_spec(way.engine.module) is None:
             left_out[key] = f"{way.engine.module} is not installed"
-            continue
+        else:
+            models[key] = ""
+    exports.prepare(list(dict.fromkeys(way.export for key, way in chosen.items() if key in models and way.export)))
+    for key in list(models):
         try:
-            models[key] = str(exports.find(way.export)) if way.export else ""
+            models[key] = str(exports.find(name)) if (name := chosen[key].export) else ""
         except exports.ExportError as error:
             left_out[key] = str(error)
+            del models[key]
     return models
 
 
