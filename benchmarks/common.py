@@ -15,7 +15,7 @@ from typing import Any
 CHECKOUT = Path(__file__).parent.parent
 PACKAGES = (
     "numpy", "numba", "llvmlite", "tokenizers", "sentence-transformers", "transformers", "torch",
-    "onnxruntime", "onnx", "openvino", "ctranslate2",
+    "onnxruntime", "onnx", "openvino", "nncf", "ctranslate2",
 )  # fmt: skip
 
 

@@ -2,45 +2,65 @@
 
     python -m benchmarks.contestants KEY FOLDER MODEL THREADS {serve,first}
 
-`benchmarks.peers` starts the process and sends requests through the pipe. Every peer gets what helps it: the same
-`tokenizers` library on as many threads, texts sorted by length, batches of 32 padded to their longest text, the mean
-and the norm in a few NumPy calls. sentence-transformers does all of this itself.
+`benchmarks.peers` starts the process and sends requests through the pipe. `padded.py` says what the peers share;
+sentence-transformers does all of that itself.
 
 Imports stand where they are used, because the time from process start to first vector is measured, too.
 """
 
-import itertools
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-BATCH = 32
+from benchmarks.padded import Hidden, Padded
+
 FIRST_TEXT = "This is an example sentence"
+READY = "ready"  # what the process writes first, or the reason why it cannot run
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 Encode = Callable[[Sequence[str]], Any]
+Load = Callable[[str, str, int], Encode]  # folder, model, threads -> texts to vectors
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is installed."""
+
+    name: str
+    module: str  # that a contestant imports
+    distributions: tuple[str, ...]  # that it needs, without their own requirements; () for this project
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One variant of one engine. For each workload, the fastest variant of an engine counts."""
+    """One variant of one engine with one type of numbers. For each workload, the fastest variant counts."""
 
-    engine: str
+    engine: Engine
+    numbers: str  # that its dense layers multiply: float32, bf16, int16, int8
     variant: str
-    module: str  # the module that it imports
-    distributions: tuple[str, ...]  # the distributions that it needs, without their own requirements
     export: str | None  # the name in `benchmarks.exports` of the file that it loads; None for the published folder
-    load: Callable[[str, str, int], Encode]  # folder, model, threads -> texts to vectors
+    load: Load
     starts: bool = True  # whether its start is measured, too
 
+    @property
+    def name(self) -> str:
+        """The engine and its numbers: one row of the tables."""
+        return f"{self.engine.name} {self.numbers}"
 
-def minilm_np(folder: str, model: str, threads: int) -> Encode:
+
+# ---- this project, sentence-transformers, torch ----------------------------------------------------------------------
+
+
+def minilm_np(folder: str, model: str, threads: int, compute_type: str) -> Encode:
+    """Load the model by its name, as users do: its files are verified. The peers load a folder."""
     from minilm_np import SentenceEncoder
 
-    return SentenceEncoder(folder, threads=threads).encode
+    return SentenceEncoder(threads=threads, compute_type=compute_type).encode
 
 
 def sentence_transformers(folder: str, model: str, threads: int) -> Encode:
@@ -50,20 +70,43 @@ def sentence_transformers(folder: str, model: str, threads: int) -> Encode:
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(folder, device="cpu")
-    return lambda texts: encoder.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
+    return lambda texts: encoder.encode(list(texts), show_progress_bar=False)
 
 
-def onnxruntime(folder: str, model: str, threads: int) -> Encode:
-    session = _onnx_session(model, threads)
-    return _padded(folder, lambda: session, 1)
+def torch(folder: str, model: str, threads: int, dtype: str, mode: str) -> Encode:
+    """mode: "eager"; "autocast": only what is safe in bf16 is computed in it; "compiled": by torch.compile."""
+    import torch
+    from transformers import BertModel
+
+    if dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise Unsupported("torch multiplies no bf16 on this processor")
+    torch.set_num_threads(threads)
+    of_weights = torch.float32 if mode == "autocast" else getattr(torch, dtype)
+    bert = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=of_weights)
+    run = bert.train(False)
+    if mode == "compiled":
+        run = torch.compile(run, dynamic=True)
+
+    def hidden(ids: list[list[int]], token_ids: Any, mask: Any) -> Any:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mode == "autocast"):
+            # without padding no mask: attention is then faster
+            attention_mask = None if mask.all() else torch.from_numpy(mask.astype("int64"))
+            states = run(input_ids=torch.from_numpy(token_ids), attention_mask=attention_mask).last_hidden_state
+            return states.float().numpy()
+
+    return Padded(folder, lambda: hidden, 1)
 
 
-def onnxruntime_parallel(folder: str, model: str, threads: int) -> Encode:
-    session = _onnx_session(model, 1)
-    return _padded(folder, lambda: session, threads)
+# ---- ONNX Runtime ----------------------------------------------------------------------------------------------------
 
 
-def _onnx_session(model: str, threads: int) -> "Hidden":
+def onnxruntime(folder: str, model: str, threads: int, parallel: bool = False) -> Encode:
+    """parallel: one batch per thread instead of one batch on all threads."""
+    session = _onnx_session(model, 1 if parallel else threads)
+    return Padded(folder, lambda: session, threads if parallel else 1)
+
+
+def _onnx_session(model: str, threads: int) -> Hidden:
     import numpy as np
     import onnxruntime
 
@@ -80,25 +123,25 @@ def _onnx_session(model: str, threads: int) -> "Hidden":
     return hidden
 
 
-def openvino_latency(folder: str, model: str, threads: int) -> Encode:
-    compiled = _openvino_model(folder, model, threads, "LATENCY")
-    return _padded(folder, lambda: _openvino_request(compiled), 1)
+# ---- OpenVINO --------------------------------------------------------------------------------------------------------
 
 
-def openvino_throughput(folder: str, model: str, threads: int) -> Encode:
-    compiled = _openvino_model(folder, model, threads, "THROUGHPUT")
-    requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-    return _padded(folder, lambda: _openvino_request(compiled), requests)
-
-
-def _openvino_model(folder: str, model: str, threads: int, hint: str) -> Any:
+def openvino(folder: str, model: str, threads: int, numbers: str, hint: str) -> Encode:
+    """As it comes, OpenVINO computes in bf16 where the processor has it; float32 must be asked for."""
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    return openvino.Core().compile_model(model, "CPU", settings)
+    settings = {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+    if numbers == "float32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if numbers == "bf16" and precision != "bf16":
+        raise Unsupported(f"as it comes, OpenVINO computes in {precision} on this processor")
+    requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if hint == "THROUGHPUT" else 1
+    return Padded(folder, lambda: _openvino_request(compiled), requests)
 
 
-def _openvino_request(compiled: Any) -> "Hidden":
+def _openvino_request(compiled: Any) -> Hidden:
     import numpy as np
 
     request = compiled.create_infer_request()
@@ -111,110 +154,97 @@ def _openvino_request(compiled: Any) -> "Hidden":
     return hidden
 
 
-def ctranslate2(folder: str, model: str, threads: int) -> Encode:
-    hidden = _ctranslate2_encoder(model, 1, threads)
-    return _padded(folder, lambda: hidden, 1)
+# ---- CTranslate2 -----------------------------------------------------------------------------------------------------
 
 
-def ctranslate2_parallel(folder: str, model: str, threads: int) -> Encode:
-    hidden = _ctranslate2_encoder(model, threads, 1)
-    return _padded(folder, lambda: hidden, threads)
-
-
-def _ctranslate2_encoder(model: str, workers: int, threads: int) -> "Hidden":
+def ctranslate2(folder: str, model: str, threads: int, compute_type: str, parallel: bool = False) -> Encode:
     import ctranslate2
     import numpy as np
 
+    possible = ctranslate2.get_supported_compute_types("cpu")
+    if compute_type not in possible:
+        raise Unsupported(f"this CTranslate2 computes on this processor in {', '.join(sorted(possible))} only")
     encoder = ctranslate2.Encoder(
-        model, device="cpu", compute_type="float32", inter_threads=workers, intra_threads=threads
-    )
-    return lambda ids, token_ids, mask: np.asarray(encoder.forward_batch(ids).last_hidden_state)
+        model, device="cpu", compute_type=compute_type,
+        inter_threads=threads if parallel else 1, intra_threads=1 if parallel else threads,
+    )  # fmt: skip
+    float32 = ctranslate2.DataType.float32
+
+    def hidden(ids: list[list[int]], token_ids: Any, mask: Any) -> Any:
+        return np.asarray(encoder.forward_batch(ids).last_hidden_state.to(float32))
+
+    return Padded(folder, lambda: hidden, threads if parallel else 1)
+
+
+# ---- the list --------------------------------------------------------------------------------------------------------
+
+
+class Unsupported(Exception):  # noqa: N818 (its message is the reason that is printed)
+    """This machine cannot run the contestant as intended."""
+
+
+OURS = Engine("minilm_np", "minilm_np", ())
+_SBERT = Engine("sentence-transformers", "sentence_transformers", ("sentence-transformers",))
+_TORCH = Engine("torch", "transformers", ("torch", "transformers"))
+_ONNX = Engine("ONNX Runtime", "onnxruntime", ("onnxruntime", "tokenizers"))
+_OPENVINO = Engine("OpenVINO", "openvino", ("openvino", "tokenizers"))
+_CTRANSLATE2 = Engine("CTranslate2", "ctranslate2", ("ctranslate2", "tokenizers"))
+
+
+def _ours(numbers: str) -> Contestant:
+    return Contestant(OURS, numbers, "numba", None, partial(minilm_np, compute_type=numbers))
+
+
+def _torch(numbers: str, mode: str) -> Contestant:
+    dtype = {"float32": "float32", "bf16": "bfloat16"}[numbers]
+    return Contestant(_TORCH, numbers, mode, None, partial(torch, dtype=dtype, mode=mode), starts=mode == "eager")
+
+
+def _onnx(numbers: str, export: str, variant: str, parallel: bool = False) -> Contestant:
+    load, variant = partial(onnxruntime, parallel=parallel), variant + ", one batch per thread" * parallel
+    return Contestant(_ONNX, numbers, variant, export, load, starts=not parallel)
+
+
+def _openvino(numbers: str, export: str, hint: str) -> Contestant:
+    load = partial(openvino, numbers=numbers, hint=hint)
+    return Contestant(_OPENVINO, numbers, f"{hint.lower()} hint", export, load, starts=hint == "LATENCY")
+
+
+def _ctranslate2(numbers: str, export: str, compute_type: str, parallel: bool = False) -> Contestant:
+    load = partial(ctranslate2, compute_type=compute_type, parallel=parallel)
+    variant = "one worker per thread" if parallel else "one worker"
+    return Contestant(_CTRANSLATE2, numbers, variant, export, load, starts=not parallel)
 
 
 CONTESTANTS = {
-    "minilm_np": Contestant("minilm_np", "numba", "minilm_np", (), None, minilm_np),
-    "sentence-transformers": Contestant(
-        "sentence-transformers", "torch", "sentence_transformers", ("sentence-transformers",), None,
-        sentence_transformers,
-    ),
-    "onnxruntime-raw": Contestant(
-        "ONNX Runtime", "raw export", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx", onnxruntime
-    ),
-    "onnxruntime-fused": Contestant(
-        "ONNX Runtime", "fused", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx-fused", onnxruntime
-    ),
-    "onnxruntime-parallel": Contestant(
-        "ONNX Runtime", "fused, one batch per thread", "onnxruntime", ("onnxruntime", "tokenizers"), "onnx-fused",
-        onnxruntime_parallel, starts=False,
-    ),
-    "openvino-latency": Contestant(
-        "OpenVINO", "latency hint", "openvino", ("openvino", "tokenizers"), "openvino", openvino_latency
-    ),
-    "openvino-throughput": Contestant(
-        "OpenVINO", "throughput hint", "openvino", ("openvino", "tokenizers"), "openvino", openvino_throughput,
-        starts=False,
-    ),
-    "ctranslate2": Contestant(
-        "CTranslate2", "one worker", "ctranslate2", ("ctranslate2", "tokenizers"), "ctranslate2", ctranslate2
-    ),
-    "ctranslate2-parallel": Contestant(
-        "CTranslate2", "one worker per thread", "ctranslate2", ("ctranslate2", "tokenizers"), "ctranslate2",
-        ctranslate2_parallel, starts=False,
-    ),
-}  # fmt: skip
-
-
-# ---- what the peers share --------------------------------------------------------------------------------------------
-
-NAMES = ("input_ids", "attention_mask", "token_type_ids")
-
-Hidden = Callable[[list[list[int]], Any, Any], Any]  # ragged ids, the same padded (B, T), mask (B, T) -> (B, T, D)
-
-
-def _padded(folder: str, make_hidden: Callable[[], Hidden], callers: int) -> Encode:
-    """Return a function from texts to vectors that runs padded batches, `callers` of them at a time."""
-    import numpy as np
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
-    local = threading.local()
-    executor: Any = None
-
-    def encode_batch(ids: list[list[int]]) -> Any:
-        if not hasattr(local, "hidden"):
-            local.hidden = make_hidden()
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        mask = np.arange(lengths[0]) < lengths[:, None]  # (B, T), the longest text comes first
-        token_ids = np.zeros(mask.shape, np.int64)
-        token_ids[mask] = np.fromiter(itertools.chain.from_iterable(ids), np.int64, lengths.sum())
-        hidden = local.hidden(ids, token_ids, mask)  # (B, T, D)
-        means = (mask[:, None].astype(np.float32) @ hidden)[:, 0] / lengths[:, None].astype(np.float32)  # (B, D)
-        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-
-    def encode(texts: Sequence[str]) -> Any:
-        nonlocal executor
-        ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
-        rows = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-        size = min(BATCH, -(-len(rows) // callers))
-        batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-        if len(batches) == 1 or callers == 1:
-            found = map(encode_batch, ([ids[row] for row in batch] for batch in batches))
-        else:
-            if executor is None:
-                from concurrent.futures import ThreadPoolExecutor
-
-                executor = ThreadPoolExecutor(callers)
-            found = executor.map(encode_batch, [[ids[row] for row in batch] for batch in batches])
-        vectors: Any = None
-        for batch, part in zip(batches, found, strict=True):
-            if vectors is None:
-                vectors = np.empty((len(ids), part.shape[1]), np.float32)
-            vectors[batch] = part
-        return vectors
-
-    return encode
+    "minilm_np-float32": _ours("float32"),
+    "minilm_np-int16": _ours("int16"),
+    "minilm_np-int8": _ours("int8"),
+    "sentence-transformers": Contestant(_SBERT, "float32", "torch", None, sentence_transformers),
+    "torch-float32": _torch("float32", "eager"),
+    "torch-float32-compiled": _torch("float32", "compiled"),
+    "torch-bf16": _torch("bf16", "eager"),
+    "torch-bf16-autocast": _torch("bf16", "autocast"),
+    "torch-bf16-compiled": _torch("bf16", "compiled"),
+    "onnxruntime-float32": _onnx("float32", "onnx", "raw export"),
+    "onnxruntime-float32-fused": _onnx("float32", "onnx-fused", "fused"),
+    "onnxruntime-float32-parallel": _onnx("float32", "onnx-fused", "fused", parallel=True),
+    "onnxruntime-int8": _onnx("int8", "onnx-int8-channels", "raw export"),
+    "onnxruntime-int8-fused": _onnx("int8", "onnx-fused-int8", "fused"),
+    "onnxruntime-int8-parallel": _onnx("int8", "onnx-fused-int8", "fused", parallel=True),
+    "openvino-float32": _openvino("float32", "openvino", "LATENCY"),
+    "openvino-float32-throughput": _openvino("float32", "openvino", "THROUGHPUT"),
+    "openvino-bf16": _openvino("bf16", "openvino", "LATENCY"),
+    "openvino-bf16-throughput": _openvino("bf16", "openvino", "THROUGHPUT"),
+    "openvino-int8": _openvino("int8", "openvino-int8", "LATENCY"),
+    "openvino-int8-throughput": _openvino("int8", "openvino-int8", "THROUGHPUT"),
+    "ctranslate2-float32": _ctranslate2("float32", "ctranslate2", "float32"),
+    "ctranslate2-float32-parallel": _ctranslate2("float32", "ctranslate2", "float32", parallel=True),
+    "ctranslate2-bf16": _ctranslate2("bf16", "ctranslate2-bfloat16", "bfloat16"),
+    "ctranslate2-int16": _ctranslate2("int16", "ctranslate2-int16", "int16"),
+    "ctranslate2-int8": _ctranslate2("int8", "ctranslate2-int8", "int8"),
+    "ctranslate2-int8-parallel": _ctranslate2("int8", "ctranslate2-int8", "int8", parallel=True),
+}
 
 
 # ---- the process -----------------------------------------------------------------------------------------------------
@@ -224,27 +254,63 @@ def main(key: str, folder: str, model: str, threads: str, task: str) -> None:
     from benchmarks.common import peak_memory, take_stdout
 
     pipe = take_stdout()
-    encode = CONTESTANTS[key].load(folder, model, int(threads))
+    try:
+        encode = CONTESTANTS[key].load(folder, model, int(threads))
+    except Unsupported as reason:
+        pipe.write(json.dumps(str(reason)) + "\n")
+        return
     if task == "first":
         pipe.write(f"{float(encode([FIRST_TEXT])[0][0])}\n")
         pipe.write(f"{peak_memory()}\n")
-    else:
-        pipe.write("true\n")  # "ready"
-        for line in sys.stdin:
-            pipe.write(json.dumps(_serve(encode, **json.loads(line))) + "\n")
+        return
+    pipe.write(f"{json.dumps(READY)}\n")
+    served = Served(encode, int(threads))
+    for line in sys.stdin:
+        request = json.loads(line)
+        pipe.write(json.dumps(getattr(served, request.pop("task"))(**request)) + "\n")
 
 
-def _serve(encode: Encode, quick: bool, workload: str, seconds: float = 0.0, path: str = "") -> Any:
-    """Write the vectors of a workload to a file, or time a block of calls."""
-    import numpy as np
+class Served:
+    """The requests that `benchmarks.peers` sends; each method answers one of them."""
 
-    from benchmarks.workloads import workloads
+    def __init__(self, encode: Encode, threads: int) -> None:
+        self._encode, self._threads = encode, threads
+        self._texts: dict[str, list[str]] = {}
+        self._calls: dict[str, Callable[[], Any]] = {}
 
-    texts = workloads(quick)[workload].texts
-    if path:
-        np.save(path, encode(texts))
+    def set_texts(self, path: str) -> bool:
+        """Read the texts of each workload from a JSON file."""
+        self._texts = json.loads(Path(path).read_text(encoding="utf-8"))
+        self._calls = {name: partial(self._encode, texts) for name, texts in self._texts.items()}
         return True
-    return block(lambda: encode(texts), seconds)
+
+    def tune(self, workload: str, seconds: float) -> float:
+        """Choose the batch size for a workload. Returns the median time of a block of calls."""
+        import statistics
+
+        texts = self._texts[workload]
+        if isinstance(self._encode, Padded) and len(texts) > 1:
+            self._calls[workload] = partial(self._encode, texts, size=self._encode.tune(texts))
+        self._calls[workload]()
+        return statistics.median(self.time(workload, seconds))
+
+    def vectors(self, workload: str, path: str) -> bool:
+        """Write the vectors of a workload to a .npy file."""
+        import numpy as np
+
+        np.save(path, self._calls[workload]())
+        return True
+
+    def time(self, workload: str, seconds: float) -> list[float]:
+        """Return the time of each call in a block of calls."""
+        return block(self._calls[workload], seconds)
+
+    def sustained(self, workload: str, seconds: float) -> dict[str, float]:
+        """Return the median time of a call, and the rate of independent fma in turn with it, in FLOP per second."""
+        from benchmarks.peak import in_turn, turn_of_fma
+
+        duration, rate = in_turn(self._calls[workload], turn_of_fma(self._threads), seconds)
+        return {"seconds": duration, "peak_flops": rate}
 
 
 def block(call: Callable[[], Any], seconds: float) -> list[float]:

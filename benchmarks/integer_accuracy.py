@@ -9,7 +9,6 @@ the texts are words in a random order. The rates of the products are measured by
 """
 
 import argparse
-import csv
 import gzip
 import json
 import random
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import markdown, processor
-from benchmarks.texts import mixed
+from benchmarks.texts import mixed, read_pairs
 from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.engine.integer.engine import IntegerEngine
 from minilm_np.engine.integer.reference import COMPUTE_TYPES
@@ -51,7 +50,7 @@ def accuracy(files: Sequence[Path], n_texts: int, sts: Path | None) -> None:
     tokenizer = load_tokenizer(folder.path, config)
     texts = list(_joined(files, n_texts)) if files else mixed(n_texts, 3, config.max_seq_length)
     ids = tokenizer(texts).ids
-    scores, first, second = _pairs(sts) if sts else ([], [], [])
+    scores, first, second = read_pairs(sts) if sts else ([], [], [])
     pairs = tokenizer([*first, *second]).ids
     lengths = [len(text) for text in ids]
     print(f"{len(ids)} texts of {min(lengths)} to {max(lengths)} tokens, {sum(lengths)} in all; {len(scores)} pairs")
@@ -86,12 +85,6 @@ def accuracy(files: Sequence[Path], n_texts: int, sts: Path | None) -> None:
         rows.append([compute_type, *(f"{figure:.1e}" for figure in figures), shown])
     headings = ["", "1 - cosine: mean", "99 %", "largest", "largest difference of a number", "Spearman"]
     print(markdown(headings, rows))
-
-
-def _pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return [float(row["score"]) for row in rows], [row["sentence1"] for row in rows], [row["sentence2"] for row in rows]
 
 
 def _joined(files: Sequence[Path], n_texts: int) -> Iterator[str]:

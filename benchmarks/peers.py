@@ -1,120 +1,142 @@
-"""Compare this project with the other engines that run the model on a CPU: float32, from text to vector.
+"""Compare this project with the other engines that run the model on a CPU, at every precision, from text to vector.
 
-    python -m benchmarks.peers [--quick] [--rounds N] [--threads N] [--busy N] [--only ENGINE,...]
-                               [--json FILE] [--chart FILE.png]
+    python -m benchmarks.peers [--quick] [--sts FILE.tsv] [--rounds N] [--threads N] [--busy N] [--only KEY,...]
+                               [--workloads NAME,...] [--json FILE] [--chart FILE.png]
 
-Each variant of each engine runs in a separate process, on the same number of threads; `contestants.py` defines them.
-The vectors are checked first, and an engine with wrong vectors is excluded. Then the engines take turns: a block of
-calls, a pause, the next engine. Without the pause the spinning threads of most engines would slow the next one. Each
-round begins with another engine. For each workload the fastest variant of an engine counts. The peak, to which shares
-refer, is the throughput of independent fma on the same number of threads; it is measured in turn with the engines. An
-engine that is not installed is left out and named. With --busy, other processes compute at the same time.
+Each variant of each engine, with each type of numbers, runs in a separate process, on the same number of threads;
+`contestants.py` lists them. A contestant that is not installed or does not run is left out and named.
+
+1. Accuracy: 1 - cosine to the reference in float64 over 200 texts, and the Spearman correlation on a .tsv of sentence
+   pairs (the columns score, sentence1, sentence2). They decide the group of an engine. A group includes the engines of
+   the groups before it, because a user can choose them as well:
+       float32                       no number of a vector is off by more than 1e-5
+       as close as bf16 or closer    1 - cosine is at most 1e-4 on average
+       8 bits                        the others
+   An engine that loses more than 0.5 of the correlation that float32 has is shown, and not counted.
+2. Tuning: each engine that takes padded batches gets the batch size that is the fastest for the workload. A variant
+   that is clearly slower than another variant of the same engine is not measured any more for this workload.
+3. Rounds: the engines take turns: a block of calls, a pause, the next engine. Without the pause the spinning threads of
+   most engines would slow the next one. Each round begins with another engine.
+4. Starts: process start to first vector, in turns, with files in the page cache and kernels compiled.
+5. The share of the sustained peak of float32 fma that our dense layers and attention reach: see `benchmarks.peak`.
+
+With --busy, other processes compute during 3 and 4.
 """
 
 import argparse
 import contextlib
-import importlib.util
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks import exports
-from benchmarks.common import (
-    Worker,
-    WorkerError,
-    describe,
-    machine,
-    percentile,
-    quartiles,
-    say,
-    thread_variables,
-    write_json,
-)
+from benchmarks.common import machine, say, write_json
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.install_size import installed_size, own_requirements
-from benchmarks.peers_report import chart, tables
-from benchmarks.workloads import flops, workloads
+from benchmarks.peers_accuracy import Judge, fault
+from benchmarks.peers_field import Field, UnfitError, contestants_here, start
+from benchmarks.peers_figures import summary
+from benchmarks.peers_report import tables
+from benchmarks.workloads import Workload, flops, workloads
 from minilm_np import SentenceEncoder
 from minilm_np.engine.runtime.workers import default_threads
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.hub import fetch
 
-OURS = "minilm_np"
-LARGEST_ERROR = 1e-5  # of any number of a vector, against the NumPy reference; correct float32 has a tenth of it
-PEAK_STEPS = 20_000_000
+TRUSTED = "minilm_np-float32"  # its vectors of the workloads are the expected ones, after its accuracy was measured
+CLEARLY_SLOWER = 1.2  # times the time of an engine's best variant
+SLOW_START = 4.0  # seconds; what needs longer is started only twice
+ACCURACY, PAIRS = "accuracy", "pairs"  # the names of these texts, beside the workloads
+
+Times = dict[str, dict[str, list[list[float]]]]  # by workload and contestant: the seconds of every call, by round
 
 
 class Course:
-    """The number of rounds, and the duration of blocks and pauses."""
+    """The number of rounds and texts, and the duration of blocks and pauses."""
 
     def __init__(self, quick: bool, rounds: int | None) -> None:
-        self.quick = quick
-        self.rounds = rounds or (2 if quick else 5)
-        self.block_seconds, self.pause = (0.05, 0.05) if quick else (0.5, 0.4)
-        self.starts = 1 if quick else self.rounds
+        self.rounds = rounds or (1 if quick else 5)
+        self.accuracy_texts = 10 if quick else 200
+        self.block_seconds, self.pause = (0.02, 0.02) if quick else (0.5, 0.3)
+        self.begin = time.perf_counter()
+
+    def say(self, what: str) -> None:
+        say(f"{time.perf_counter() - self.begin:.0f} s: {what}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few texts and repeats, as a smoke test")
-    parser.add_argument("--rounds", type=int, help="number of rounds (default: 5; with --quick 2)")
-    parser.add_argument("--threads", type=int, default=default_threads(), help="per engine (default: %(default)s)")
-    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside the engines (default: 0)")
-    parser.add_argument("--only", help="the first letters of the peers to measure: onnxruntime,openvino,...")
-    parser.add_argument("--json", type=Path, help="write every measured figure to FILE")
-    parser.add_argument("--chart", type=Path, help="draw the ratios as PNG to FILE (needs matplotlib)")
+    parser.add_argument("--sts", type=Path, metavar="FILE", help="a .tsv of sentence pairs with scores")
+    parser.add_argument("--rounds", type=int, metavar="N", help="number of rounds (default: 5; with --quick 1)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", default=default_threads(), help="per engine (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--busy", type=int, metavar="N", default=0, help="processes that compute beside the engines (default: 0)"
+    )
+    parser.add_argument("--only", metavar="KEY,...", help="the first letters of the peers: onnxruntime,openvino-bf16")
+    parser.add_argument("--workloads", metavar="NAME,...", help=f"some of {','.join(workloads())} (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measured figure to FILE")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw time against accuracy as PNG to FILE")
     options = parser.parse_args()
+    loads = workloads(options.quick)
+    if options.workloads:
+        names = options.workloads.split(",")
+        if unknown := [name for name in names if name not in loads]:
+            parser.error(f"argument --workloads: expected some of {', '.join(loads)}, found {', '.join(unknown)}")
+        loads = {name: loads[name] for name in names}
 
-    course = Course(options.quick, options.rounds)
-    found: dict[str, Any] = {"machine": machine(), **vars(options), "left_out": {}}
-    del found["json"], found["chart"]
-    print(describe(found["machine"]))
-    folder = str(fetch(on_message=lambda message: None).path)
-    models = contestants_here(options.only, found["left_out"])
-    with busy(options.busy):
-        found["times"], found["errors"], found["peak_flops"] = compare(folder, models, options.threads, course, found)
-        found["starts"] = starts(folder, {key: models[key] for key in found["times"]}, options.threads, course)
-    found["sizes"] = sizes(list(found["times"]))
-    found["workloads"] = described(folder, course)
+    found = measured(loads, Course(options.quick, options.rounds), options)
     found["summary"] = summary(found)
-
     print(tables(found))
-    for name, reason in found["left_out"].items():
-        print(f"left out: {name}: {reason}")
     if options.json:
         write_json(options.json, found)
     if options.chart:
+        from benchmarks.peers_chart import chart
+
         chart(found, options.chart)
 
 
-def contestants_here(only: str | None, left_out: dict[str, str]) -> dict[str, str]:
-    """Return the contestants that can run here, each with the file that it loads ("" for the published folder)."""
-    models = {}
-    for key, way in CONTESTANTS.items():
-        if only and key != OURS and not key.startswith(tuple(only.split(","))):
-            continue
-        if importlib.util.find_spec(way.module) is None:
-            left_out[way.engine] = f"{way.module} is not installed"
-            continue
-        try:
-            models[key] = str(exports.find(way.export)) if way.export else ""
-        except exports.ExportError as error:
-            left_out[key] = str(error)
-    return models
-
-
-def contestant(key: str, folder: str, model: str, threads: int, task: str) -> Worker:
-    quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "true"}
-    arguments = ("-m", "benchmarks.contestants", key, folder, model, str(threads), task)
-    return Worker(*arguments, **thread_variables(threads), **quiet)
+def measured(loads: dict[str, Workload], course: Course, options: argparse.Namespace) -> dict[str, Any]:
+    """Return all measurements."""
+    found: dict[str, Any] = {
+        "machine": machine(), "threads": options.threads, "busy": options.busy, "rounds": course.rounds,
+        "quick": options.quick, "left_out": {},
+    }  # fmt: skip
+    folder = fetch(on_message=lambda message: None).path
+    found["workloads"] = described(folder, loads)
+    models = contestants_here(options.only, found["left_out"])
+    course.say("computing the reference in float64")
+    judge = Judge(course.accuracy_texts, options.sts)
+    texts = {name: load.texts for name, load in loads.items()} | {ACCURACY: judge.texts, PAIRS: judge.pairs}
+    course.say(f"loading {len(models)} contestants")
+    with Field(models, str(folder), options.threads, texts, found["left_out"]) as field:
+        course.say("measuring the accuracy")
+        found["accuracy"] = field.each(
+            lambda key: judge.judge(
+                field.vectors(key, ACCURACY), field.vectors(key, PAIRS) if judge.pairs else None
+            )._asdict()
+        )
+        tuned = {workload: tune(field, workload, course) for workload in loads}
+        with busy(options.busy):
+            found["times"] = compare(field, {name: finalists(times) for name, times in tuned.items()}, course)
+        course.say("measuring the sustained peak")
+        found["sustained"] = {
+            workload: field.ask(TRUSTED, "sustained", workload=workload, seconds=2 * course.block_seconds)
+            for workload in loads
+        }
+        here = [key for key in field if CONTESTANTS[key].starts]
+    with busy(options.busy):
+        found["starts"] = starts({key: models[key] for key in here}, str(folder), options.threads, course)
+    found["sizes"] = {
+        CONTESTANTS[key].engine.name: installed_size(CONTESTANTS[key].engine.distributions or own_requirements())
+        for key in here
+    }
+    return found
 
 
 @contextlib.contextmanager
@@ -129,122 +151,14 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-# ---- the workloads ---------------------------------------------------------------------------------------------------
-
-
-def compare(
-    folder: str, models: dict[str, str], threads: int, course: Course, found: dict[str, Any]
-) -> tuple[dict[str, dict[str, list[list[float]]]], dict[str, float], float]:
-    """Return the seconds of every call by contestant, workload and round; the errors; the peak in FLOP per second."""
-    begin = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        workers = {key: contestant(key, folder, model, threads, "serve") for key, model in models.items()}
-        for worker in workers.values():
-            stack.callback(worker.close)
-        meter = Worker("-m", "benchmarks.peak", "serve", str(threads))
-        stack.callback(meter.close)
-        errors = check(folder, workers, course, found["left_out"])
-        times: dict[str, dict[str, list[list[float]]]] = {key: {} for key in workers}
-        peak = 0.0
-        for number in range(course.rounds):
-            say(f"{time.perf_counter() - begin:.0f} s: round {number + 1} of {course.rounds}")
-            turns = [*workers][number % len(workers) :] + [*workers][: number % len(workers)]
-            for workload in workloads(course.quick):
-                time.sleep(course.pause)
-                peak = max(peak, meter.ask(steps=PEAK_STEPS))
-                for key in turns:
-                    time.sleep(course.pause)
-                    answer = workers[key].ask(quick=course.quick, workload=workload, seconds=course.block_seconds)
-                    times[key].setdefault(workload, []).append(answer)
-    return times, errors, peak
-
-
-def check(folder: str, workers: dict[str, Worker], course: Course, left_out: dict[str, str]) -> dict[str, float]:
-    """Return each contestant's largest error against the NumPy reference; remove those with wrong vectors."""
-    errors = {}
-    reference = SentenceEncoder(folder, backend="numpy")
-    truths = {name: reference.encode(workload.texts) for name, workload in workloads(course.quick).items()}
-    for key, worker in list(workers.items()):
-        try:
-            worker.answer()  # "ready"
-            errors[key] = max(error(vectors(worker, name, course), truth) for name, truth in truths.items())
-            if errors[key] <= LARGEST_ERROR:
-                continue
-            left_out[key] = f"its vectors are wrong by {errors[key]:.1e}"
-        except WorkerError as gone:
-            left_out[key] = str(gone)
-        if key == OURS:
-            raise SystemExit(f"{OURS}: {left_out[key]}")
-        del workers[key]
-    return errors
-
-
-def vectors(worker: Worker, workload: str, course: Course) -> NDArray[np.float32]:
-    with tempfile.TemporaryDirectory() as place:
-        worker.ask(quick=course.quick, workload=workload, path=f"{place}/vectors.npy")
-        found: NDArray[np.float32] = np.load(f"{place}/vectors.npy")
-        return found
-
-
-def error(found: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Return the largest difference of any number; infinity where the shape differs, or a value is not finite."""
-    if found.shape != truth.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - truth).max())
-
-
-# ---- start, memory, size ---------------------------------------------------------------------------------------------
-
-
-def starts(folder: str, models: dict[str, str], threads: int, course: Course) -> dict[str, dict[str, list[float]]]:
-    """Return, by contestant, the seconds from process start to first vector, and the bytes of peak memory.
-
-    The contestants are started in turns. The first start of each is not counted: it fills the page cache. The kernels
-    of this project are compiled before.
-    """
-    found: dict[str, dict[str, list[float]]] = {
-        key: {"seconds": [], "memory": []} for key in models if CONTESTANTS[key].starts
-    }
-    say("measuring the start of each engine")
-    for number in range(course.starts + 1):
-        for key in found:
-            time.sleep(course.pause)
-            begin = time.perf_counter()
-            worker = contestant(key, folder, models[key], threads, "first")
-            worker.answer()
-            seconds = time.perf_counter() - begin
-            memory = worker.answer()
-            worker.close()
-            if number or course.quick:
-                found[key]["seconds"].append(seconds)
-                found[key]["memory"].append(memory)
-        if course.quick:
-            break
-    return found
-
-
-def sizes(keys: list[str]) -> dict[str, dict[str, int]]:
-    """Return, by engine, the bytes of each distribution that it needs."""
-    return {
-        CONTESTANTS[key].engine: installed_size(CONTESTANTS[key].distributions)
-        if key != OURS
-        else installed_size(own_requirements())
-        for key in keys
-    }
-
-
-# ---- the figures -----------------------------------------------------------------------------------------------------
-
-
-def described(folder: str, course: Course) -> dict[str, dict[str, Any]]:
+def described(folder: Path, loads: dict[str, Workload]) -> dict[str, dict[str, Any]]:
     """Return the title, the tokens and the FLOP of each workload."""
-    config = load_config(Path(folder))
-    tokenizer = SentenceEncoder(folder, backend="numpy").tokenizer
+    config, tokenizer = load_config(folder), SentenceEncoder(backend="numpy").tokenizer
     found = {}
-    for name, workload in workloads(course.quick).items():
-        lengths = tokenizer(workload.texts).n_tokens
+    for name, load in loads.items():
+        lengths = tokenizer(load.texts).n_tokens
         found[name] = {
-            "title": workload.title,
+            "title": load.title,
             "texts": len(lengths),
             "tokens": sum(lengths),
             "flops": flops(lengths, config),
@@ -252,44 +166,77 @@ def described(folder: str, course: Course) -> dict[str, dict[str, Any]]:
     return found
 
 
-def summary(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return, by workload, the figures of each engine's fastest variant, and the ratios of `ratios`."""
-    times = found["times"]
-    result: dict[str, dict[str, Any]] = {}
-    for name, workload in found["workloads"].items():
-        engines: dict[str, dict[str, Any]] = {}
-        for key in times:
-            calls = [seconds for calls in times[key][name] for seconds in calls]
-            low, median, high = quartiles(calls)
-            engine = CONTESTANTS[key].engine
-            if engine in engines and engines[engine]["median"] <= median:
+# ---- the workloads ---------------------------------------------------------------------------------------------------
+
+
+def tune(field: Field, workload: str, course: Course) -> dict[str, float]:
+    """Let each contestant choose its batch size, and check its vectors. Returns the seconds of a call of each."""
+    course.say(f"tuning: {workload}")
+    expected = None
+
+    def one(key: str) -> float:
+        time.sleep(course.pause)
+        seconds = field.ask(key, "tune", workload=workload, seconds=course.block_seconds)
+        if expected is not None and (reason := fault(field.vectors(key, workload), expected)):
+            raise UnfitError(reason)
+        return float(seconds)
+
+    found = field.each(one, [TRUSTED])
+    expected = field.vectors(TRUSTED, workload)
+    return found | field.each(one, [key for key in field if key != TRUSTED])
+
+
+def finalists(seconds: dict[str, float]) -> list[str]:
+    """Return the contestants that may be the fastest variant of their engine and numbers."""
+    best: dict[str, float] = {}
+    for key, value in seconds.items():
+        best[CONTESTANTS[key].name] = min(value, best.get(CONTESTANTS[key].name, value))
+    return [key for key, value in seconds.items() if value <= CLEARLY_SLOWER * best[CONTESTANTS[key].name]]
+
+
+def compare(field: Field, keys: dict[str, list[str]], course: Course) -> Times:
+    """Return the seconds of every call of the contestants of each workload."""
+    times: Times = {workload: {key: [] for key in keys[workload]} for workload in keys}
+    for number in range(course.rounds):
+        course.say(f"round {number + 1} of {course.rounds}")
+        for workload, turns in keys.items():
+            here = [key for key in turns if key in set(field)]
+            first = number * len(here) // course.rounds
+
+            def one(key: str, workload: str = workload) -> None:
+                time.sleep(course.pause)
+                times[workload][key].append(field.ask(key, "time", workload=workload, seconds=course.block_seconds))
+
+            field.each(one, here[first:] + here[:first])
+    alive = set(field)
+    return {name: {key: value for key, value in found.items() if key in alive} for name, found in times.items()}
+
+
+# ---- start, memory ---------------------------------------------------------------------------------------------------
+
+
+def starts(models: dict[str, str], folder: str, threads: int, course: Course) -> dict[str, dict[str, list[float]]]:
+    """Return, by contestant, the seconds from process start to first vector, and the bytes of peak memory.
+
+    The contestants are started in turns. The first start of each is not counted: it fills the page cache.
+    """
+    course.say("measuring the start of each engine")
+    found: dict[str, dict[str, list[float]]] = {key: {"seconds": [], "memory": []} for key in models}
+    for number in range(course.rounds + 1):
+        for key, figures in found.items():
+            if number > 2 and statistics.median(figures["seconds"]) > SLOW_START:
                 continue
-            engines[engine] = {
-                "contestant": key,
-                "calls": len(calls),
-                "lower_quartile": low,
-                "median": median,
-                "upper_quartile": high,
-                "percentile_90": percentile(calls, 90),
-                "gflops": workload["flops"] / median * 1e-9,
-                "share_of_peak": workload["flops"] / median / found["peak_flops"],
-            }
-        result[name] = {"engines": engines, **ratios(engines, times, name)}
-    return result
-
-
-def ratios(engines: dict[str, dict[str, Any]], times: dict[str, Any], workload: str) -> dict[str, Any]:
-    """Return the best peer's time divided by ours: for the medians of all calls, and for each round."""
-    peers = {engine: figures["median"] for engine, figures in engines.items() if engine != OURS}
-    if not peers:
-        return {}
-    best = min(peers, key=lambda engine: peers[engine])
-    key = engines[best]["contestant"]
-    rounds = [
-        statistics.median(theirs) / statistics.median(ours)
-        for theirs, ours in zip(times[key][workload], times[OURS][workload], strict=True)
-    ]
-    return {"best_peer": best, "ratio": peers[best] / engines[OURS]["median"], "ratio_of_rounds": rounds}
+            time.sleep(course.pause)
+            begin = time.perf_counter()
+            worker = start(key, folder, models[key], threads, "first")
+            worker.answer()
+            seconds = time.perf_counter() - begin
+            memory = worker.answer()
+            worker.close()
+            if number:
+                figures["seconds"].append(seconds)
+                figures["memory"].append(memory)
+    return found
 
 
 if __name__ == "__main__":

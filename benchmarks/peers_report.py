@@ -1,145 +1,135 @@
-"""The results of `benchmarks.peers` as tables and as a chart."""
+"""The results of `benchmarks.peers` as tables in Markdown, to be pasted into the documentation as they are."""
 
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import markdown, quartiles
+from benchmarks.common import describe, markdown
 from benchmarks.contestants import CONTESTANTS
-
-OURS = "minilm_np"
+from benchmarks.peers_accuracy import GROUPS
+from benchmarks.peers_figures import COMPARISONS
 
 
 def tables(found: dict[str, Any]) -> str:
-    """Return all tables as Markdown."""
-    peak = found["peak_flops"] * 1e-9
-    return "\n".join(
-        [
-            f"\nText to vector, float32, {_conditions(found)}; measured FMA peak {peak:.0f} GFLOP/s.",
-            "Median of all calls (quartiles; for one text also p90, the 90th percentile). Ratio: fastest peer / ours",
-            "(lowest and highest ratio of a round). GFLOP/s and share of the peak: of minilm_np.\n",
-            _times(found),
-            "\nProcess start to first vector, peak memory, and installed size.\n",
-            _starts(found),
-            "",
-        ]
-    )
+    """Return all tables."""
+    parts = [
+        describe(found["machine"]),
+        f"Text to vector, {conditions(found)}. Medians in milliseconds, of the fastest variant of each engine; number "
+        f"of rounds: {found['rounds']}.\n1 - cosine is measured against float64.",
+        _times(found),
+        "The 90th percentile of one text, in milliseconds.",
+        _tails(found),
+        "The time of the fastest other engine divided by ours (lowest and highest ratio of a round), and that engine.",
+        _ratios(found),
+        "Process start to first vector, peak memory of that process, and installed size.",
+        _starts(found),
+        "GFLOP/s of minilm_np float32, and its share of the peak of fma that this machine sustains in the same "
+        "milliseconds.",
+        _sustained(found),
+    ]
+    parts += [f"left out: {name}: {reason}" for name, reason in found["left_out"].items()]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _conditions(found: dict[str, Any]) -> str:
-    threads, busy = found["threads"], found["busy"]
-    beside = f", beside {busy} busy process{'es' * (busy > 1)}" if busy else ""
-    return f"{threads} thread{'s' * (threads > 1)}{beside}"
+def conditions(found: dict[str, Any]) -> str:
+    """Return the number of threads and of busy processes in words."""
+    threads, others = found["threads"], found["busy"]
+    beside = f", beside {others} busy process{'es' * (others > 1)}" if others else ""
+    return f"{threads} thread{'s' * (threads > 1)} per engine{beside}"
 
 
 def _times(found: dict[str, Any]) -> str:
-    engines = _engines(found)
-    rows = []
-    for name, row in found["summary"].items():
-        workload, ours = found["workloads"][name], row["engines"][OURS]
-        unit = "ms" if ours["median"] < 0.5 else "s"
-        cells = [f"{workload['title']} ({workload['tokens']:,} tokens), {unit}"]
-        cells += [_time(row["engines"].get(engine), unit, workload["texts"] == 1) for engine in engines]
-        cells += [
-            f"{row['ratio']:.2f} ({min(row['ratio_of_rounds']):.2f}-{max(row['ratio_of_rounds']):.2f})"
-            if "ratio" in row
-            else "-",
-            f"{ours['gflops']:.0f}",
-            f"{100 * ours['share_of_peak']:.0f} %",
-        ]
-        rows.append(cells)
-    return markdown(["workload", *engines, "ratio", "GFLOP/s", "of peak"], rows)
+    """Return the table of times and accuracy: one row per engine and numbers, the most accurate group first."""
+    times, loads = found["summary"]["times"], found["workloads"]
+    lines = []
+    for name, row in _ordered(found):
+        cells = [_milliseconds(times[load].get(name), "median") for load in loads]
+        spearman = "-" if row["spearman"] is None else f"{row['spearman']:.2f}"
+        lines.append(
+            [
+                _marked(name, row),
+                *cells,
+                f"{row['mean']:.1e}",
+                f"{row['largest']:.1e}",
+                spearman + (" (not counted)" if not row["counted"] else ""),
+            ]
+        )
+    titles = [load["title"] for load in loads.values()]
+    return markdown(["engine", *titles, "1 - cosine, mean", "largest", "Spearman"], lines)
 
 
-def _time(figures: dict[str, Any] | None, unit: str, with_tail: bool) -> str:
+def _tails(found: dict[str, Any]) -> str:
+    single = [name for name, load in found["workloads"].items() if load["texts"] == 1]
+    times = found["summary"]["times"]
+    lines = [
+        [_marked(name, row), *(_milliseconds(times[load].get(name), "percentile_90") for load in single)]
+        for name, row in _ordered(found)
+    ]
+    return markdown(["engine", *(found["workloads"][load]["title"] for load in single)], lines) if single else ""
+
+
+def _ratios(found: dict[str, Any]) -> str:
+    """Return the table of ratios: one row per workload, and one per workload of one text for the 90th percentile."""
+    lines = []
+    for load, figures in found["workloads"].items():
+        ratios = found["summary"]["ratios"][load]
+        lines.append([figures["title"], *(_ratio(ratios[heading]) for heading in COMPARISONS)])
+        if figures["texts"] == 1:
+            lines.append([f"{figures['title']}, p90", *(_tail_ratio(ratios[heading]) for heading in COMPARISONS)])
+    return markdown(["workload", *COMPARISONS], lines)
+
+
+def _ratio(figures: dict[str, Any] | None) -> str:
     if figures is None:
         return "-"
-    scale = 1e3 if unit == "ms" else 1.0
-    low, median, high, tail = (
-        f"{figures[key] * scale:.3g}" for key in ("lower_quartile", "median", "upper_quartile", "percentile_90")
-    )
-    return f"{median} ({low}-{high}{f', p90 {tail}' if with_tail else ''})"
+    rounds = figures["ratio_of_rounds"]
+    return f"{figures['ratio']:.2f} ({min(rounds):.2f}-{max(rounds):.2f}) {figures['best_peer']}"
+
+
+def _tail_ratio(figures: dict[str, Any] | None) -> str:
+    if figures is None:
+        return "-"
+    return f"{figures['ratio_percentile_90']:.2f} {figures['best_peer_percentile_90']}"
 
 
 def _starts(found: dict[str, Any]) -> str:
-    rows = []
-    for engine in _engines(found):
-        ways = {key: way for key, way in found["starts"].items() if CONTESTANTS[key].engine == engine}
-        best = min(ways, key=lambda key: quartiles(ways[key]["seconds"])[1])
-        low, median, high = quartiles(ways[best]["seconds"])
-        packages = found["sizes"][engine]
-        rows.append(
+    starts = found["summary"]["starts"]
+    lines = []
+    for name in sorted(starts, key=lambda name: starts[name]["median"]):
+        figures = starts[name]
+        low, median, high = (figures[key] for key in ("lower_quartile", "median", "upper_quartile"))
+        sizes = figures["sizes"]
+        lines.append(
             [
-                f"{engine} ({CONTESTANTS[best].variant})",
+                f"{name} ({CONTESTANTS[figures['contestant']].variant})",
                 f"{median:.2f} s ({low:.2f}-{high:.2f})",
-                f"{quartiles(ways[best]['memory'])[1] / 1e6:.0f} MB",
-                f"{sum(packages.values()) / 1e6:.0f} MB in {len(packages)} packages",
+                f"{figures['memory'] / 1e6:.0f} MB",
+                f"{sum(sizes.values()) / 1e6:.0f} MB in {len(sizes)} packages",
             ]
         )
-    return markdown(["engine", "start to first vector", "peak memory", "installed dependencies"], rows)
+    return markdown(["engine", "start to first vector", "peak memory", "installed dependencies"], lines)
 
 
-def _engines(found: dict[str, Any]) -> list[str]:
-    """Return the engines in the order of the contestants."""
-    return list(dict.fromkeys(CONTESTANTS[key].engine for key in found["times"]))
+def _sustained(found: dict[str, Any]) -> str:
+    lines = []
+    for name, figures in found["sustained"].items():
+        load = found["workloads"][name]
+        rate = load["flops"] / figures["seconds"]
+        share = f"{100 * rate / figures['peak_flops']:.0f} %"
+        lines.append([load["title"], f"{rate * 1e-9:.0f}", f"{figures['peak_flops'] * 1e-9:.0f}", share])
+    return markdown(["workload", "GFLOP/s", "sustained peak", "share"], lines)
 
 
-# ---- the chart -------------------------------------------------------------------------------------------------------
-
-COLORS = ("#d1495b", "#8d96a3", "#4f7cac", "#66a182", "#c9a227")
-
-
-MOST = 4.0  # multiples of our time; longer bars are cut
+def _ordered(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the rows, the most accurate group first, ours first in its group."""
+    rows = found["summary"]["rows"]
+    return sorted(rows.items(), key=lambda item: (GROUPS.index(item[1]["group"]), not item[1]["ours"]))
 
 
-def chart(found: dict[str, Any], path: Path) -> None:
-    """Draw the time of each engine as a multiple of ours, by workload."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    engines, names = _engines(found), list(found["summary"])
-    figure, axes = pyplot.subplots(figsize=(9.5, 1.6 + 1.05 * len(names)), layout="constrained")
-    axes.axvline(1, color=COLORS[0], linewidth=1, zorder=0)
-    height = 0.86 / len(engines)
-    for place, name in enumerate(names):
-        row = found["summary"][name]
-        for number, engine in enumerate(engines):
-            if engine in row["engines"]:
-                at = place + (number - (len(engines) - 1) / 2) * height
-                _bar(axes, at, height * 0.92, COLORS[number % len(COLORS)], row, engine, not place)
-    axes.set_yticks(range(len(names)), [_title(found["workloads"][name]) for name in names])
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, MOST * 1.01)
-    axes.set_xlabel("time as a multiple of minilm_np's; shorter is faster; bold: minilm_np and the fastest peer")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    figure.suptitle(
-        f"all-MiniLM-L6-v2 in float32, text to vector ({found['machine']['processor']}, {_conditions(found)})", size=12
-    )
-    axes.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=len(engines), frameon=False, fontsize=9.5)
-    figure.savefig(path, dpi=130)
+def _marked(name: str, row: dict[str, Any]) -> str:
+    return f"**{name}**" if row["ours"] else name
 
 
-def _bar(axes: Any, at: float, height: float, color: str, row: dict[str, Any], engine: str, with_label: bool) -> None:
-    """Draw the time of one engine for one workload; a bar beyond the edge is cut and has its label inside."""
-    seconds = row["engines"][engine]["median"]
-    ratio = seconds / row["engines"][OURS]["median"]
-    axes.barh(at, min(ratio, MOST), height, color=color, label=engine if with_label else None)
-    text = _label(seconds) + (f"   {ratio:.2f} x" if engine != OURS else "")
-    style: dict[str, Any] = {"va": "center", "fontsize": 8.5}
-    style["weight"] = "bold" if engine in (OURS, row.get("best_peer")) else "normal"
-    if ratio > 0.8 * MOST:
-        axes.text(
-            min(ratio, MOST), at, text + ("  \u25b6" if ratio > MOST else "") + " ", ha="right", color="white", **style
-        )
-    else:
-        axes.text(ratio + 0.02, at, text, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, **style)
-
-
-def _label(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if seconds < 0.5 else f"{seconds:.2f} s"
-
-
-def _title(workload: dict[str, Any]) -> str:
-    return f"{workload['title']}\n({workload['tokens']:,} tokens)" if workload["texts"] > 1 else workload["title"]
+def _milliseconds(figures: dict[str, Any] | None, key: str) -> str:
+    if figures is None:
+        return "-"
+    value = 1e3 * figures[key]
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,6 +1,14 @@
-"""Texts of a given number of tokens for the benchmarks: common English words in a random but fixed order."""
+"""Texts for the benchmarks.
 
+For measuring time: common English words in a random but fixed order, with a given number of tokens. For measuring
+accuracy: paragraphs of the language reference that Python brings with it, so that every machine has them.
+"""
+
+import csv
+import itertools
 import random
+import re
+from pathlib import Path
 
 # Each word is one token of the published vocabulary, so a text has one token per word, and [CLS] and [SEP].
 WORDS = (
@@ -58,3 +66,31 @@ def _fitted(lengths: list[int], shortest: int, longest: int, mean: float, genera
             fitted[number] += step
             missing -= step
     return fitted
+
+
+def paragraphs(n_texts: int, half: int, seed: int = 0) -> list[str]:
+    """Return texts of one half (0 or 1) of the paragraphs of Python's language reference, in a fixed random order.
+
+    Every other text is several paragraphs: 1 to 230 words, and what is left of the last paragraph. The texts depend on
+    the version of Python.
+    """
+    from pydoc_data.topics import topics
+
+    texts = (" ".join(text.split()) for name in sorted(topics) for text in re.split(r"\n\s*\n", topics[name]))
+    every = dict.fromkeys(text for text in texts if text[:1].isalpha() and text[-1] in ".:" and len(text) > 20)
+    pool, generator = sorted(every)[half::2], random.Random(seed)
+    generator.shuffle(pool)
+    following, found = itertools.cycle(pool), []
+    for number in range(n_texts):
+        text, size = next(following), generator.randint(1, 230) if number % 2 else 1
+        while len(text.split()) < size:
+            text += " " + next(following)
+        found.append(text)
+    return found
+
+
+def read_pairs(path: Path) -> tuple[list[float], list[str], list[str]]:
+    """Return the columns score, sentence1 and sentence2 of a .tsv of sentence pairs."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [float(row["score"]) for row in rows], [row["sentence1"] for row in rows], [row["sentence2"] for row in rows]

@@ -44,7 +44,7 @@ def test_an_export_is_made_in_the_cache_or_copied_to_a_file(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--help"], 0, "onnx, onnx-int8, onnx-fused, openvino, ctranslate2"),
+        (["--help"], 0, "onnx, onnx-int8, onnx-fused"),
         ([], 2, "the following arguments are required: NAME"),
         (["foo"], 2, "invalid choice: 'foo'"),
         (["onnx", "openvino", "--output", "x"], 2, "argument --output: expected one NAME with it, found 2"),

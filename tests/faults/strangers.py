@@ -282,7 +282,7 @@ def run(draws: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
 
 @experiment("model files: absurd values", count=20000, quick=0, limit_s=3600)
 def absurd_values(count: int, random: Random) -> Outcome:
-    """Draw a value for a field of any JSON file; load in 1 GB and 10 s with any engine: refused by name, or it works."""
+    """Draw a value for a field of any JSON file; load it in 1 GB and 10 s: refused by name, or it works."""
     ended, failures = run(count, random.randrange(10**6))
     return Outcome(ended, failures)
 
