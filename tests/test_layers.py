@@ -17,7 +17,7 @@ PACKAGE = CHECKOUT / "minilm_np"
 # From the lowest to the highest. A room may import from the rows above its own in this list.
 LAYERS = (
     ("errors",),
-    ("_checks", "_files", "_text_files"),
+    ("_checks", "_files", "_forks", "_text_files"),
     ("vectors",),
     ("model_files",),
     ("reference",),
