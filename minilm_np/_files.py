@@ -148,32 +148,30 @@ _encoder = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[IO[bytes]]:
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Yield a temporary file, open for writing bytes; after the block it replaces `path`. As `atomic_path` otherwise.
 
     A device or a pipe, such as /dev/null, is written directly.
     """
-    if not private and os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as device:
             yield device
         return
-    with atomic_path(path, private=private) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         yield file
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the path of an empty temporary file on the same file system; after the block that file replaces `path`.
 
     If the block fails, the temporary file is removed and `path` stays as it was. The block may replace the temporary
     file. The permissions are those that `open(path, "w")` would leave: those of the existing file, else the umask's.
     A link stays a link, and its target is replaced.
 
-    private: permissions 0600. A link is replaced and not followed: another user may have created it.
-
     Raises OSError with the file name `path`.
     """
-    target = Path(path if private else os.path.realpath(path))
+    target = Path(os.path.realpath(path))
     prefix = f".{target.name}.tmp-"
     try:
         if target.is_dir():
@@ -182,9 +180,9 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         with _locked_folder(target.parent, prefix) as staging:
             temporary = staging / target.name
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             os.close(descriptor)
-            mode = (target if target.exists() and not private else temporary).stat().st_mode & 0o777
+            mode = (target if target.exists() else temporary).stat().st_mode & 0o777
             yield temporary
             sync(temporary)
             temporary.chmod(mode)

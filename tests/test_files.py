@@ -87,21 +87,16 @@ def test_permissions_are_those_that_open_would_leave(tmp_path: Path, write: Call
     (tmp_path / "old").chmod(0o604)
     write(tmp_path / "old", b"")
     assert mode(tmp_path / "old") == 0o604
-    write(tmp_path / "old", b"", private=True)
-    assert mode(tmp_path / "old") == 0o600
 
 
 @both
-def test_a_link_stays_a_link_unless_the_file_is_private(tmp_path: Path, write: Callable[..., None]) -> None:
+def test_a_link_stays_a_link(tmp_path: Path, write: Callable[..., None]) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder/target")
     for content in (b"created", b"replaced"):
         write(tmp_path / "link", content)
         assert os.readlink(tmp_path / "link") == "folder/target"
         assert (tmp_path / "folder/target").read_bytes() == content
-    write(tmp_path / "link", b"private", private=True)
-    assert not (tmp_path / "link").is_symlink()
-    assert (tmp_path / "folder/target").read_bytes() == b"replaced"
 
 
 @both

@@ -16,8 +16,8 @@ PACKAGE = CHECKOUT / "minilm_np"
 
 # From the lowest to the highest. A room may import from the rows above its own in this list.
 LAYERS = (
-    ("_forks", "errors"),
-    ("_checks", "_files", "_progress"),
+    ("errors",),
+    ("_checks", "_files", "_forks", "_progress"),
     ("_text_files",),
     ("vectors",),
     ("model_files",),

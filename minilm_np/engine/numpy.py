@@ -1,5 +1,6 @@
 """The readable engine: `reference.py` over batches of bounded size. Its last bits depend on BLAS and batch."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -14,7 +15,7 @@ from minilm_np.engine.protocol import Report, Vectors, Weights
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
-SHORT_TOKENS = 64  # up to this number of tokens in a batch, a second thread of BLAS costs more than it saves
+SHORT_TOKENS = 64  # up to this number of rows in a matrix, a second thread of BLAS costs more than it saves
 
 
 class NumpyEngine:
@@ -43,7 +44,8 @@ class NumpyEngine:
             while rows:
                 size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
                 batch, rows = rows[:size], rows[size:]
-                with _blas_threads(sum(len(texts[row]) for row in batch)):
+                counts = Counter(len(texts[row]) for row in batch)  # texts of one length are one matrix
+                with _blas_threads(max(length * count for length, count in counts.items())):
                     vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
                 report(len(batch))
             return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
