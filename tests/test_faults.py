@@ -112,6 +112,9 @@ def test_an_experiment_that_hangs_is_killed() -> None:
 
 
 def test_the_experiments_are_described() -> None:
+    page = (CHECKOUT / "minilm_np" / "docs" / "faults.md").read_text(encoding="utf-8")
     for experiment in experiments().values():
+        assert f"| {experiment.title} |" in page, "write the page anew: python -m tests.faults --markdown"
+        assert f"(`{experiment.name}`)" in page, experiment.name
         assert experiment.what.endswith("."), experiment.name
         assert 0 <= experiment.quick <= experiment.count, experiment.name
