@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
+from minilm_np.engine.runtime.float_mode import standard_float_mode
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint, read_pooler
 from minilm_np.model_files.config import ModelConfig, load_config
@@ -152,7 +153,8 @@ def load_model(
 
         return make
 
-    return read_steadily(name_or_path, read)()
+    with standard_float_mode():  # converting and rounding the weights is arithmetic
+        return read_steadily(name_or_path, read)()
 
 
 def _pooler(folder: Path, config: ModelConfig) -> Weights:
@@ -175,7 +177,8 @@ def make_model(
     pooler: Weights | None = None,
 ) -> LoadedModel:
     """Return a model with these weights: (name, float32 array) for every parameter of `checkpoint.parameter_shapes`."""
-    engine = kind.make(config, weights, threads)
+    with standard_float_mode():
+        engine = kind.make(config, weights, threads)
     return LoadedModel(config, tokenizer, engine, kind, settings or ModelSettings(), origin, threads, pooler or {})
 
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from minilm_np._files import PACKAGE, package_cache, read_regular, staging_folder
+from minilm_np._files import PACKAGE, package_cache, read_regular, remove_left, staging_folder, sync, sync_folder
 from minilm_np.errors import HubError
 from minilm_np.model_files.manifest import (
     DEFAULT_MODEL,
@@ -150,6 +150,8 @@ def fetch(
     name = full_name(name)
     if to is not None:
         manifest, target = manifest_for(name), Path(to)
+        for parent in (target.parent, target):  # a killed run may have staged in either
+            remove_left(parent, STAGING)
         if manifest and os.path.isdir(target):
             found = check(target, manifest)
             if not found.wrong and not found.needed:
@@ -212,6 +214,8 @@ def _refuse_foreign(target: Path, name: str, manifest: Manifest | None) -> None:
     if manifest and present and not foreign:
         found = check(target, manifest)
         foreign = sorted(found.wrong) if len(found.wrong) >= max(1, len(found.right)) else []
+    if foreign and not manifest:  # perhaps a complete copy, but there is nothing to compare it with
+        raise HubError(f"{target}: expected a new or an empty folder for {name}, found {', '.join(foreign[:3])}")
     if foreign:
         raise HubError(
             f"{target}: contains files that are not those of {name} ({', '.join(foreign[:3])}"
@@ -330,15 +334,18 @@ def _installing(target: Path) -> Iterator[Path]:
     try:
         with staging_folder(_staging_parent(target), STAGING) as staged:
             yield staged
+            sync_folder(staged)
             if not target.is_dir():
                 with suppress(OSError):  # another process may have created it
                     os.rename(staged, target)
+                    sync(target.parent)
             if staged.is_dir():
                 files = [path.relative_to(staged) for path in staged.rglob("*") if path.is_file()]
                 # config.json last: without it the folder is no model
                 for file in sorted(files, key=lambda file: (str(file) == "config.json", file)):
                     (target / file).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(staged / file, target / file)
+                    sync((target / file).parent)
     except HubError:
         raise
     except OSError as error:

@@ -107,7 +107,7 @@ class TextTokenizer:
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
         is_long = [len(text) > PIECE and self._splits_safely for text in texts]
-        short = self._tokenizer.encode_batch_fast([text for text, long in zip(texts, is_long, strict=True) if not long])
+        short = self._encode_batch([text for text, long in zip(texts, is_long, strict=True) if not long])
         long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
         of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
         found = [next(of_kind[long]) for long in is_long]
@@ -128,6 +128,15 @@ class TextTokenizer:
     def token(self, number: int) -> str:
         """The token with an id."""
         return str(self._tokenizer.id_to_token(number))
+
+    def _encode_batch(self, texts: list[str], *, add_special_tokens: bool = True) -> list[Encoding]:
+        try:
+            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        except BaseException as error:
+            if "thread pool" not in str(error):
+                raise
+            # the system lets no thread start, and a single text needs none
+            return [self._tokenizer.encode(text, add_special_tokens=add_special_tokens) for text in texts]
 
     def encodings(self, text: str) -> Iterator[tuple[int, list[Encoding]]]:
         """Tokenize a complete text in pieces of bounded length, without special tokens and without truncation.
@@ -174,7 +183,7 @@ class TextTokenizer:
         while unfilled:
             following = {number: piece for number in unfilled if (piece := next(pieces[number], None)) is not None}
             shortened = [self._shortened(piece) for piece in following.values()]
-            batch = self._tokenizer.encode_batch_fast(shortened, add_special_tokens=False)
+            batch = self._encode_batch(shortened, add_special_tokens=False)
             for number, encoding in zip(following, batch, strict=True):
                 content[number] += encoding.ids
                 truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)

@@ -75,7 +75,7 @@ def memory(count: int, random: Random) -> Outcome:
     return outcome
 
 
-@experiment("limits: threads", count=100, quick=0)
+@experiment("limits: threads", count=100, quick=4)
 def thread_limit(count: int, random: Random) -> Outcome:
     """Load and encode where few or no threads can be started (RLIMIT_NPROC, as another user): the same bits."""
     outcome = Outcome()

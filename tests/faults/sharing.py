@@ -160,7 +160,7 @@ def float_modes(count: int, random: Random) -> Outcome:
     return outcome
 
 
-@experiment("float modes: loading", count=60, quick=0)
+@experiment("float modes: loading", count=60, quick=6)
 def float_modes_loading(count: int, random: Random) -> Outcome:
     """Load a model of each compute type in a thread with another float mode, or encode there: the same bits."""
     outcome = Outcome()
