@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,9 +133,7 @@ def test_queries_and_lines_get_the_prompts_of_the_model(run: Run, prompted: Path
 
 @pytest.mark.weights
 def test_the_score_of_a_search_with_prompts(run: Run, model_folder: Path, corpus: str, tmp_path: Path) -> None:
-    for file in model_folder.iterdir():
-        (tmp_path / "model").mkdir(exist_ok=True)
-        (tmp_path / "model" / file.name).symlink_to(file.resolve())
+    shutil.copytree(model_folder, tmp_path / "model")
     settings = tmp_path / "model" / "config_sentence_transformers.json"
     settings.unlink()
     settings.write_text(json.dumps({"prompts": {"query": "query: ", "document": "passage: "}}))

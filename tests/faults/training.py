@@ -103,7 +103,7 @@ def kill_train(count: int, random: Random) -> Outcome:
 def full_train(count: int, random: Random) -> Outcome:
     """Fill the disk under a training run: SaveError; resumed with space, it ends with the same bits."""
     outcome = Outcome()
-    with a_run() as (run, scratch), disks.small_disk(4 << 20) as disk:
+    with a_run() as (run, scratch), disks.small_disk(16 << 20) as disk:
         for number in range(count):
             output = (disk or scratch) / str(number)
             free = random.randrange(0, run.size)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minilm_np._files import MAX_JSON
-from minilm_np.errors import InputValueError
+from minilm_np.errors import InputValueError, SaveError
 from minilm_np.model_files.tensors import read_tensors, save_arrays, write_tensors
 from tests.support.compare import assert_same_bits
 
@@ -47,7 +47,7 @@ def test_a_failed_write_is_named_and_leaves_the_old_file(tmp_path: Path) -> None
         write_tensors(path, {"text": np.array(["no such dtype"])}, FACTS)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SaveError, match=r"/no/a cannot be written: No such file or directory"):
         write_tensors(tmp_path / "no" / "a", ARRAYS, FACTS)
 
 

@@ -21,7 +21,10 @@ def small() -> SentenceEncoder:
         ("there/is/no.npy", r"source \(--against, --vectors\): there is no file there/is/no.npy: check the path"),
         ("no.onnx", "there is no file no.onnx"),
         ("http://localhost:1/v2/rerank", "expected a URL that ends in /v1/embeddings or /embed"),
-        ("https:///embed", "expected a URL that ends in"),
+        (
+            "https:///embed",
+            "the URL of the server is not valid: expected http://HOST:PORT/PATH or https://HOST:PORT/PATH",
+        ),
         ("http://me:secret@localhost/embed", "expected one without a user name and a password"),
     ],
 )
