@@ -218,11 +218,12 @@ def compare(field: Field, keys: dict[str, list[str]], course: Course) -> Times:
 def starts(models: dict[str, str], folder: str, threads: int, course: Course) -> dict[str, dict[str, list[float]]]:
     """Return, by contestant, the seconds from process start to first vector, and the bytes of peak memory.
 
-    The contestants are started in turns. The first start of each is not counted: it fills the page cache.
+    The contestants are started in turns. The first start of each fills the page cache and is not counted, unless there
+    is only one.
     """
     course.say("measuring the start of each engine")
     found: dict[str, dict[str, list[float]]] = {key: {"seconds": [], "memory": []} for key in models}
-    for number in range(course.rounds + 1):
+    for number in range(0 if course.rounds > 1 else 1, course.rounds + 1):
         for key, figures in found.items():
             if number > 2 and statistics.median(figures["seconds"]) > SLOW_START:
                 continue
