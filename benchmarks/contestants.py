@@ -73,16 +73,16 @@ def sentence_transformers(folder: str, model: str, threads: int) -> Encode:
     return lambda texts: encoder.encode(list(texts), show_progress_bar=False)
 
 
-def torch(folder: str, model: str, threads: int, dtype: str, mode: str) -> Encode:
+def torch_bf16(folder: str, model: str, threads: int, mode: str) -> Encode:
     """mode: "eager"; "autocast": only what is safe in bf16 is computed in it; "compiled": by torch.compile."""
     import torch
     from transformers import BertModel
 
-    if dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise Unsupported("torch multiplies no bf16 on this processor")
     torch.set_num_threads(threads)
-    of_weights = torch.float32 if mode == "autocast" else getattr(torch, dtype)
-    bert = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=of_weights)
+    dtype = torch.float32 if mode == "autocast" else torch.bfloat16
+    bert = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=dtype)
     run = bert.train(False)
     if mode == "compiled":
         run = torch.compile(run, dynamic=True)
@@ -195,9 +195,8 @@ def _ours(numbers: str) -> Contestant:
     return Contestant(OURS, numbers, "numba", None, partial(minilm_np, compute_type=numbers))
 
 
-def _torch(numbers: str, mode: str) -> Contestant:
-    dtype = {"float32": "float32", "bf16": "bfloat16"}[numbers]
-    return Contestant(_TORCH, numbers, mode, None, partial(torch, dtype=dtype, mode=mode), starts=mode == "eager")
+def _torch(mode: str) -> Contestant:
+    return Contestant(_TORCH, "bf16", mode, None, partial(torch_bf16, mode=mode), starts=mode == "eager")
 
 
 def _onnx(numbers: str, export: str, variant: str, parallel: bool = False) -> Contestant:
@@ -221,11 +220,9 @@ CONTESTANTS = {
     "minilm_np-int16": _ours("int16"),
     "minilm_np-int8": _ours("int8"),
     "sentence-transformers": Contestant(_SBERT, "float32", "torch", None, sentence_transformers),
-    "torch-float32": _torch("float32", "eager"),
-    "torch-float32-compiled": _torch("float32", "compiled"),
-    "torch-bf16": _torch("bf16", "eager"),
-    "torch-bf16-autocast": _torch("bf16", "autocast"),
-    "torch-bf16-compiled": _torch("bf16", "compiled"),
+    "torch-bf16": _torch("eager"),
+    "torch-bf16-autocast": _torch("autocast"),
+    "torch-bf16-compiled": _torch("compiled"),
     "onnxruntime-float32": _onnx("float32", "onnx", "raw export"),
     "onnxruntime-float32-fused": _onnx("float32", "onnx-fused", "fused"),
     "onnxruntime-float32-parallel": _onnx("float32", "onnx-fused", "fused", parallel=True),

@@ -121,9 +121,9 @@ def measured(loads: dict[str, Workload], course: Course, options: argparse.Names
                 field.vectors(key, ACCURACY), field.vectors(key, PAIRS) if judge.pairs else None
             )._asdict()
         )
-        tuned = {workload: tune(field, workload, course) for workload in loads}
+        found["tuned"] = {workload: tune(field, workload, course) for workload in loads}
         with busy(options.busy):
-            found["times"] = compare(field, {name: finalists(times) for name, times in tuned.items()}, course)
+            found["times"] = compare(field, {name: finalists(times) for name, times in found["tuned"].items()}, course)
         course.say("measuring the sustained peak")
         found["sustained"] = {
             workload: field.ask(TRUSTED, "sustained", workload=workload, seconds=2 * course.block_seconds)
