@@ -74,7 +74,9 @@ def sentence_transformers(folder: str, model: str, threads: int) -> Encode:
 
 
 def torch_bf16(folder: str, model: str, threads: int, mode: str) -> Encode:
-    """mode: "eager"; "autocast": only what is safe in bf16 is computed in it; "compiled": by torch.compile."""
+    """mode: "eager": all weights are bf16; "autocast": torch chooses what to compute in bf16; "compiled": eager, with
+    torch.compile.
+    """
     import torch
     from transformers import BertModel
 
@@ -127,7 +129,7 @@ def _onnx_session(model: str, threads: int) -> Hidden:
 
 
 def openvino(folder: str, model: str, threads: int, numbers: str, hint: str) -> Encode:
-    """As it comes, OpenVINO computes in bf16 where the processor has it; float32 must be asked for."""
+    """By default OpenVINO computes in bf16 where the processor has it; float32 needs a hint."""
     import openvino
 
     settings = {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
@@ -136,7 +138,7 @@ def openvino(folder: str, model: str, threads: int, numbers: str, hint: str) -> 
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if numbers == "bf16" and precision != "bf16":
-        raise Unsupported(f"as it comes, OpenVINO computes in {precision} on this processor")
+        raise Unsupported(f"by default OpenVINO computes in {precision} on this processor")
     requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if hint == "THROUGHPUT" else 1
     return Padded(folder, lambda: _openvino_request(compiled), requests)
 
@@ -171,7 +173,8 @@ def ctranslate2(folder: str, model: str, threads: int, compute_type: str, parall
     float32 = ctranslate2.DataType.float32
 
     def hidden(ids: list[list[int]], token_ids: Any, mask: Any) -> Any:
-        return np.asarray(encoder.forward_batch(ids).last_hidden_state.to(float32))
+        states = encoder.forward_batch(ids).last_hidden_state
+        return np.asarray(states if states.dtype == float32 else states.to(float32))
 
     return Padded(folder, lambda: hidden, threads if parallel else 1)
 

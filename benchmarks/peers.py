@@ -12,7 +12,7 @@ Each variant of each engine, with each type of numbers, runs in a separate proce
        float32                       no number of a vector is off by more than 1e-5
        as close as bf16 or closer    1 - cosine is at most 1e-4 on average
        8 bits                        the others
-   An engine that loses more than 0.5 of the correlation that float32 has is shown, and not counted.
+   An engine whose correlation is more than 0.5 below that of float32 is shown, and not counted.
 2. Tuning: each engine that takes padded batches gets the batch size that is the fastest for the workload. A variant
    that is clearly slower than another variant of the same engine is not measured any more for this workload.
 3. Rounds: the engines take turns: a block of calls, a pause, the next engine. Without the pause the spinning threads of
