@@ -73,16 +73,18 @@ def sentence_transformers(folder: str, model: str, threads: int) -> Encode:
     return lambda texts: encoder.encode(list(texts), show_progress_bar=False)
 
 
-def torch(folder: str, model: str, threads: int, dtype: str, mode: str) -> Encode:
-    """mode: "eager"; "autocast": only what is safe in bf16 is computed in it; "compiled": by torch.compile."""
+def torch_bf16(folder: str, model: str, threads: int, mode: str) -> Encode:
+    """mode: "eager": all weights are bf16; "autocast": torch chooses what to compute in bf16; "compiled": eager, with
+    torch.compile.
+    """
     import torch
     from transformers import BertModel
 
-    if dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise Unsupported("torch multiplies no bf16 on this processor")
     torch.set_num_threads(threads)
-    of_weights = torch.float32 if mode == "autocast" else getattr(torch, dtype)
-    bert = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=of_weights)
+    dtype = torch.float32 if mode == "autocast" else torch.bfloat16
+    bert = BertModel.from_pretrained(folder, attn_implementation="sdpa", add_pooling_layer=False, dtype=dtype)
     run = bert.train(False)
     if mode == "compiled":
         run = torch.compile(run, dynamic=True)
@@ -127,7 +129,7 @@ def _onnx_session(model: str, threads: int) -> Hidden:
 
 
 def openvino(folder: str, model: str, threads: int, numbers: str, hint: str) -> Encode:
-    """As it comes, OpenVINO computes in bf16 where the processor has it; float32 must be asked for."""
+    """By default OpenVINO computes in bf16 where the processor has it; float32 needs a hint."""
     import openvino
 
     settings = {"PERFORMANCE_HINT": hint, "INFERENCE_NUM_THREADS": threads}
@@ -136,7 +138,7 @@ def openvino(folder: str, model: str, threads: int, numbers: str, hint: str) -> 
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if numbers == "bf16" and precision != "bf16":
-        raise Unsupported(f"as it comes, OpenVINO computes in {precision} on this processor")
+        raise Unsupported(f"by default OpenVINO computes in {precision} on this processor")
     requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if hint == "THROUGHPUT" else 1
     return Padded(folder, lambda: _openvino_request(compiled), requests)
 
@@ -171,7 +173,8 @@ def ctranslate2(folder: str, model: str, threads: int, compute_type: str, parall
     float32 = ctranslate2.DataType.float32
 
     def hidden(ids: list[list[int]], token_ids: Any, mask: Any) -> Any:
-        return np.asarray(encoder.forward_batch(ids).last_hidden_state.to(float32))
+        states = encoder.forward_batch(ids).last_hidden_state
+        return np.asarray(states if states.dtype == float32 else states.to(float32))
 
     return Padded(folder, lambda: hidden, threads if parallel else 1)
 
@@ -195,9 +198,8 @@ def _ours(numbers: str) -> Contestant:
     return Contestant(OURS, numbers, "numba", None, partial(minilm_np, compute_type=numbers))
 
 
-def _torch(numbers: str, mode: str) -> Contestant:
-    dtype = {"float32": "float32", "bf16": "bfloat16"}[numbers]
-    return Contestant(_TORCH, numbers, mode, None, partial(torch, dtype=dtype, mode=mode), starts=mode == "eager")
+def _torch(mode: str) -> Contestant:
+    return Contestant(_TORCH, "bf16", mode, None, partial(torch_bf16, mode=mode), starts=mode == "eager")
 
 
 def _onnx(numbers: str, export: str, variant: str, parallel: bool = False) -> Contestant:
@@ -221,11 +223,9 @@ CONTESTANTS = {
     "minilm_np-int16": _ours("int16"),
     "minilm_np-int8": _ours("int8"),
     "sentence-transformers": Contestant(_SBERT, "float32", "torch", None, sentence_transformers),
-    "torch-float32": _torch("float32", "eager"),
-    "torch-float32-compiled": _torch("float32", "compiled"),
-    "torch-bf16": _torch("bf16", "eager"),
-    "torch-bf16-autocast": _torch("bf16", "autocast"),
-    "torch-bf16-compiled": _torch("bf16", "compiled"),
+    "torch-bf16": _torch("eager"),
+    "torch-bf16-autocast": _torch("autocast"),
+    "torch-bf16-compiled": _torch("compiled"),
     "onnxruntime-float32": _onnx("float32", "onnx", "raw export"),
     "onnxruntime-float32-fused": _onnx("float32", "onnx-fused", "fused"),
     "onnxruntime-float32-parallel": _onnx("float32", "onnx-fused", "fused", parallel=True),

@@ -12,7 +12,7 @@ Each variant of each engine, with each type of numbers, runs in a separate proce
        float32                       no number of a vector is off by more than 1e-5
        as close as bf16 or closer    1 - cosine is at most 1e-4 on average
        8 bits                        the others
-   An engine that loses more than 0.5 of the correlation that float32 has is shown, and not counted.
+   An engine whose correlation is more than 0.5 below that of float32 is shown, and not counted.
 2. Tuning: each engine that takes padded batches gets the batch size that is the fastest for the workload. A variant
    that is clearly slower than another variant of the same engine is not measured any more for this workload.
 3. Rounds: the engines take turns: a block of calls, a pause, the next engine. Without the pause the spinning threads of
@@ -121,9 +121,9 @@ def measured(loads: dict[str, Workload], course: Course, options: argparse.Names
                 field.vectors(key, ACCURACY), field.vectors(key, PAIRS) if judge.pairs else None
             )._asdict()
         )
-        tuned = {workload: tune(field, workload, course) for workload in loads}
+        found["tuned"] = {workload: tune(field, workload, course) for workload in loads}
         with busy(options.busy):
-            found["times"] = compare(field, {name: finalists(times) for name, times in tuned.items()}, course)
+            found["times"] = compare(field, {name: finalists(times) for name, times in found["tuned"].items()}, course)
         course.say("measuring the sustained peak")
         found["sustained"] = {
             workload: field.ask(TRUSTED, "sustained", workload=workload, seconds=2 * course.block_seconds)
@@ -218,11 +218,12 @@ def compare(field: Field, keys: dict[str, list[str]], course: Course) -> Times:
 def starts(models: dict[str, str], folder: str, threads: int, course: Course) -> dict[str, dict[str, list[float]]]:
     """Return, by contestant, the seconds from process start to first vector, and the bytes of peak memory.
 
-    The contestants are started in turns. The first start of each is not counted: it fills the page cache.
+    The contestants are started in turns. The first start of each fills the page cache and is not counted, unless there
+    is only one.
     """
     course.say("measuring the start of each engine")
     found: dict[str, dict[str, list[float]]] = {key: {"seconds": [], "memory": []} for key in models}
-    for number in range(course.rounds + 1):
+    for number in range(0 if course.rounds > 1 else 1, course.rounds + 1):
         for key, figures in found.items():
             if number > 2 and statistics.median(figures["seconds"]) > SLOW_START:
                 continue

@@ -1,5 +1,13 @@
-"""The results of `benchmarks.peers` as tables in Markdown, to be pasted into the documentation as they are."""
+"""The results of `benchmarks.peers` as tables in Markdown, as the documentation shows them.
 
+    python -m benchmarks.peers_report FILE.json [--chart FILE.png]
+
+prints the tables of an earlier run, from the file that its --json wrote.
+"""
+
+import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import describe, markdown
@@ -15,6 +23,8 @@ def tables(found: dict[str, Any]) -> str:
         f"Text to vector, {conditions(found)}. Medians in milliseconds, of the fastest variant of each engine; number "
         f"of rounds: {found['rounds']}.\n1 - cosine is measured against float64.",
         _times(found),
+        "minilm_np and the fastest other engine of each group, in milliseconds.",
+        _short(found),
         "The 90th percentile of one text, in milliseconds.",
         _tails(found),
         "The time of the fastest other engine divided by ours (lowest and highest ratio of a round), and that engine.",
@@ -54,6 +64,22 @@ def _times(found: dict[str, Any]) -> str:
         )
     titles = [load["title"] for load in loads.values()]
     return markdown(["engine", *titles, "1 - cosine, mean", "largest", "Spearman"], lines)
+
+
+def _short(found: dict[str, Any]) -> str:
+    """Return the table of our times and of the fastest peers': one row per workload."""
+    compared = {"float32": "float32", "int16, against bf16": "int16", "int8, against all": "int8"}
+    lines = []
+    for load, figures in found["workloads"].items():
+        times, ratios = found["summary"]["times"][load], found["summary"]["ratios"][load]
+        cells = [figures["title"]]
+        for heading, numbers in compared.items():
+            peer = ratios[heading]["best_peer"] if ratios[heading] else None
+            cells.append(_milliseconds(times.get(f"minilm_np {numbers}"), "median"))
+            cells.append(f"{_milliseconds(times[peer], 'median')} ({peer})" if peer else "-")
+        lines.append(cells)
+    headings = ("minilm_np float32", "fastest other", "minilm_np int16", "fastest other as close as bf16")
+    return markdown(["workload", *headings, "minilm_np int8", "fastest other"], lines)
 
 
 def _tails(found: dict[str, Any]) -> str:
@@ -133,3 +159,20 @@ def _milliseconds(figures: dict[str, Any] | None, key: str) -> str:
         return "-"
     value = 1e3 * figures[key]
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="what `benchmarks.peers --json` wrote")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart, too")
+    options = parser.parse_args()
+    found = json.loads(options.file.read_text(encoding="utf-8"))
+    print(tables(found))
+    if options.chart:
+        from benchmarks.peers_chart import chart
+
+        chart(found, options.chart)
+
+
+if __name__ == "__main__":
+    main()

@@ -185,6 +185,7 @@ def test_the_tables_show_every_figure(found: dict[str, Any]) -> None:
     for expected in (
         "2 threads per engine, beside 1 busy process",
         "| **minilm_np int16** | 5 | 50 | 2.0e-07 | 4.0e-07 | 82.00 |",
+        "| 1 text of 121 tokens | 10 | 12 (OpenVINO float32) | 5 | 8 (OpenVINO bf16) | 4 | 6 (ONNX Runtime int8) |",
         "1.20 (1.20-1.32) OpenVINO float32",
         "| minilm_np int8 (numba) | 0.30 s (0.28-0.32) | 200 MB | 100 MB in 1 packages |",
         "| 1 text of 121 tokens | 100 | 200 | 50 % |",
