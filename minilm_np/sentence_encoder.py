@@ -126,7 +126,8 @@ class SentenceEncoder:
         registry.find(backend, compute_type)
         config = config or SMALL
         check_characters(config)
-        tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
+        with no_fork:  # as in `load_tokenizer`
+            tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), config)
         weights = random_weights(config, seed)
         return cls.from_weights(config, tokenizer, weights, backend=backend, compute_type=compute_type, threads=threads)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from minilm_np.engine import registry
+from minilm_np.engine.float_mode import standard_float_mode
 from minilm_np.engine.protocol import Engine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
-from minilm_np.engine.runtime.float_mode import standard_float_mode
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint, read_pooler
 from minilm_np.model_files.config import ModelConfig, load_config

@@ -22,6 +22,7 @@ from tokenizers import Encoding, Tokenizer, models, normalizers, pre_tokenizers,
 
 from minilm_np._checks import check_texts, short_repr
 from minilm_np._files import read_regular
+from minilm_np._forks import no_fork
 from minilm_np.errors import InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
 from minilm_np.text.components import check_components, raise_named
@@ -226,7 +227,8 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
             continue
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
-        return TextTokenizer(make(content, options, str(path)), config, str(path))
+        with no_fork:  # each class of `tokenizers` locks itself for its first object, and other threads run meanwhile
+            return TextTokenizer(make(content, options, str(path)), config, str(path))
     raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
 
 

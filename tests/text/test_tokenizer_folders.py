@@ -3,6 +3,8 @@
 import json
 import shutil
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, processors
 
 import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import ModelConfig, SentenceEncoder, TokenizerError
+from minilm_np._forks import no_fork
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer, load_tokenizer
 from tests.conftest import load_sentence_transformer
@@ -248,3 +251,31 @@ def test_tokenizers_with_other_rules_are_not_cut_in_pieces(change: str) -> None:
     tokenizer = TextTokenizer(backend, ModelConfig(vocab_size=len(CASED) + 1, max_seq_length=256))
     with mock.patch.object(tokenizer_module, "PIECE", 1):
         assert tokenizer([text]).ids == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: load_tokenizer(write_folder(folder, None), CONFIG),
+        lambda folder: SentenceEncoder.random(backend="numpy"),
+    ],
+    ids=["folder", "random"],
+)
+def test_a_fork_waits_until_the_tokenizer_is_made(make: Callable[[Path], object], tmp_path: Path) -> None:
+    # In a child of a fork at the first object of a class of `tokenizers`, that class stays locked for ever.
+    def another_thread_may_fork() -> bool:
+        if free := no_fork.acquire(blocking=False):
+            no_fork.release()
+        return free
+
+    may_fork = []
+
+    def probe(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+        with ThreadPoolExecutor(1) as other:
+            may_fork.append(other.submit(another_thread_may_fork).result())
+        return special_ids(tokenizer)
+
+    special_ids = tokenizer_module._special_ids
+    with mock.patch.object(tokenizer_module, "_special_ids", probe):
+        make(tmp_path)
+    assert may_fork == [False]
