@@ -102,7 +102,7 @@ def check_container(texts: object, name: str = "texts") -> None:
         hint = ": decode it first"
     elif hasattr(kind, "columns"):  # a table: iterating gives the names of its columns, or the columns
         hint = ': pass one of its columns, such as df["text"]'
-    elif isinstance(texts, Mapping):
+    elif isinstance(texts, Mapping) or (hasattr(kind, "keys") and not hasattr(texts, "shape")):  # pandas has a shape
         hint = ": pass its keys or its values"
     elif isinstance(shape, tuple) and len(shape) != 1:
         hint = f" of shape {shape}: pass an array with one dimension"

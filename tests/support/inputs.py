@@ -8,8 +8,17 @@ import numpy as np
 TEXTS = ["one", "", "naïve café"]
 
 
-class DictLike(dict[str, str]):
-    """A mapping of the user's own."""
+class DictLike:
+    """A mapping of the user's own, which `collections.abc.Mapping` does not recognise."""
+
+    def keys(self) -> list[str]:
+        return ["text"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, key: str) -> str:
+        return "one"
 
 
 class Column:
@@ -90,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {  # with the message's patt
     "None": (lambda: None, _CONTAINER + "NoneType$"),
     "int": (lambda: 7, _CONTAINER + "int$"),
     "dict": (lambda: {"text": TEXTS}, _CONTAINER + "dict: pass its keys or its values$"),
-    "dict-like": (lambda: DictLike(text="one"), _CONTAINER + "DictLike: pass its keys or its values$"),
+    "dict-like": (lambda: DictLike(), _CONTAINER + "DictLike: pass its keys or its values$"),
     "array without dimensions": (
         lambda: np.array("one"),
         _CONTAINER + r"ndarray of shape \(\): pass an array with one",
