@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,10 +160,9 @@ def load_model(
         return read_steadily(name_or_path, read)()
 
     with standard_float_mode():  # converting and rounding the weights is arithmetic
-        try:
+        with suppress(UnusableCacheError):
             return load(WeightsCache(kind))
-        except UnusableCacheError:  # the file of weights may not have been verified: begin again
-            return load(WeightsCache(kind, reads=False))
+        return load(WeightsCache(kind, reads=False))  # from the beginning: the file of weights may not be verified
 
 
 def _opened(

@@ -3,8 +3,9 @@
 A file `<model>-<compute type>-<key>.weights` has the arrays of an engine, and the pooler, of a model whose files were
 verified by the SHA-256 of their manifest. The key is a digest of everything that decides the content: the SHA-256 of
 the weights, the kind of engine, the code that packs and its target. Format: 32 bytes of the key, 8 bytes with the
-length of the header, the header (JSON), each array at a multiple of 64, and last the SHA-256 of all this, which is
-checked each time.
+length of the header, the header (JSON), each array at a multiple of 64, and last the CRC-32 of all this, which is
+checked each time. It detects damage; nobody who could forge it can write to the folder. For 90 MB it takes 27 ms, and
+SHA-256 takes 63 ms.
 
 A file `<model>.verified` has the inode, size and times of the file of weights that was verified last. If they are
 unchanged and the packed weights are there, the file of weights is not read at all: all weights come from the packed
@@ -17,7 +18,6 @@ nothing else changes. Another thread reads and checks a file, while this one loa
 
 import hashlib
 import io
-import itertools
 import json
 import logging
 import math
@@ -25,6 +25,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -45,9 +46,9 @@ FORMAT = "minilm_np packed weights 1"
 WEIGHTS_FILE = "model.safetensors"
 FOLDER = "weights"
 
-_DIGEST = hashlib.sha256().digest_size
+_KEY = hashlib.sha256().digest_size
+_CHECKSUM = 4  # bytes
 _ALIGNMENT = 64
-_CHUNK = 1 << 20  # bytes that are read and hashed at a time, while they are in the CPU's cache
 _POOLER = "pooler."  # prefix of the pooler's arrays in a file
 # A file system's clock may stand still for 2 s: a younger file could change once more without a new time.
 _SETTLED_NS = 2_000_000_000
@@ -156,14 +157,14 @@ def _content(key: bytes, config: str, arrays: Mapping[str, NDArray[Any]]) -> Ite
     """The content of a file, part by part."""
     listed = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
     header = json.dumps({"config": config, "arrays": listed}).encode()
-    digest = hashlib.sha256()
+    checksum = 0
     parts = [memoryview(key + len(header).to_bytes(8, "little") + header)]
     parts += [array.reshape(-1).view(np.uint8).data for array in arrays.values()]
     for part in parts:
         for each in (part, bytes(-len(part) % _ALIGNMENT)):
-            digest.update(each)
+            checksum = zlib.crc32(each, checksum)
             yield each
-    yield digest.digest()
+    yield checksum.to_bytes(_CHECKSUM, "little")
 
 
 class _Reading:
@@ -172,7 +173,7 @@ class _Reading:
     def __init__(self, file: io.FileIO, key: bytes) -> None:
         self._file, self._key = file, key
         self._block: NDArray[np.uint8] | None = None
-        self._error: Exception | None = None
+        self._error = ""  # a message, because an exception would keep the memory of the block
         self._thread: threading.Thread | None = threading.Thread(target=self._run, daemon=True)
         try:
             self._thread.start()
@@ -186,10 +187,10 @@ class _Reading:
         else:
             self._run()
         if self._block is None:
-            raise UnusableCacheError(str(self._error)) from self._error
+            raise UnusableCacheError(self._error)
         block = self._block
-        start = _DIGEST + 8
-        stop = start + int.from_bytes(block[_DIGEST:start].tobytes(), "little")
+        start = _KEY + 8
+        stop = start + int.from_bytes(block[_KEY:start].tobytes(), "little")
         header = json.loads(block[start:stop].tobytes())
         if header["config"] != config:
             raise UnusableCacheError("the packed weights are for another config")
@@ -205,25 +206,22 @@ class _Reading:
             with self._file:
                 self._block = _checked(self._file, self._key)
         except (OSError, ValueError, MemoryError) as error:
-            self._error = error
+            self._error = str(error)
 
 
 def _checked(file: io.FileIO, key: bytes) -> NDArray[np.uint8]:
     """The whole content in one read-only block, which begins at a cache line. Raises OSError, ValueError."""
-    size = os.fstat(file.fileno()).st_size - _DIGEST
+    size = os.fstat(file.fileno()).st_size - _CHECKSUM
     if size < _ALIGNMENT:
         raise ValueError("the file is truncated")
     block = np.empty(size + _ALIGNMENT, np.uint8)
     block = block[-block.ctypes.data % _ALIGNMENT :][:size]
-    view, digest = block.data, hashlib.sha256()
-    for start in itertools.count(step=_CHUNK):
-        part = view[start : start + _CHUNK]
-        if not part.nbytes:
-            break
-        if file.readinto(part) != part.nbytes:
+    unread = block.data
+    while unread.nbytes:  # once below 2 GB. Few and long calls: the loading of a tokenizer keeps the GIL meanwhile
+        if not (n_read := file.readinto(unread)):
             raise ValueError("the file became shorter while it was read")
-        digest.update(part)
-    if block[:_DIGEST].tobytes() != key or file.read(_DIGEST) != digest.digest():
-        raise ValueError("the file is damaged: it does not have the key of its name, or the SHA-256 at its end")
+        unread = unread[n_read:]
+    if block[:_KEY].tobytes() != key or file.read() != zlib.crc32(block.data).to_bytes(_CHECKSUM, "little"):
+        raise ValueError("the file is damaged: it does not have the key of its name, or the checksum at its end")
     block.flags.writeable = False
     return block

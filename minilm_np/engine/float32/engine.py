@@ -49,8 +49,8 @@ class Float32Engine:
     """A model's weights, packed for the kernels, and the threads that run them.
 
     config: the model. weights: (name, float32 array) of every parameter, or packed arrays, see `PackedWeights`.
-    threads: the number of threads per call, the caller's included; None for `workers.default_threads()`. The constructor
-    loads the kernels from the cache, or compiles them. Many threads may call one engine at the same time.
+    threads: the number of threads per call, the caller's included; None for `workers.default_threads()`. The
+    constructor loads the kernels from the cache, or compiles them. Many threads may call one engine at the same time.
 
     Raises InputTypeError, InputValueError: threads is not an int from 1 to 1024.
     """
