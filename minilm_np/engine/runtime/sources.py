@@ -1,5 +1,6 @@
 """The source files that a module of this package is made of, found without importing it."""
 
+import functools
 import hashlib
 import os
 import re
@@ -17,6 +18,7 @@ def digest(module: str) -> str:
     return found.hexdigest()
 
 
+@functools.cache  # two digests need the same files
 def sources(module: str) -> dict[str, bytes]:
     """The source of a module of this package and of all modules of this package that it imports, by module name.
 
