@@ -10,18 +10,21 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from minilm_np.engine import registry
 from minilm_np.engine.float_mode import standard_float_mode
-from minilm_np.engine.protocol import Engine, Vectors, Weights
+from minilm_np.engine.protocol import Engine, Packed, PackingEngine, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
+from minilm_np.engine.weights_cache import UnusableCacheError, WeightsCache
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint, read_pooler
 from minilm_np.model_files.config import ModelConfig, load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
+from minilm_np.model_files.manifest import manifest_for, verify
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
@@ -136,25 +139,48 @@ def load_model(
     """
     kind.check_threads(threads)
 
-    def read() -> Callable[[], LoadedModel]:
-        folder = resolve(name_or_path, local_files_only=local_files_only)
-        path, found = folder.path, identity(folder.path)
-        settings = overridden(load_settings(path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
-        config = load_config(path)
-        tokenizer = load_tokenizer(path, config)
-        rest = iter_checkpoint(path, config)
-        first = next(rest)  # opens the files, so that the rest stays readable if the folder is replaced
-        pooler = _pooler(path, config)
+    def load(cache: WeightsCache) -> LoadedModel:
+        def read() -> Callable[[], LoadedModel]:
+            folder = resolve(name_or_path, local_files_only=local_files_only, is_known=cache.has)
+            path, found = folder.path, identity(folder.path)
+            settings = overridden(load_settings(path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
+            config = load_config(path)
+            tokenizer = load_tokenizer(path, config)
+            weights, pooler = _opened(folder, config, cache)
 
-        def make() -> LoadedModel:
-            weights = itertools.chain([first], rest)
-            engine = kind.make(config, weights, threads, reread=lambda: iter_checkpoint(path, config))
-            return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, pooler, found)
+            def make() -> LoadedModel:
+                engine = kind.make(config, weights, threads, reread=lambda: _reread(folder, config))
+                stored = cache.pooler if cache.is_used else pooler
+                if folder.verified and isinstance(engine, PackingEngine):
+                    cache.write(config, engine.packed(), stored)
+                return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, stored, found)
 
-        return make
+            return make
+
+        return read_steadily(name_or_path, read)()
 
     with standard_float_mode():  # converting and rounding the weights is arithmetic
-        return read_steadily(name_or_path, read)()
+        with suppress(UnusableCacheError):
+            return load(WeightsCache(kind))
+        return load(WeightsCache(kind, reads=False))  # from the beginning: the file of weights may not be verified
+
+
+def _opened(
+    folder: ModelFolder, config: ModelConfig, cache: WeightsCache
+) -> tuple[Packed | Iterable[tuple[str, Vectors]], Weights]:
+    """Return the weights and the pooler; the weights stay readable if the folder is replaced."""
+    if cache.is_used:
+        return Packed(lambda: cache.read(config)), {}
+    rest = iter_checkpoint(folder.path, config)
+    first = next(rest)  # opens the files
+    return itertools.chain([first], rest), _pooler(folder.path, config)
+
+
+def _reread(folder: ModelFolder, config: ModelConfig) -> Iterable[tuple[str, Vectors]]:
+    """Read the weights once more; those of a published model are verified again."""
+    if folder.name is not None and folder.verified and (manifest := manifest_for(folder.name)):
+        verify(folder.path, manifest)
+    return iter_checkpoint(folder.path, config)
 
 
 def _pooler(folder: Path, config: ModelConfig) -> Weights:

@@ -1,14 +1,23 @@
 """The interface of every engine: token ids in, vectors out. `registry.py` lists the engines."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 Weights = dict[str, Vectors]
+Arrays = dict[str, NDArray[Any]]
 Report = Callable[[int], object]  # called with the number of texts finished since the last call
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Weights in the layout of one kind of engine. read: returns what `packed` of such an engine returned."""
+
+    read: Callable[[], Arrays]
 
 
 class Engine(Protocol):
@@ -40,3 +49,11 @@ class Engine(Protocol):
 
     def weights(self) -> Weights:
         """Return the float32 weights by Hugging Face's names, in the model's order; read-only."""
+
+
+@runtime_checkable
+class PackingEngine(Protocol):
+    """An engine with weights in a layout that takes time to make."""
+
+    def packed(self) -> Arrays:
+        """Return the C-contiguous arrays of that layout, from which `Packed` makes the engine again."""

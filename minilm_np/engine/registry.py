@@ -10,7 +10,7 @@ from functools import partial
 
 from minilm_np._checks import check_choice
 from minilm_np._forks import no_fork
-from minilm_np.engine.protocol import Engine, Vectors
+from minilm_np.engine.protocol import Engine, Packed, Vectors
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 
@@ -18,7 +18,7 @@ NamedWeights = Iterable[tuple[str, Vectors]]  # (name, float32 array) for every 
 Reread = Callable[[], NamedWeights]  # reads the same weights once more
 
 # (config, weights, threads, dtype, reread) -> engine; the imports are inside, because LLVM takes time to load
-Factory = Callable[[ModelConfig, NamedWeights, int | None, str, Reread | None], Engine]
+Factory = Callable[[ModelConfig, NamedWeights | Packed, int | None, str, Reread | None], Engine]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class EngineKind:
     packages: tuple[str, ...]  # packages whose versions decide its results
     factory: Factory
     instructions: Callable[[], str] | None = None  # names the instructions used on this machine, if the engine chooses
+    packing: Callable[[], str] | None = None  # identifies the layout of packed weights and the code that packs them
 
     @property
     def name(self) -> str:
@@ -42,13 +43,14 @@ class EngineKind:
     def make(
         self,
         config: ModelConfig,
-        weights: NamedWeights,
+        weights: NamedWeights | Packed,
         threads: int | None = None,
         dtype: str = "float32",
         reread: Reread | None = None,
     ) -> Engine:
         """Return an engine of this kind with these weights.
 
+        weights: may be `Packed` if this kind has a `packing`, and has had the same value since.
         reread: reads the weights once more, for an engine that does not keep them; None: it keeps them in memory.
 
         Raises InputTypeError, InputValueError: `threads` or `dtype` is not possible for this kind.
@@ -78,7 +80,7 @@ class EngineKind:
 
 
 def _float32(
-    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
+    config: ModelConfig, weights: NamedWeights | Packed, threads: int | None, dtype: str, reread: Reread | None
 ) -> Engine:
     with no_fork:
         from minilm_np.engine.float32.engine import Float32Engine
@@ -87,7 +89,7 @@ def _float32(
 
 
 def _integer(
-    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None,
+    config: ModelConfig, weights: NamedWeights | Packed, threads: int | None, dtype: str, reread: Reread | None,
     compute_type: str,
 ) -> Engine:  # fmt: skip
     with no_fork:
@@ -97,13 +99,14 @@ def _integer(
 
 
 def _numpy(
-    config: ModelConfig, weights: NamedWeights, threads: int | None, dtype: str, reread: Reread | None
+    config: ModelConfig, weights: NamedWeights | Packed, threads: int | None, dtype: str, reread: Reread | None
 ) -> Engine:
     with no_fork:
         import numpy as np
 
         from minilm_np.engine.numpy import NumpyEngine
 
+    assert not isinstance(weights, Packed), "this kind has no packing"
     return NumpyEngine(config, weights, np.float64 if dtype == "float64" else np.float32)
 
 
@@ -114,18 +117,34 @@ def _integer_instructions() -> str:
     return f"{integer_target()} ({target_reason()})"
 
 
+def _float32_packing() -> str:
+    with no_fork:
+        from minilm_np.engine.runtime.sources import digest
+
+    return digest("minilm_np.engine.float32.packing")  # the same layout for every processor
+
+
+def _integer_packing() -> str:
+    with no_fork:
+        from minilm_np.engine.runtime.code_cache import identity
+        from minilm_np.engine.runtime.sources import digest
+
+    # a kernel quantises the weights; the identity includes the target, which decides the layout
+    return f"{identity('minilm_np.engine.integer.kernels')} {digest('minilm_np.engine.integer.packing')}"
+
+
 _NUMBA = ("numpy", "tokenizers", "numba")
 
 
 def _integer_kind(compute_type: str) -> EngineKind:
     contract, factory = f"{compute_type}-1", partial(_integer, compute_type=compute_type)
     return EngineKind(
-        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, instructions=_integer_instructions
+        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, _integer_instructions, _integer_packing
     )
 
 
 KINDS = (
-    EngineKind("numba", "float32", 1, ("float32",), True, _NUMBA, _float32),
+    EngineKind("numba", "float32", 1, ("float32",), True, _NUMBA, _float32, packing=_float32_packing),
     _integer_kind("int16"),
     _integer_kind("int8"),
     EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),

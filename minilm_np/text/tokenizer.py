@@ -88,7 +88,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         self._abridged = _abridged(tokenizer, self._added) if self._splits_safely else None
-        largest = max([*tokenizer.get_vocab().values(), *self.before, *self.after], default=-1)
+        largest = max([_largest_id(tokenizer), *self.before, *self.after])
         if largest >= config.vocab_size:
             raise TokenizerError(
                 f"{origin} has token ids up to {largest}, but the model only up to {config.vocab_size - 1}: use the "
@@ -307,6 +307,14 @@ def _lower_cases(normalizer: Any) -> bool:
     if isinstance(normalizer, normalizers.Sequence):
         return any(map(_lower_cases, cast(Any, normalizer)))  # iterable, despite its type stub
     return isinstance(normalizer, normalizers.Lowercase) or bool(getattr(normalizer, "lowercase", False))
+
+
+def _largest_id(tokenizer: Tokenizer) -> int:
+    """The largest id in the vocabulary, added tokens included; -1 if it is empty."""
+    number = tokenizer.get_vocab_size(with_added_tokens=False)
+    if None in map(tokenizer.model.id_to_token, range(number)):  # the ids are not those from 0 to number - 1
+        return max(tokenizer.get_vocab().values(), default=-1)
+    return max([number - 1, *tokenizer.get_added_tokens_decoder()])
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -81,6 +81,7 @@ class World:
             "model_files/sources.py",
             "model_files/download_child.py",
             "_files.py",
+            "_forks.py",
             "errors.py",
         ):
             shutil.copy(CHECKOUT / "minilm_np" / source, package / source)

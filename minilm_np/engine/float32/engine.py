@@ -22,7 +22,7 @@ from minilm_np._checks import check_ids
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import PackedWeights
-from minilm_np.engine.protocol import Report, Vectors
+from minilm_np.engine.protocol import Arrays, Packed, Report, Vectors
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
@@ -48,16 +48,18 @@ class Kernels(Protocol):
 class Float32Engine:
     """A model's weights, packed for the kernels, and the threads that run them.
 
-    config: the model. weights: (name, float32 array) of every parameter, see `PackedWeights`. threads: the number of
-    threads per call, the caller's included; None for `workers.default_threads()`. The constructor loads the kernels
-    from the cache, or compiles them. Many threads may call one engine at the same time.
+    config: the model. weights: (name, float32 array) of every parameter, or packed arrays, see `PackedWeights`.
+    threads: the number of threads per call, the caller's included; None for `workers.default_threads()`. The
+    constructor loads the kernels from the cache, or compiles them. Many threads may call one engine at the same time.
 
     Raises InputTypeError, InputValueError: threads is not an int from 1 to 1024.
     """
 
     layer_stages = LAYER_STAGES  # of a pass; another engine may have others
 
-    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]], threads: int | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]] | Packed, threads: int | None = None
+    ) -> None:
         self.config = config
         self.threads = workers.check_threads(threads)
         self._load(weights)
@@ -68,8 +70,10 @@ class Float32Engine:
         flops = (8 * D * D + 4 * D * F) * max(CHUNK_TOKENS, config.max_position_embeddings)  # of a layer, at most
         self.call_layers = max(1, int(CALL_SECONDS * ASSUMED_FLOPS / flops))
 
-    def _load(self, weights: Iterable[tuple[str, Vectors]]) -> None:
+    def _load(self, weights: Iterable[tuple[str, Vectors]] | Packed) -> None:
         """Pack the weights, load the kernels."""
+        if isinstance(weights, Packed):
+            loading.load()  # first, because another thread reads the weights meanwhile
         self._packed = PackedWeights(self.config, weights)
         self.kernels: Kernels = loading.load()
 
@@ -98,6 +102,10 @@ class Float32Engine:
     def weights(self) -> dict[str, Vectors]:
         """The original weights, by the names and in the order of `parameter_shapes`; read-only. Unpacks them all."""
         return self._packed.unpacked()
+
+    def packed(self) -> Arrays:
+        """The weights in the layout of the kernels, by field of `Pass`."""
+        return self._packed.arrays
 
     # ---- texts -------------------------------------------------------------------------------------------------------
 

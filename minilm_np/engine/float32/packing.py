@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from minilm_np.engine.float32.kernels.layout import pack, packed_shape, unpack
 from minilm_np.engine.products import PRODUCTS, module_shape
+from minilm_np.engine.protocol import Packed
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
 
@@ -40,13 +41,17 @@ class Place(NamedTuple):
 class PackedWeights:
     """The arrays for the weights' fields of `layout.Pass`.
 
-    weights: (name, float32 array) of every parameter, in any order. C-contiguous tables are stored without a copy.
+    weights: (name, float32 array) of every parameter, in any order; or these arrays. C-contiguous tables are stored
+    without a copy.
     """
 
-    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Array]]) -> None:
+    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Array]] | Packed) -> None:
         self._shapes, self._places = parameter_shapes(config), places(config)
-        L, D = config.num_hidden_layers, config.hidden_size
         self.arrays: dict[str, Array] = {}
+        if isinstance(weights, Packed):
+            self.arrays = weights.read()
+            return
+        L, D = config.num_hidden_layers, config.hidden_size
         for field, modules in PRODUCTS.items():
             n_outputs, n_inputs = module_shape(field, config)
             n_outputs *= len(modules)

@@ -13,9 +13,9 @@ from minilm_np.engine.float32.engine import Float32Engine
 from minilm_np.engine.integer import loading
 from minilm_np.engine.integer.kernels.layout import rows_shape
 from minilm_np.engine.integer.kernels.passes import LAYER_STAGES, Pass
-from minilm_np.engine.integer.packing import IntegerWeights
+from minilm_np.engine.integer.packing import BITS, IntegerWeights
 from minilm_np.engine.integer.reference import COMPUTE_TYPES
-from minilm_np.engine.protocol import Vectors
+from minilm_np.engine.protocol import Arrays, Packed, Vectors
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig
@@ -27,7 +27,8 @@ class IntegerEngine(Float32Engine):
     """A model's weights as integers, and the threads that multiply them.
 
     compute_type: "int16" or "int8". reread: called by `weights`, returns the weights once more; None if the float32
-    arrays are to be kept in memory for that. The other parameters and errors are those of `Float32Engine`.
+    arrays are to be kept in memory for that; necessary if the weights are packed. The other parameters and errors are
+    those of `Float32Engine`.
 
     Raises InputValueError also for an unknown compute type.
     """
@@ -37,7 +38,7 @@ class IntegerEngine(Float32Engine):
     def __init__(
         self,
         config: ModelConfig,
-        weights: Weights,
+        weights: Weights | Packed,
         threads: int | None = None,
         *,
         compute_type: str = "int16",
@@ -51,8 +52,10 @@ class IntegerEngine(Float32Engine):
         self._reread = reread
         super().__init__(config, weights, threads)
 
-    def _load(self, weights: Weights) -> None:
-        if self._reread is None:
+    def _load(self, weights: Weights | Packed) -> None:
+        if isinstance(weights, Packed):
+            loading.load(BITS[self.compute_type])  # first, because another thread reads the weights meanwhile
+        elif self._reread is None:
             kept = dict(weights)
             self._reread, weights = kept.items, kept.items()
         self._integers = IntegerWeights(self.config, weights, self.compute_type)
@@ -60,6 +63,10 @@ class IntegerEngine(Float32Engine):
 
     def _described(self) -> Any:
         return Pass(**self._fields(self._integers.arrays))
+
+    def packed(self) -> Arrays:
+        """The weights as integers in the layout of the kernels, by field of `Pass`."""
+        return self._integers.arrays
 
     def weights(self) -> dict[str, Vectors]:
         """The original float32 weights, by the names and in the order of `parameter_shapes`; read-only.

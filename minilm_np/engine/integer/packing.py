@@ -16,23 +16,30 @@ from minilm_np.engine.integer.kernels.layout import aligned_bytes, pack, packed_
 from minilm_np.engine.integer.kernels.passes import padded_width
 from minilm_np.engine.integer.reference import Floats, Moments
 from minilm_np.engine.products import PRODUCTS, module_shape
+from minilm_np.engine.protocol import Packed
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
 from minilm_np.model_files.config import ModelConfig
 
+BITS = {"int16": 16, "int8": 8}  # of the integers, by compute type
 BLOCK_ROWS = 256  # of the word table, which is quantised in blocks to save memory
 
 
 class IntegerWeights:
     """The arrays for the weights' fields of `passes.Pass`.
 
-    weights: (name, float32 array) of every parameter, in any order; in the order of the layers, few wait.
+    weights: (name, float32 array) of every parameter, in any order; in the order of the layers, few wait. Or
+    these arrays.
     """
 
-    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Floats]], compute_type: str) -> None:
-        self.bits = 16 if compute_type == "int16" else 8
+    def __init__(self, config: ModelConfig, weights: Iterable[tuple[str, Floats]] | Packed, compute_type: str) -> None:
+        self.bits = BITS[compute_type]
         self._config, self._places = config, places(config)
+        self.arrays: dict[str, NDArray[Any]] = {}
+        if isinstance(weights, Packed):
+            self.arrays = weights.read()
+            return
         L, D = config.num_hidden_layers, config.hidden_size
-        self.arrays: dict[str, NDArray[Any]] = {"channels": np.ones((2 * L, D), np.float32)}
+        self.arrays["channels"] = np.ones((2 * L, D), np.float32)
         for product, modules in PRODUCTS.items():
             n_outputs, n_inputs = module_shape(product, config)
             n_outputs *= len(modules)

@@ -3,6 +3,7 @@
     simd/              the vector instructions that kernels are written in
     compilation.py     a kernel to object code, with Numba
     code_cache.py      object code on disk, and its functions in this process, without Numba
+    sources.py         the source files that a module is made of
     trusted_folder.py  files that only the user or root can write, and a lock between processes
     processor.py       the host's CPU, and the float mode in which kernels run
     workers.py         helper threads

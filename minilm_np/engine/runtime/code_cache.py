@@ -22,7 +22,6 @@ import importlib.util
 import logging
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -33,10 +32,11 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-from minilm_np._files import PACKAGE, package_cache
+from minilm_np._files import package_cache
 from minilm_np._forks import no_fork
 from minilm_np.engine.runtime import NEEDS_NUMBA, processor
 from minilm_np.engine.runtime.integer_target import integer_target
+from minilm_np.engine.runtime.sources import sources
 from minilm_np.engine.runtime.trusted_folder import trusted_folder
 from minilm_np.errors import MissingExtraError
 
@@ -54,7 +54,6 @@ _SETTINGS = (
 _SETTINGS_FILE = ".numba_config.yaml"
 
 _DIGEST = hashlib.sha256().digest_size
-_IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
 CTypes = tuple[type[ctypes.c_int64] | type[ctypes.c_float] | type[ctypes.c_void_p], ...]
 # name of an entry -> the ctypes of its arguments
@@ -193,32 +192,6 @@ def identity(package: str) -> str:
     target = integer_target() if ".engine.integer." in package else None
     digest.update(repr((versions, processor.host(), settings, target)).encode())
     return digest.hexdigest()[:32]
-
-
-def sources(module: str) -> dict[str, bytes]:
-    """The source of a module of this package and of all modules of this package that it imports, by module name.
-
-    They are found by their import statements, `from minilm_np... import ...`: importing them would import Numba.
-    """
-    root = str(PACKAGE.parent)  # strings: pathlib is slower, and this runs in every process
-    found: dict[str, bytes] = {}
-    waiting, seen = [module], {module}
-    while waiting:
-        name = waiting.pop()
-        path = f"{root}/{name.replace('.', '/')}"
-        path = f"{path}/__init__.py" if os.path.isdir(path) else f"{path}.py"
-        try:
-            with open(path, "rb") as file:
-                found[name] = file.read()
-        except FileNotFoundError:  # a function or a constant of a package
-            continue
-        for parent, names in _IMPORT.findall(found[name].decode()):
-            imported = {parent}
-            if os.path.isdir(f"{root}/{parent.replace('.', '/')}"):
-                imported |= {f"{parent}.{child}" for child in re.findall(r"\w+", names)}
-            waiting += imported - seen
-            seen |= imported
-    return found
 
 
 def _numba_version() -> str:

@@ -9,10 +9,11 @@ Needs POSIX.
 
 import errno
 import fcntl
+import io
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,25 +33,41 @@ class TrustedFolder:
         self._descriptor = descriptor
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file. Raises OSError; ValueError: not a regular file, or others can write to it."""
-        path = self.path / name
-        with _named(path):
-            descriptor = os.open(name, _FILE, dir_fd=self._descriptor)
-        with open(descriptor, "rb") as file:
-            _check(descriptor, path)
+        """Return the content of a file. Raises as `open`."""
+        with self.open(name) as unbuffered, io.BufferedReader(unbuffered) as file:
             return file.read()
 
-    def write(self, name: str, content: bytes) -> None:
+    def open(self, name: str) -> io.FileIO:
+        """Open a file for reading. Raises OSError; ValueError: not a regular file, or others can write to it."""
+        path = self.path / name
+        with _named(path):
+            file = io.FileIO(os.open(name, _FILE, dir_fd=self._descriptor))
+        try:
+            _check(file.fileno(), path)
+        except ValueError:
+            file.close()
+            raise
+        return file
+
+    def write(self, name: str, content: bytes | Iterable[bytes | memoryview]) -> None:
         """Write a file atomically. Its permissions are 0644 without the bits of the umask. Raises OSError."""
         temporary = f".{name}.{os.urandom(4).hex()}{_TEMPORARY}"
         with _named(self.path / name):
             try:
                 with open(os.open(temporary, _NEW_FILE, 0o644, dir_fd=self._descriptor), "wb") as file:
-                    file.write(content)
+                    file.writelines([content] if isinstance(content, bytes) else content)
                 os.replace(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
             except BaseException:
                 self._remove(temporary)
                 raise
+
+    def remove_old(self, prefix: str, age_s: float) -> None:
+        """Remove the files with names that begin with `prefix`, if they were written at least `age_s` seconds ago."""
+        for name in os.listdir(self._descriptor):
+            with suppress(OSError):
+                status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+                if name.startswith(prefix) and time.time() - status.st_mtime >= age_s:
+                    self._remove(name)
 
     @contextmanager
     def locked(self, limit_s: float, waiting: Callable[[], None]) -> Iterator[None]:

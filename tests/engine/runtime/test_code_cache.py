@@ -26,6 +26,7 @@ import pytest
 from minilm_np import SentenceEncoder
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime import code_cache
+from minilm_np.engine.runtime.sources import sources
 from minilm_np.errors import MissingExtraError
 from tests.support.code_cache import (
     COMPILES,
@@ -305,7 +306,7 @@ print(*(name for name in new if name.startswith("minilm_np") and not hasattr(sys
 @pytest.mark.parametrize("package", [KERNELS, "minilm_np.train.kernels"])
 def test_the_identity_covers_the_modules_that_an_entry_imports_and_no_others(package, tmp_path):
     imported, _ = answer(start(IMPORTED.format(package=package), tmp_path))
-    covered = code_cache.sources(f"{package}.entry").keys()
+    covered = sources(f"{package}.entry").keys()
     assert len(imported) > 10 and covered >= set(imported)
     assert all(name.startswith(("minilm_np.engine.runtime", KERNELS, package)) for name in covered)
 
