@@ -82,11 +82,13 @@ def main(compute_type: str, begin: str) -> None:
     from minilm_np.engine.float32 import loading as float32_loading
     from minilm_np.engine.integer import loading as integer_loading
     from minilm_np.engine.registry import EngineKind
+    from minilm_np.engine.weights_cache import WeightsCache
 
     for name, owner, attribute in (
         ("finding and verifying the files", loaded_model, "resolve"),
         ("tokenizer.json", loaded_model, "load_tokenizer"),
         ("reading the checkpoint", loaded_model, "iter_checkpoint"),
+        ("waiting for the packed weights", WeightsCache, "read"),
         ("packing the weights", EngineKind, "make"),
         ("loading the compiled kernels", float32_loading, "load"),
         ("loading the compiled kernels", integer_loading, "load"),
