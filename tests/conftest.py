@@ -23,10 +23,25 @@ settings.register_profile("search", deadline=None, max_examples=2000, suppress_h
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def environment_of_a_module() -> Iterator[None]:
+    """What a file of tests changes in the environment ends with it: files run in any order."""
+    yield from restored()
+
+
 @pytest.fixture(autouse=True)
-def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables have the width that they have in a pipe; some program may have set COLUMNS."""
+def environment_of_a_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same for each test. Tables have the width that they have in a pipe; some program may have set COLUMNS."""
     monkeypatch.delenv("COLUMNS", raising=False)
+    yield from restored()
+
+
+def restored() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

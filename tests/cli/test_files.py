@@ -54,6 +54,7 @@ def test_an_empty_file_is_refused(command: Command, stdin: Stdin, tmp_path: Path
         assert error == f"minilm-np: error: {name}: expected one text per line, found no text\n"
 
 
+@pytest.mark.usefixtures("model_folder")
 def test_a_file_that_is_not_utf_8_is_refused_by_line(command: Command, stdin: Stdin, tmp_path: Path) -> None:
     raw = b"fine\r\ncaf\xe9\n"
     (tmp_path / "texts").write_bytes(raw)

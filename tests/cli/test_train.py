@@ -78,6 +78,7 @@ def test_after_ctrl_c_the_command_says_how_to_continue(pairs: str, tmp_path: Pat
         (["--evaluate-sts", "missing.tsv"], "missing.tsv cannot be read: No such file"),
     ],
 )
+@pytest.mark.usefixtures("model_folder")
 def test_options_without_effect_and_missing_files_are_refused(
     pairs: str, tmp_path: Path, options: list[object], message: str
 ) -> None:

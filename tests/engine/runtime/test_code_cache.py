@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -42,6 +43,7 @@ from tests.support.code_cache import (
     start,
     warnings_of,
 )
+from tests.support.places import CHECKOUT
 
 
 def right(made):
@@ -189,6 +191,16 @@ def open_place(world, monkeypatch):
         yield place
 
 
+def others_can_read(path):
+    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
+
+for_another_user = pytest.mark.skipif(
+    os.geteuid() != 0 or not others_can_read(Path(sys.prefix)) or not others_can_read(CHECKOUT),
+    reason="needs root, and another user who can read the virtual environment and the checkout",
+)
+
+
 def encoded(world):
     """What a process compiles, whether it gets the code, and what it logs and prints; to be called in a child."""
     messages, printed = listener(), io.StringIO()
@@ -198,7 +210,7 @@ def encoded(world):
     return compiled, messages, printed.getvalue()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who compiles for others")
+@for_another_user
 @pytest.mark.parametrize("sealed", [True, False], ids=["read-only", "as root left it"])
 def test_a_cache_that_root_filled_is_used_by_every_user(world, made, open_place, sealed):
     assert right(made) and len(world.compiled) == 2
@@ -208,7 +220,7 @@ def test_a_cache_that_root_filled_is_used_by_every_user(world, made, open_place,
     assert as_nobody(lambda: encoded(world)) == repr(([], [], ""))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root can write everywhere; needs a process without its rights")
+@for_another_user
 def test_what_a_read_only_cache_lacks_is_compiled_with_one_message(world, made, open_place, monkeypatch):
     assert right(made)
     monkeypatch.setenv("NUMBA_OPT", "2")
