@@ -40,6 +40,11 @@ def short_repr(value: object) -> str:
     return _short.repr(value)
 
 
+def printable(text: str) -> str:
+    """A text for a message or a table: a space in place of each character that could control a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 _short = reprlib.Repr()
 _short.maxstring, _short.maxlong, _short.maxother = 200, 60, 60
 

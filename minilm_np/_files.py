@@ -286,7 +286,7 @@ def sync(path: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why something could not be written, in the system's words: those of the error's first cause, without a path."""
+    """Why reading or writing failed: the system's words for the error's first cause, which name no path."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(getattr(error, "strerror", None) or error)

@@ -104,7 +104,7 @@ class TextEncoding:
         warnings.warn(
             f"{self._n_truncated:,} of {self._n_texts:,} text{'s' * (self._n_texts != 1)} {are} longer than the limit "
             f"of {self._encoder.max_seq_length} tokens and {were} truncated; the longest, {self._where}, has "
-            f"{self._longest:,} characters: split texts that must be encoded completely",
+            f"{self._longest:,} character{'s' * (self._longest != 1)}: split texts that must be encoded completely",
             TruncationWarning,
             stacklevel=2,
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from minilm_np._checks import printable
+
 WIDE = 160  # columns of a line that is written to a file or a pipe
 LEAST = 12  # columns for a text, however narrow the terminal
 
@@ -38,7 +40,7 @@ def room_after(start: str, most: int, width: int) -> int:
 def one_line(text: str, width: int) -> str:
     """A text for a table: one line of at most `width` columns, without control characters."""
     text = text.strip()
-    shown = "".join(character if character.isprintable() else " " for character in text[: width + 1])
+    shown = printable(text[: width + 1])
     if len(text) <= width and cells(shown) <= width:
         return shown
     shown = shown[: width - 3]

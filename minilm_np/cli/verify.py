@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from minilm_np._checks import printable
 from minilm_np.cli.files import read_texts
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.cli.printing import columns, one_line
@@ -82,10 +83,10 @@ def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
     if comparison.intermediates:
         yield "(our intermediates: the NumPy reference in float32; our vectors: the backend)"
     for problem in comparison.problems[:SHOWN_PROBLEMS]:
-        yield f"problem: {_printable(problem)}"
+        yield f"problem: {printable(problem)}"
     if len(comparison.problems) > SHOWN_PROBLEMS:
         yield f"problem: and {len(comparison.problems) - SHOWN_PROBLEMS} more (--format json lists all)"
-    yield _printable(comparison.verdict)
+    yield printable(comparison.verdict)
 
 
 def _short(rows: list[Row]) -> Iterator[str]:
@@ -98,7 +99,7 @@ def _short(rows: list[Row]) -> Iterator[str]:
             f"{row.name:{width}}  {apart.max_abs:7.1e}  {apart.min_cosine:10.7f}  {row.ours.max_abs:7.1e}  "
             f"{row.theirs.max_abs:7.1e}  "
         )
-        text, room = _printable(row.worst_text), max(16, COLUMNS - len(start))
+        text, room = printable(row.worst_text), max(16, COLUMNS - len(start))
         yield start + (text if len(text) <= room else f"{text[: room - 3]}...")
 
 
@@ -110,7 +111,7 @@ def _detailed(rows: list[Row], columns: int) -> Iterator[str]:
     yield f"{'':{width}}  |-------- theirs against ours --------|  |- against float64 -|"
     yield f"{'':{width}}  max abs  max rel      ULP  min cosine       ours    theirs   worst text"
     for row in rows:
-        errors, text = row.difference, _printable(row.worst_text)
+        errors, text = row.difference, printable(row.worst_text)
         if apart:
             yield row.name
             text = one_line(text, columns - DETAILED)
@@ -123,10 +124,6 @@ def _detailed(rows: list[Row], columns: int) -> Iterator[str]:
 
 def _ulp(ulp: float) -> str:
     return f"{ulp:7.1f}" if ulp < 99999 else f"{ulp:7.1e}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _source(text: str) -> str:

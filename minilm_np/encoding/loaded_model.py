@@ -9,11 +9,11 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from minilm_np.engine import registry
 from minilm_np.engine.float_mode import standard_float_mode
@@ -140,24 +140,22 @@ def load_model(
     kind.check_threads(threads)
 
     def load(cache: WeightsCache) -> LoadedModel:
-        def read() -> Callable[[], LoadedModel]:
+        def read() -> _Opened:
             folder = resolve(name_or_path, local_files_only=local_files_only, is_known=cache.has)
             path, found = folder.path, identity(folder.path)
             settings = overridden(load_settings(path), prompts, default_prompt_name, similarity_fn_name, truncate_dim)
             config = load_config(path)
-            tokenizer = load_tokenizer(path, config)
-            weights, pooler = _opened(folder, config, cache)
+            return _Opened(
+                folder, found, settings, config, load_tokenizer(path, config), *_weights(folder, config, cache)
+            )
 
-            def make() -> LoadedModel:
-                engine = kind.make(config, weights, threads, reread=lambda: _reread(folder, config))
-                stored = cache.pooler if cache.is_used else pooler
-                if folder.verified and isinstance(engine, PackingEngine):
-                    cache.write(config, engine.packed(), stored)
-                return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, stored, found)
-
-            return make
-
-        return read_steadily(name_or_path, read)()
+        folder, found, settings, config, tokenizer, weights, pooler = read_steadily(name_or_path, read)
+        engine = kind.make(config, weights, threads, reread=lambda: _reread(folder, config))
+        if cache.is_used:
+            pooler = cache.pooler
+        if folder.verified and isinstance(engine, PackingEngine):
+            cache.write(config, engine.packed(), pooler)
+        return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, pooler, found)
 
     with standard_float_mode():  # converting and rounding the weights is arithmetic
         with suppress(UnusableCacheError):
@@ -165,10 +163,22 @@ def load_model(
         return load(WeightsCache(kind, reads=False))  # from the beginning: the file of weights may not be verified
 
 
-def _opened(
+class _Opened(NamedTuple):
+    """What is read of a folder before the engine is made."""
+
+    folder: ModelFolder
+    identity: Identity | None
+    settings: ModelSettings
+    config: ModelConfig
+    tokenizer: TextTokenizer
+    weights: Packed | Iterable[tuple[str, Vectors]]  # readable also after the folder was replaced
+    pooler: Weights  # empty if the weights are from the cache, which has it, too
+
+
+def _weights(
     folder: ModelFolder, config: ModelConfig, cache: WeightsCache
 ) -> tuple[Packed | Iterable[tuple[str, Vectors]], Weights]:
-    """Return the weights and the pooler; the weights stay readable if the folder is replaced."""
+    """Return the weights and the pooler, as `_Opened` has them."""
     if cache.is_used:
         return Packed(lambda: cache.read(config)), {}
     rest = iter_checkpoint(folder.path, config)

@@ -146,7 +146,7 @@ class Truncation:
         warnings.warn(
             f"{self._n_truncated:,} of {'the first ' * more_to_come}{self.n_texts:,} "
             f"text{'s' * (self.n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
-            f"text {self._where}, has {self._longest:,} character{'s' if self._longest != 1 else ''}. "
+            f"text {self._where}, has {self._longest:,} character{'s' * (self._longest != 1)}. "
             + self._advice("pass on_truncation='ignore'"),
             TruncationWarning,
             stacklevel=_callers_level(),

@@ -62,7 +62,7 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
     try:
         run = read_json(_run(checkpoint))
     except (OSError, ValueError) as error:
-        raise broken(checkpoint, f"run.json cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise broken(checkpoint, f"run.json cannot be read: {reason(error)}") from None
     if not (isinstance(run, dict) and all(key in run for key in _RUN)):
         raise broken(checkpoint, f"run.json: expected {', '.join(_RUN)}, found {shown(run)}")
     for key in ("step", "since_best", "evaluated"):
@@ -84,7 +84,7 @@ def read_arrays(checkpoint: Path, config: ModelConfig) -> tuple[Weights, Weights
     try:
         optimizer, _ = tensors.read_arrays(path)
     except (OSError, InputValueError) as error:
-        raise broken(checkpoint, f"{path.name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise broken(checkpoint, f"{path.name} cannot be read: {reason(error)}") from None
     try:
         return load_checkpoint(checkpoint / "model", config), optimizer
     except CheckpointError as error:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np._checks import printable
 from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.http_post import post, printable
+from minilm_np.verify.http_post import post
 from minilm_np.verify.interface import Array
 from minilm_np.verify.stored_vectors import as_vectors
 

@@ -9,6 +9,7 @@ import urllib.request
 from contextlib import suppress
 from typing import Any
 
+from minilm_np._checks import printable
 from minilm_np.errors import ImplementationError
 
 THREAD = "minilm-np-http"  # name of the thread of an exchange
@@ -51,11 +52,6 @@ def post(url: str, body: bytes, *, name: str, seconds: float, largest: int) -> b
         raise ImplementationError(f"{name}: no complete response within {seconds:g} seconds")
     hint = ": is the server running, and on this port?" if isinstance(reason, ConnectionRefusedError) else ""
     raise ImplementationError(f"{name}: the request failed: {printable(str(reason)) or type(answer).__name__}{hint}")
-
-
-def printable(text: str) -> str:
-    """The text with a space in place of each character that could control a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _exchange(url: str, body: bytes, connections: "_Connections", name: str, seconds: float, largest: int) -> bytes:

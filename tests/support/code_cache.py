@@ -12,6 +12,7 @@ import pytest
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels import entry
 from minilm_np.engine.runtime import code_cache
+from tests.faults.children import forked
 from tests.support.places import CHECKOUT
 
 PACKAGE = CHECKOUT / "minilm_np"
@@ -81,24 +82,17 @@ class World:
 
 
 def as_nobody(function: Callable[[], object]) -> str:
-    """The `repr` of what a function returns in a forked process without the rights of root."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-            os.write(write, repr(function()).encode())
-        except BaseException as error:
-            os.write(write, repr(error).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        found = pipe.read()
-    os.waitpid(pid, 0)
-    return found
+    """The `repr` of what a function returns in a forked process without the rights of root; its error if it fails."""
+
+    def without_rights() -> str:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        return repr(function())
+
+    ended = forked(without_rights, limit_s=300)
+    return ended.out or ended.errors
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
