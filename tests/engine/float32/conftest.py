@@ -1,13 +1,14 @@
 """Fixtures of the float32 engine's tests: kernels compiled for several targets, and families of engines."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minilm_np import ModelConfig
+from minilm_np.engine.float32 import loading
 from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.config import load_config
 from tests.support.engine import Family, answer, float32, start
@@ -50,11 +51,11 @@ def child(targets: dict[str, Any], caches: dict[str, Path]) -> Callable[..., Any
 
 
 @pytest.fixture(scope="session")
-def own_cache(targets: dict[str, Any], caches: dict[str, Path]) -> Iterator[None]:
+def own_cache(targets: dict[str, Any], caches: dict[str, Path]) -> None:
     """This process takes its kernels from that cache too, unless another file's tests have already loaded them."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # ends here: the tests of other files have another cache
         patch.setenv("MINILM_NP_CACHE", str(caches["native"]))
-        yield
+        loading.load()
 
 
 @pytest.fixture(scope="session")
