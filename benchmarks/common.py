@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minilm_np._files import package_cache
+
 CHECKOUT = Path(__file__).parent.parent
 PACKAGES = (
     "numpy", "numba", "llvmlite", "tokenizers", "sentence-transformers", "transformers", "torch",
@@ -70,6 +72,17 @@ def thread_variables(threads: int) -> dict[str, str]:
     return {f"{name}_NUM_THREADS": str(threads) for name in names}
 
 
+def bytecode_variables() -> dict[str, str]:
+    """Return the environment variables with which a child process stores its bytecode, and finds it at later starts.
+
+    A package that pip has installed has its bytecode beside it; a checkout has none where PYTHONDONTWRITEBYTECODE is
+    set. Then each start would compile our source again, and only ours.
+    """
+    if not sys.dont_write_bytecode:
+        return {}
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(package_cache() / "benchmarks" / "bytecode")}
+
+
 class Worker:
     """A Python process that answers each line of JSON with another line.
 
@@ -85,7 +98,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=os.environ | environment,
+            env=os.environ | bytecode_variables() | environment,
             cwd=CHECKOUT,
         )
 
