@@ -51,10 +51,16 @@ def add(commands: "Commands") -> None:
         actions,
         "check",
         _check,
-        "check this installation against such a file (exit code 0: it conforms, 1: it does not)",
-        "minilm-np conformance check minilm.safetensors",
+        "check this installation or a port's output against such a file (exit code 0: it conforms, 1: it does not)",
+        "minilm-np conformance check minilm.safetensors --against port.safetensors",
     )
     checking.add_argument("file", metavar="FILE", help="a file of the same model")
+    checking.add_argument(
+        "--against",
+        metavar="PORT",
+        help="check what another implementation has written: a .safetensors file with any part of the tensors of FILE, "
+        'under their names, or a .jsonl file with one {"text": ..., "ids": [...]} per line (no model is loaded)',
+    )
     add_model_options(checking)
     add_format_option(checking)
 
@@ -89,9 +95,14 @@ def _write(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from minilm_np.verify.conformance import check
+    if options.against is None:
+        from minilm_np.verify.conformance import check
 
-    result = check(load(options), options.file)
+        result = check(load(options), options.file)
+    else:
+        from minilm_np.verify.conformance_port import check_port
+
+        result = check_port(options.file, options.against)
     print(_as_json(result) if options.format == "json" else _as_text(result))
     return 0 if result.conforms else 1
 
@@ -125,15 +136,19 @@ def _as_text(result: "Conformance") -> str:
             of_name[row.implementation] = row
     # the first text need not be one with intermediates
     last = [name for name in ("vector", "vector, bit for bit") if name in worst]
-    names = [name for name in worst if name not in ("ids", *last)] + last
-    columns = list(dict.fromkeys(row.implementation for row in result.rows if row.name != "ids"))
+    names = [name for name in worst if name not in ("ids", "lines", *last)] + last
+    columns = list(dict.fromkeys(row.implementation for row in result.rows if row.name not in ("ids", "lines")))
     tolerance = result.manifest["tolerance"]
-    texts, width = result.manifest["texts"], max(map(len, names))
-    wrong = sum(row.name == "ids" and not row.conforms for row in result.rows)
+    texts, width = result.manifest["texts"], max(map(len, names), default=0)
     lines = [
         f"model      {result.manifest['model']['name']}, with the weights of the file",
         f"texts      {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
-        f"token ids  {f'differ in {wrong} texts *' if wrong else 'equal in all texts'}",
+        f"token ids  {_token_ids(result)}",
+        *([] if names else ["", _verdict(result)]),
+    ]
+    if not names:
+        return "\n".join(lines)
+    lines += [
         "",
         "error: largest |difference| / largest |float64 of the file|, of the worst text;",
         "bit for bit: the part of the numbers that differ",
@@ -147,10 +162,26 @@ def _as_text(result: "Conformance") -> str:
     return "\n".join(line.rstrip() for line in [*lines, "", _verdict(result)])
 
 
+def _token_ids(result: "Conformance") -> str:
+    """In how many texts and lines the token ids differ."""
+    of_texts = [row for row in result.rows if row.name == "ids"]
+    of_lines = [row for row in result.rows if row.name == "lines"]
+    if not of_texts + of_lines:
+        return "not in the port's file"
+    texts = sum(not row.conforms for row in of_texts)
+    lines = sum(int(row.max_abs) for row in of_lines)
+    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((texts, "text"), (lines, "line")) if n]
+    if parts:
+        return f"differ in {' and '.join(parts)} *"
+    return "equal in all texts" + " and lines" * bool(of_lines)
+
+
 def _verdict(result: "Conformance") -> str:
     first = result.first_failure
     if first is None:
         return "conforms: every array is within its tolerance"
+    if first.text is None:
+        return f"does not conform: the token ids of {first.max_abs:.0f} lines differ (tokenizer_lines in the manifest)"
     text = result.manifest["texts"][first.text]["text"]
     shown = repr(text if len(text) <= 40 else text[:37] + "...")
     return (

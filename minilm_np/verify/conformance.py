@@ -1,6 +1,7 @@
 """Conformance files: `write` records what every implementation of a model must compute, `check` compares with it.
 
-CONFORMANCE.md describes the file, for implementations in other languages. `check` is for this package.
+CONFORMANCE.md describes the file, for implementations in other languages. `check` is for this package; `check_port` in
+`conformance_port.py` is for what another implementation has written.
 """
 
 import os
@@ -21,8 +22,9 @@ from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.trace import dimensions, intermediates, trace
 from minilm_np.verify.array_errors import largest_error
-from minilm_np.verify.conformance_file import FORMAT, check_model, described, read
+from minilm_np.verify.conformance_file import FORMAT, check_model, described, line_ids, read
 from minilm_np.verify.texts import built_in_texts
+from minilm_np.verify.tokenizer_lines import tokenizer_lines
 
 # The first texts of a file have all intermediates. They are short, and of different kinds.
 FULL_TEXTS = ("This is an example sentence", "", "Naïve café 東京 👍 [SEP]")
@@ -36,9 +38,9 @@ FLOAT64_FACTOR = 1e5  # the tolerance for float32 over that for float64
 class Check:
     """The error of one array of one text against the file's float64."""
 
-    text: int
+    text: int | None  # None: the lines for the tokenizer
     implementation: str
-    name: str  # of an intermediate, or "ids", "vector", "vector, bit for bit"
+    name: str  # of an intermediate, or "ids", "vector", "vector, bit for bit", "lines" (of which the ids differ)
     max_abs: float  # max|difference|; if the tolerance is 0, the number of values that differ
     max_rel: float  # max|difference| / max|float64|; if the tolerance is 0, the part of the values that differ
     tolerance: float  # of max_rel
@@ -96,6 +98,10 @@ def write(
     ids = [np.array(text, np.int64) for text in tokenized.ids]
     weights = encoder.weights
     arrays: dict[str, Array] = {f"texts.{i}.ids": text for i, text in enumerate(ids)}
+    lines = tokenizer_lines()
+    of_lines = encoder.tokenizer(lines).ids
+    arrays["tokenizer_lines.ids"] = np.array([number for line in of_lines for number in line], np.int64)
+    arrays["tokenizer_lines.offsets"] = np.cumsum([0, *map(len, of_lines)], dtype=np.int64)
     arrays["vectors.float32"] = _encoded(encoder, texts)
     names: list[str] = []
     for dtype in ("float64", "float32"):
@@ -119,7 +125,8 @@ def write(
             {"text": text, "truncated": cut, "intermediates": i < full}
             for i, (text, cut) in enumerate(zip(texts, tokenized.truncated, strict=True))
         ],
-        "intermediates": {name: dimensions(name) for name in names},
+        "tokenizer_lines": lines,
+        "intermediates": [{"name": name, "dimensions": dimensions(name)} for name in names],
         "tolerance": {"float32": tolerance, "float64": tolerance / FLOAT64_FACTOR},
         "written_by": {
             "minilm-np": minilm_np.__version__, "backend": encoder.backend, "contract": encoder.contract,
@@ -148,7 +155,8 @@ def check(encoder: SentenceEncoder, path: str | os.PathLike[str]) -> Conformance
     texts = check_texts([text["text"] for text in manifest["texts"]])
     found_ids = encoder.tokenizer(texts).ids
     ids = [arrays[f"texts.{i}.ids"].tolist() for i in range(len(texts))]
-    rows = [[Check(i, "tokenizer", "ids", *_differing(found_ids[i], ids[i]), 0.0)] for i in range(len(texts))]
+    rows = [[Check(i, "tokenizer", "ids", *differing(found_ids[i], ids[i]), 0.0)] for i in range(len(texts))]
+    lines = encoder.tokenizer(check_texts(manifest["tokenizer_lines"])).ids
     for implementation, dtype, computed in (
         *_by_reference(encoder, manifest, ids),
         *_by_engine(encoder, manifest, [i for i in range(len(texts)) if found_ids[i] == ids[i]]),
@@ -163,8 +171,9 @@ def check(encoder: SentenceEncoder, path: str | os.PathLike[str]) -> Conformance
             contract = manifest["written_by"]["contract"]
             if implementation == "engine float32" and contract == encoder.contract:
                 bits = (found["vector"].view(np.uint32), arrays["vectors.float32"][i].view(np.uint32))
-                rows[i].append(Check(i, implementation, "vector, bit for bit", *_differing(*bits), 0.0))
-    return Conformance(os.fspath(path), manifest, [row for of_text in rows for row in of_text])
+                rows[i].append(Check(i, implementation, "vector, bit for bit", *differing(*bits), 0.0))
+    last = Check(None, "tokenizer", "lines", *differing(lines, line_ids(arrays)), 0.0)
+    return Conformance(os.fspath(path), manifest, [*(row for of_text in rows for row in of_text), last])
 
 
 Computed = Iterator[tuple[int, dict[str, Array]]]  # a text, and its arrays by name, the last one "vector"
@@ -210,7 +219,7 @@ def _encoded(encoder: SentenceEncoder, texts: Sequence[str]) -> Array:
     return vectors
 
 
-def _differing(found: Iterable[int], expected: Sequence[int]) -> tuple[float, float]:
-    """How many values differ, and which part of all."""
+def differing(found: Iterable[Any], expected: Sequence[Any]) -> tuple[float, float]:
+    """Return how many values differ, and which part of all."""
     wrong = sum(bool(a != b) for a, b in zip_longest(found, expected))  # NumPy's bool would make it NumPy's int
-    return wrong, wrong / len(expected)
+    return wrong, wrong / max(1, len(expected))

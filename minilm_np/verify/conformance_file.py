@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from minilm_np.model_files.tensors import read_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 
-FORMAT = "minilm_np conformance 1"  # the number changes with the layout
+FORMAT = "minilm_np conformance 2"  # the number changes with the layout
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -34,6 +35,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             and isinstance(manifest["model"]["weights_sha256"], str)
             and isinstance(manifest["model"]["name"], str)
             and "contract" in manifest["written_by"]
+            and all(isinstance(line, str) for line in manifest["tokenizer_lines"])
         )
         # lazy: the manifest may list many more tensors than the file has, and the first one that differs is an error
         for name, dtype, shape in _layout(manifest, config, arrays) if complete else ():
@@ -53,9 +55,20 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputValueError(f"{path}: tensor {name!r}: expected finite values, found NaN or infinity")
-        if name.endswith(".ids") and not 0 <= array.min() <= array.max() < config.vocab_size:
+        if name.endswith(".ids") and array.size and not 0 <= array.min() <= array.max() < config.vocab_size:
             raise InputValueError(f"{path}: tensor {name!r}: expected token ids from 0 to {config.vocab_size - 1}")
+    offsets = arrays["tokenizer_lines.offsets"]
+    if offsets[0] != 0 or offsets[-1] != len(arrays["tokenizer_lines.ids"]) or (np.diff(offsets) < 1).any():
+        raise InputValueError(
+            f"{path}: tensor 'tokenizer_lines.offsets': expected rising numbers from 0 to the number of ids"
+        )
     return arrays, manifest
+
+
+def line_ids(arrays: Mapping[str, Array]) -> list[list[int]]:
+    """Return the token ids of each of the tokenizer's lines."""
+    ids, offsets = arrays["tokenizer_lines.ids"].tolist(), arrays["tokenizer_lines.offsets"].tolist()
+    return [ids[start:stop] for start, stop in pairwise(offsets)]
 
 
 def _layout(
@@ -65,16 +78,18 @@ def _layout(
     n_texts = len(manifest["texts"])
     yield "vectors.float64", "float64", (n_texts, config.hidden_size)
     yield "vectors.float32", "float32", (n_texts, config.hidden_size)
+    yield "tokenizer_lines.ids", "int64", arrays["tokenizer_lines.ids"].shape[:1]
+    yield "tokenizer_lines.offsets", "int64", (len(manifest["tokenizer_lines"]) + 1,)
     sizes = {"D": config.hidden_size, "H": config.num_attention_heads, "F": config.intermediate_size}
     for i, text in enumerate(manifest["texts"]):
         T = len(arrays[f"texts.{i}.ids"])
         yield f"texts.{i}.ids", "int64", (T,)
         if not 1 <= T <= config.max_seq_length:
             raise ValueError(f"text {i} has {T} tokens: expected 1 to {config.max_seq_length}")
-        for name, letters in manifest["intermediates"].items() if text["intermediates"] else ():
-            shape = tuple((sizes | {"T": T})[letter] for letter in letters.split())
+        for step in manifest["intermediates"] if text["intermediates"] else ():
+            shape = tuple((sizes | {"T": T})[letter] for letter in step["dimensions"].split())
             for dtype in ("float64", "float32"):
-                yield f"texts.{i}.{dtype}.{name}", dtype, shape
+                yield f"texts.{i}.{dtype}.{step['name']}", dtype, shape
 
 
 def described(encoder: SentenceEncoder) -> dict[str, Any]:
@@ -86,7 +101,9 @@ def described(encoder: SentenceEncoder) -> dict[str, Any]:
         "name": "random weights" if folder is None else folder.name or folder.path.name,
         "config": config,
         "weights_sha256": encoder.weights_digest,
-        "parameters": {name: list(shape) for name, shape in parameter_shapes(encoder.config).items()},
+        "parameters": [
+            {"name": name, "shape": list(shape)} for name, shape in parameter_shapes(encoder.config).items()
+        ],
     }
 
 

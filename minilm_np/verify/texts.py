@@ -29,6 +29,10 @@ TEXTS = (
     ("empty", ""),
     ("white space", " \t\r\n \u00a0\u3000 "),
     ("control characters", "a\x00b\x07c\u200bd\ufeffe\ufffdf\u00adg"),
+    (
+        "characters that tokenizers confuse",
+        "one\ttwo\nthree ΟΔΥΣΣΕΥΣ 佐々木 \u2f00 \ue000 \U0002b820 so\u00adft $1<2^3`|~",
+    ),
     ("punctuation", "?!... --- «quotes» “and” ‘more’ (brackets) [x] {y} a/b\\c #tag @user e-mail@example.org"),
     ("repeated words", "buffalo " * 40),
     ("repeated punctuation", "!" * 60),

@@ -27,7 +27,7 @@ def file(encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 REFUSALS: list[tuple[str, Callable[[dict[str, np.ndarray], Any], object], str]] = [
-    ("format", lambda arrays, manifest: manifest.update(format="minilm_np conformance 2"), "expected the format"),
+    ("format", lambda arrays, manifest: manifest.update(format="minilm_np conformance 1"), "expected the format"),
     ("no texts", lambda arrays, manifest: manifest.pop("texts"), "manifest: KeyError: 'texts'"),
     ("a number as text", lambda arrays, manifest: manifest["texts"][0].update(text=3), "a text, a tolerance or a"),
     ("tolerance", lambda arrays, manifest: manifest["tolerance"].update(float32=-1), "a text, a tolerance or a digest"),
@@ -43,8 +43,23 @@ REFUSALS: list[tuple[str, Callable[[dict[str, np.ndarray], Any], object], str]] 
     ("shape", lambda arrays, manifest: arrays.update({"vectors.float64": np.zeros((6, 9))}), r"found .*\(6, 9\)"),
     ("an id", lambda arrays, manifest: set_first(arrays["texts.0.ids"], 10**6), "expected token ids from 0 to"),
     ("NaN", lambda arrays, manifest: set_first(arrays["vectors.float64"], math.nan), "expected finite values"),
-    ("no letters", lambda arrays, manifest: manifest["intermediates"].update(pooling="Q"), "manifest: KeyError: 'Q'"),
-    ("no names", lambda arrays, manifest: manifest.update(intermediates=[]), "manifest: AttributeError: 'list' object"),
+    (
+        "letters",
+        lambda arrays, manifest: manifest["intermediates"][0].update(dimensions="Q"),
+        "manifest: KeyError: 'Q'",
+    ),
+    ("no names", lambda arrays, manifest: manifest.update(intermediates=3), "manifest: TypeError: 'int' object is not"),
+    ("no lines", lambda arrays, manifest: manifest.pop("tokenizer_lines"), "manifest: KeyError: 'tokenizer_lines'"),
+    (
+        "a line",
+        lambda arrays, manifest: manifest["tokenizer_lines"].pop(),
+        "'tokenizer_lines.offsets': expected .*2000",
+    ),
+    (
+        "offsets",
+        lambda arrays, manifest: set_first(arrays["tokenizer_lines.offsets"], 1),
+        "expected rising numbers from 0",
+    ),
     ("long", lambda arrays, manifest: arrays.update({"texts.0.ids": np.zeros(999, int)}), "text 0 has 999 tokens"),
 ]
 
@@ -72,7 +87,7 @@ def test_a_manifest_of_many_tensors_ends_at_the_first_that_is_missing(file: Path
 
     def many(arrays: dict[str, np.ndarray], manifest: Any) -> None:
         manifest["texts"] = [manifest["texts"][0]] * 10_000
-        manifest["intermediates"] |= {f"more.{i}": "T D" for i in range(10_000)}
+        manifest["intermediates"] += [{"name": f"more.{i}", "dimensions": "T D"} for i in range(10_000)]
 
     with pytest.raises(InputValueError, match=r"tensor 'vectors\.float64': expected .*10000, .*found"):
         read(changed(file, many))

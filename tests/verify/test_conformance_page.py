@@ -52,7 +52,7 @@ def test_a_port_of_the_published_model_conforms(published: SentenceEncoder, mode
     header = json.loads(content[8 : 8 + length])
     manifest = read_safetensors(path)[1]
     weights = {}
-    for name in manifest["model"]["parameters"]:
+    for name in (entry["name"] for entry in manifest["model"]["parameters"]):
         start, _ = header[name]["data_offsets"]
         count = math.prod(header[name]["shape"])
         weights[name] = np.frombuffer(content, "<f4", count, 8 + length + start).reshape(header[name]["shape"])
@@ -92,7 +92,7 @@ def test_the_page_names_every_key_and_tensor(file: Path) -> None:
     keys += [f"model.{key}" for key in manifest["model"] if key != "name"] + list(manifest)
     for key in keys:
         assert f"`{key}`" in page or f'"{key}"' in page or f"`{key}" in page, key
-    for name in manifest["intermediates"]:
+    for name in (step["name"] for step in manifest["intermediates"]):
         assert f"`[{name.removeprefix('encoder.layer.0.').split('layer.1.')[-1].split('layer.2.')[-1]}]`" in page, name
 
 
