@@ -12,7 +12,7 @@ Reading order:
     requests.py       JSON bodies -> checked requests
     tokens.py         checked requests -> token ids within the model's limit
     fair_queue.py     `FairQueue`: which texts form the next batch; no threads, no clock
-    engine_thread.py  the thread that encodes what waits, one batch after the other
+    engine_threads.py the threads that encode what waits, one batch after the other
     responses.py      vectors -> JSON
     exchange.py       one request and its response: the body within its limits, a client that goes away
     endpoints.py      what each path does

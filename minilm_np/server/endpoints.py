@@ -15,7 +15,7 @@ import minilm_np
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine.protocol import Vectors
 from minilm_np.server import openapi, requests, responses, tokens
-from minilm_np.server.engine_thread import EngineThread, Job
+from minilm_np.server.engine_threads import EngineThreads, Job
 from minilm_np.server.exchange import Bodies, Exchange
 from minilm_np.server.failures import ClientGoneError, RequestError, Why
 from minilm_np.server.logs import log_request
@@ -41,7 +41,7 @@ class Service:
         self.started = int(time.time())
         self.bodies = Bodies(settings.max_bodies_bytes)
         self.metrics = Metrics()
-        self.engine = EngineThread(model, settings.batch_tokens, settings.max_queue_tokens, self.metrics.count_batch)
+        self.engine = EngineThreads(model, settings.batch_tokens, settings.max_queue_tokens, self.metrics.count_batch)
         self.metrics.watch("minilm_np_queue_tokens", "Tokens that wait.", lambda: self.engine.n_waiting_tokens)
         self.metrics.watch("minilm_np_queue_requests", "Requests that wait.", lambda: self.engine.n_waiting_requests)
         self._tokenizing = ThreadPoolExecutor(1, "minilm-np-tokenizer")

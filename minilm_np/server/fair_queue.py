@@ -6,7 +6,7 @@ left is kept for the next visit. A batch is filled by visits until it has the bu
 on where this one stopped. So a request of 1,000 texts, or a long text, gets the same share of the engine as a short
 one: a text of at most QUANTUM tokens waits for one visit to each other request, however much they contain.
 
-There is no thread and no clock here: see `engine_thread.py`.
+There is no thread and no clock here: see `engine_threads.py`.
 """
 
 from collections.abc import Sequence
