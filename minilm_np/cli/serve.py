@@ -74,7 +74,7 @@ def add(commands: "Commands") -> None:
             type=positive,
             metavar="N",
             default=getattr(DEFAULTS, name),
-            help=f"{what} (default: %(default)s)",
+            help=f"{what} (default: %(default)g)" if name.endswith("timeout") else f"{what} (default: %(default)s)",
         )
     add_model_options(parser)
 

@@ -74,7 +74,7 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
 
         def _give_up(self) -> None:
             self._timer = None
-            self._refuse(408, "request_timeout", f"the headers did not arrive within {settings.head_timeout} seconds")
+            self._refuse(408, "request_timeout", f"the headers did not arrive within {settings.head_timeout:g} seconds")
 
         def _stop_timer(self) -> None:
             if self._timer is not None:

@@ -113,7 +113,7 @@ class Service:
         self.engine.drop(
             job,
             RequestError(
-                Why.LATE, f"the vectors were not computed within {seconds} seconds: try again later", retry_after=5
+                Why.LATE, f"the vectors were not computed within {seconds:g} seconds: try again later", retry_after=5
             ),
         )
 

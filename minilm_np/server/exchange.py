@@ -59,7 +59,7 @@ class Exchange:
         except TimeoutError:
             raise RequestError(
                 Why.SLOW_BODY,
-                f"the body did not arrive within {self._settings.body_timeout} seconds: send it faster",
+                f"the body did not arrive within {self._settings.body_timeout:g} seconds: send it faster",
                 ends=True,
             ) from None
 
@@ -125,8 +125,9 @@ class Exchange:
             headers.append((b"connection", b"close"))
         content = orjson.dumps(answer)
         await self._start(status, [*headers, (b"content-length", b"%d" % len(content))])
-        await self._send({"type": "http.response.body", "body": content, "more_body": error.ends})
-        if error.ends:
+        drains = error.ends and error.why is not Why.SLOW_BODY
+        await self._send({"type": "http.response.body", "body": content, "more_body": drains})
+        if drains:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b""})
 

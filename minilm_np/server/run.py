@@ -30,8 +30,8 @@ def configured(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=settings.keep_alive,
-        timeout_graceful_shutdown=settings.graceful_timeout,
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]  # uvicorn passes both on to asyncio
+        timeout_graceful_shutdown=settings.graceful_timeout,  # type: ignore[arg-type]
     )
 
 
@@ -60,8 +60,8 @@ def listen(settings: ServerSettings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        where = f"cannot listen on {settings.host}, port {settings.port}"
-        raise OSError(error.errno, f"{where}: {error.strerror or error}") from None
+        why = str(error.strerror).partition(" (while attempting")[0]  # the address is named once
+        raise OSError(error.errno, f"cannot listen on {settings.host}, port {settings.port}: {why}") from None
 
 
 def url_of(listening: socket.socket) -> str:

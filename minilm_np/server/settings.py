@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from minilm_np._checks import check_int
+from minilm_np._checks import check_int, is_finite_number
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 
@@ -18,7 +18,7 @@ API_KEY = "MINILM_NP_API_KEY"  # the environment variable
 class ServerSettings:
     """Everything that a server can be told. `from_environment` reads it for an application in another ASGI server.
 
-    Raises InputTypeError, InputValueError: a limit is not a number of at least 1.
+    Raises InputTypeError, InputValueError: a limit is not a number greater than 0.
     """
 
     # the model: arguments of `SentenceEncoder`
@@ -48,12 +48,12 @@ class ServerSettings:
     batch_tokens: int = 1024  # the most that is encoded at once; also how long a short text may wait for others
 
     # seconds
-    head_timeout: int = 10  # from the first byte of a request, or from a new connection, to the end of the headers
-    body_timeout: int = 30
-    queue_timeout: int = 60  # until the vectors are there
-    write_timeout: int = 30  # in which a client reads nothing of its response
-    keep_alive: int = 30  # an idle connection stays open
-    graceful_timeout: int = 60  # for the requests in flight after SIGTERM
+    head_timeout: float = 10.0  # from the first byte of a request, or from a new connection, to the end of the headers
+    body_timeout: float = 30.0
+    queue_timeout: float = 60.0  # until the vectors are there
+    write_timeout: float = 30.0  # in which a client reads nothing of its response
+    keep_alive: float = 30.0  # an idle connection stays open
+    graceful_timeout: float = 60.0  # for the requests in flight after SIGTERM
 
     log_format: str = "text"  # one line per request: "text", "json" or "none"
 
@@ -64,6 +64,8 @@ class ServerSettings:
             if type(one.default) is int:
                 least, most = (0, 65_535) if one.name == "port" else (1, None)
                 check_int(one.name, value, least, most)
+            elif type(one.default) is float and not (is_finite_number(value) and value > 0):
+                raise InputValueError(f"{one.name}: expected a number of seconds greater than 0, found {value!r:.80}")
             elif one.name == "threads" and value is not None:
                 check_int(one.name, value, 1)
         if self.log_format not in ("text", "json", "none"):
@@ -97,4 +99,9 @@ def _read(name: str, text: str, default: object) -> object:
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise InputValueError(f"{name}: expected a whole number, found {text!r:.80}")
         return int(text)
+    if isinstance(default, float):
+        try:
+            return float(text)
+        except ValueError:
+            raise InputValueError(f"{name}: expected a number, found {text!r:.80}") from None
     return text

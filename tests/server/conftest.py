@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minilm_np import SentenceEncoder
-from tests.support.cli import write_small_model
+from tests.support.cli import Command, write_small_model
 from tests.support.server import running
 
 
@@ -30,3 +30,9 @@ def url(encoder: SentenceEncoder) -> Iterator[str]:
     """A server of the small model with the default settings."""
     with running(encoder) as url:
         yield url
+
+
+@pytest.fixture
+def command(capsysbinary: pytest.CaptureFixture[bytes], small: Path) -> Command:
+    """The command in this process."""
+    return Command(capsysbinary, small)

@@ -101,11 +101,11 @@ def test_a_full_queue_is_429_with_the_time_to_wait(encoder: SentenceEncoder, thr
 
 
 def test_a_request_that_waits_too_long_is_503(encoder: SentenceEncoder, threads: ThreadPoolExecutor) -> None:
-    with running_waiting(encoder, queue_timeout=1) as (url, engine):
+    with running_waiting(encoder, queue_timeout=0.2) as (url, engine):
         found = [threads.submit(ask, url, EMBED, {"inputs": "a"}) for _ in range(3)]
         answers = [one.result() for one in found]
         assert [answer.status for answer in answers] == [503] * 3
-        assert answers[0].json["error"] == "the vectors were not computed within 1 seconds: try again later"
+        assert answers[0].json["error"] == "the vectors were not computed within 0.2 seconds: try again later"
         assert metric(url, "minilm_np_queue_requests") == 0
         engine.go.set()
         assert ask(url, EMBED, {"inputs": "a"}).status == 200
