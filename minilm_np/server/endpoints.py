@@ -252,7 +252,7 @@ async def metrics(service: Service, exchange: Exchange) -> None:
 
 async def document(service: Service, exchange: Exchange) -> None:
     """GET /openapi.json."""
-    await exchange.respond(orjson.dumps(openapi.document(service.settings, service.name, service.model.config)))
+    await exchange.respond(orjson.dumps(openapi.document(service.settings, service.name, service.model)))
 
 
 async def _respond(exchange: Exchange, n_vectors: int, parts: Iterator[bytes]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import minilm_np
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.server.failures import Why
 from minilm_np.server.settings import ServerSettings
 
@@ -11,7 +11,6 @@ Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": ["boolean", "null"]}
-PROMPT: Schema = {"type": ["string", "null"], "description": "The name of a prompt of the model, put before each text."}
 TRUNCATE: Schema = {
     **BOOLEAN,
     "description": "Use the beginning of a text that is longer than the model's limit, instead of an error.",
@@ -21,9 +20,10 @@ COMMON = (Why.NO_KEY, Why.CLOSING)
 WITH_BODY = (Why.NOT_JSON, Why.INVALID, Why.SLOW_BODY, Why.TOO_LARGE, Why.NOT_SUPPORTED, Why.OVERLOADED, Why.FAILED)
 
 
-def document(settings: ServerSettings, name: str, config: ModelConfig) -> Schema:
-    """Return the OpenAPI 3.1 document of a server of this model. name: for `model`."""
-    post, get = _operations(settings, name, config)
+def document(settings: ServerSettings, name: str, model: LoadedModel) -> Schema:
+    """Return the OpenAPI 3.1 document of a server of this model. name: for `model` of a request."""
+    config = model.config
+    post, get = _operations(settings, name, model)
     paths: dict[str, Schema] = {path: {"post": operation} for path, operation in post.items()}
     paths |= {path: {"get": operation} for path, operation in get.items()}
     found: Schema = {
@@ -44,9 +44,14 @@ def document(settings: ServerSettings, name: str, config: ModelConfig) -> Schema
 
 
 def _operations(
-    settings: ServerSettings, name: str, config: ModelConfig
+    settings: ServerSettings, name: str, model: LoadedModel
 ) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """The operations of POST and of GET, by path."""
+    config = model.config
+    prompt = {
+        "enum": [*model.settings.prompts, None],
+        "description": "The name of a prompt of the model, which is put before each text.",
+    }
     ids = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": config.vocab_size - 1}, "minItems": 1}
     inputs = {
         "anyOf": [
@@ -60,7 +65,7 @@ def _operations(
     texts = {"anyOf": inputs["anyOf"][:2]}
     dimensions = {"type": ["integer", "null"], "minimum": 1, "maximum": config.hidden_size}
     vector = {"type": "array", "items": {"type": "number"}}
-    model = _object({"id": STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": STRING})
+    entry = _object({"id": STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": STRING})
     embedding = _object(
         {"object": {"const": "embedding"}, "index": {"type": "integer"}, "embedding": {"anyOf": [vector, STRING]}}
     )
@@ -80,7 +85,7 @@ def _operations(
                     "dimensions": dimensions,
                     "user": {"type": ["string", "null"]},
                     "truncate": TRUNCATE,
-                    "prompt_name": PROMPT,
+                    "prompt_name": prompt,
                 },
                 "input",
             ),
@@ -97,7 +102,7 @@ def _operations(
                     "truncate": TRUNCATE,
                     "truncation_direction": DIRECTION,
                     "normalize": {**BOOLEAN, "default": True},
-                    "prompt_name": PROMPT,
+                    "prompt_name": prompt,
                     "dimensions": dimensions,
                     "encoding_format": {"enum": ["float", None]},
                 },
@@ -120,7 +125,7 @@ def _operations(
                         "sentences",
                     ),
                     "parameters": {
-                        **_body({"truncate": TRUNCATE, "truncation_direction": DIRECTION, "prompt_name": PROMPT}),
+                        **_body({"truncate": TRUNCATE, "truncation_direction": DIRECTION, "prompt_name": prompt}),
                         "type": ["object", "null"],
                     },
                 },
@@ -133,16 +138,16 @@ def _operations(
         "/tokenize": _post(
             "Tokens of texts (text-embeddings-inference)",
             _body(
-                {"inputs": texts, "add_special_tokens": {**BOOLEAN, "default": True}, "prompt_name": PROMPT}, "inputs"
+                {"inputs": texts, "add_special_tokens": {**BOOLEAN, "default": True}, "prompt_name": prompt}, "inputs"
             ),
             _array(_array(token)),
             "tei",
         ),
     }
     get = {
-        "/v1/models": _get("The model", _object({"object": {"const": "list"}, "data": _array(model)}), "openai"),
+        "/v1/models": _get("The model", _object({"object": {"const": "list"}, "data": _array(entry)}), "openai"),
         "/v1/models/{name}": {
-            **_get("The model of a name", model, "openai", Why.NO_MODEL),
+            **_get("The model of a name", entry, "openai", Why.NO_MODEL),
             "parameters": [{"name": "name", "in": "path", "required": True, "schema": STRING}],
         },
         "/info": _get("The model and the limits of the server", {"type": "object"}, "tei"),

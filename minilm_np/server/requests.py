@@ -147,15 +147,11 @@ def _inputs(fields: Object, name: str, settings: ServerSettings) -> Inputs:
         for number, ids in enumerate(value):
             if not isinstance(ids, list):
                 raise _wrong(f"{name}[{number}]", "an array of token ids, as the items before it", ids, name)
-            _check_ids(ids, f"{name}[{number}]", name)
+            value[number] = _token_ids(ids, f"{name}[{number}]", name)
         found = Inputs(name, [], value)
     else:
-        _check_ids(value, name, name)
-        found = Inputs(name, [], [value])
-    if found.texts:
-        _check_size(found.texts, name, settings.max_texts, settings.max_characters)
-    elif len(found.ids) > settings.max_texts:
-        raise _too_many(name, len(found.ids), settings.max_texts)
+        found = Inputs(name, [], [_token_ids(value, name, name)])
+    _check_size(found.texts or found.ids, name, settings.max_texts, settings.max_characters)
     return found
 
 
@@ -170,15 +166,24 @@ def _texts(values: Any, name: str) -> list[str]:
     return values
 
 
-def _check_ids(values: list[Any], where: str, name: str) -> None:
+def _token_ids(values: list[Any], where: str, name: str) -> list[int]:
     if not values:
         raise RequestError(Why.INVALID, f"{where}: expected at least one token id, found an empty array", name)
-    for number, value in enumerate(values):
+    found = [_whole(value) for value in values]
+    for number, value in enumerate(found):
         if type(value) is not int:  # a bool is not a token id
             raise _wrong(f"{where}[{number}]", "a token id", value, name)
+    return found
 
 
-def _check_size(texts: Sequence[str], name: str, most_texts: int, most_characters: int) -> None:
+def _whole(value: Any) -> Any:
+    """An integer in place of a float such as 5.0, which is an integer in JSON."""
+    return int(value) if type(value) is float and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _check_size(
+    texts: Sequence[Sequence[str | int]], name: str, most_texts: int, most_characters: int
+) -> None:  # a token id counts as a character
     if len(texts) > most_texts:
         raise _too_many(name, len(texts), most_texts)
     characters = sum(map(len, texts))
@@ -262,6 +267,7 @@ def _direction(fields: Object) -> None:
 
 
 def _dimensions(fields: Object) -> int | None:
+    fields["dimensions"] = _whole(fields.get("dimensions"))
     value = _optional(fields, "dimensions", int)
     if value is not None and value < 1:
         raise _wrong("dimensions", "an integer of at least 1", value)
