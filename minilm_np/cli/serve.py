@@ -50,8 +50,8 @@ def add(commands: "Commands") -> None:
     parser.add_argument(
         "--api-key",
         metavar="KEY",
-        help=f"key that requests must send; other users of the machine can see it here, so {API_KEY} in the environment "
-        "is safer",
+        help="key that requests must send; other users of this machine can see an option, so the environment variable "
+        f"{API_KEY} is safer",
     )
     parser.add_argument(
         "--served-model-name", metavar="NAME", default="", help="name of the model for clients (default: its own name)"
@@ -109,8 +109,8 @@ def _serve(options: argparse.Namespace) -> int:
         app = create_app(settings, load(options))
         if not settings.api_key and not is_loopback(settings.host):
             print(
-                f"minilm-np: warning: other machines can use this server, because it listens on {settings.host} without "
-                f"an API key: set {API_KEY}",
+                f"minilm-np: warning: other machines can use this server: it listens on {settings.host} without an API "
+                f"key: set {API_KEY}",
                 file=sys.stderr,
             )
         print(f"minilm-np: serving {options.model} on {url_of(listening)}", file=sys.stderr, flush=True)

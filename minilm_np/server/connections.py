@@ -1,7 +1,7 @@
 """Limits of a connection that uvicorn does not have: its number, slow or long headers, a client that does not read.
 
 uvicorn waits without end for the headers of a request, and for a client to read its response. A client can open many
-such connections at no cost (slow loris, slow read). Under gunicorn or another server, a proxy in front has these limits.
+such connections at no cost (slow loris, slow read). In another ASGI server a proxy in front must set these limits.
 """
 
 import asyncio

@@ -20,8 +20,8 @@ import numpy as np
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pipeline import unit_length
 from minilm_np.engine.protocol import Engine, Packed, PackingEngine, Vectors
-from minilm_np.server.fair_queue import FairQueue, Piece
 from minilm_np.server.failures import RequestError, Why
+from minilm_np.server.fair_queue import FairQueue, Piece
 
 FIRST_RATE = 5000.0  # tokens per second, until it is measured
 SMOOTHING = 0.2  # weight of the last batch in the measured rate

@@ -93,7 +93,7 @@ class Exchange:
 
     def watch(self) -> "asyncio.Task[Message]":
         """Return a task that ends when the client has gone, or has got its response."""
-        return asyncio.ensure_future(self._receive())  # type: ignore[arg-type]
+        return asyncio.ensure_future(self._receive())
 
     # ---- the response --------------------------------------------------------------------------------------------
 

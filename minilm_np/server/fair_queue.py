@@ -18,7 +18,10 @@ QUANTUM = 64  # tokens; most questions and sentences have fewer
 class Work(Protocol):
     """The texts of one request."""
 
-    ids: Sequence[Sequence[int]]  # token ids of each text
+    @property
+    def ids(self) -> Sequence[Sequence[int]]:
+        """The token ids of each text."""
+
     taken: int  # texts in earlier batches; the queue counts
     credit: int  # tokens; the queue counts
 

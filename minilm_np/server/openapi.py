@@ -43,9 +43,7 @@ def document(settings: ServerSettings, name: str, model: LoadedModel) -> Schema:
     return found
 
 
-def _operations(
-    settings: ServerSettings, name: str, model: LoadedModel
-) -> tuple[dict[str, Schema], dict[str, Schema]]:
+def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tuple[dict[str, Schema], dict[str, Schema]]:
     """The operations of POST and of GET, by path."""
     config = model.config
     prompt = {

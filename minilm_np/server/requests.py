@@ -1,6 +1,6 @@
 """JSON bodies to checked requests. Every error names the field, what was expected and what was found."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ class EmbedRequest:
 
 @dataclass(frozen=True, slots=True)
 class SimilarityRequest:
-    """A request for the cosines of a text and other texts. The first text of `inputs` is the one, then come the others."""
+    """A request for the cosines of one text and others. `inputs` has the one text first."""
 
     inputs: Inputs
     truncate: bool

@@ -1,7 +1,7 @@
 """Vectors to JSON, in parts of bounded size.
 
-orjson writes a float32 as the shortest decimal that reads back as the same bits, from the array itself: 384 numbers take
-10 microseconds. `json.dumps` takes 250, and needs the numbers as Python floats.
+orjson writes a float32 as the shortest decimal that reads back as the same bits. It reads the array itself: 384 numbers
+take 11 microseconds. `json.dumps` takes 300, and writes more digits.
 """
 
 import base64

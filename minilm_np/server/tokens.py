@@ -47,8 +47,8 @@ def _completed(model: LoadedModel, inputs: Inputs, number: int, truncate: bool) 
         wrong = next(one for one in ids if not 0 <= one <= most)
         raise RequestError(
             Why.INVALID,
-            f"{inputs.of}: text {number}: expected token ids from 0 to {most}, found {wrong}: send the text, or the ids "
-            "of this model's own tokenizer",
+            f"{inputs.of}: text {number}: expected token ids from 0 to {most}, found {wrong}: send the text, or the "
+            "ids of this model's own tokenizer",
             inputs.of,
         )
     before, after = model.tokenizer.before, model.tokenizer.after
@@ -70,8 +70,8 @@ def _length(model: LoadedModel, text: str) -> str:
 def _too_long(model: LoadedModel, inputs: Inputs, number: int, length: str) -> RequestError:
     return RequestError(
         Why.TOO_LONG,
-        f"{inputs.of}: text {number} has {length}; the limit of the model is {model.config.max_seq_length} tokens: split "
-        'it, or send "truncate": true to use its beginning',
+        f"{inputs.of}: text {number} has {length}; the limit of the model is {model.config.max_seq_length} tokens: "
+        'split it, or send "truncate": true to use its beginning',
         inputs.of,
     )
 

@@ -33,7 +33,10 @@ def fuzz(*options: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", f"{folder}/config.toml", "run"]
         command += [f"{url}/openapi.json", "--no-color"]
         ran = subprocess.run(
-            [*command, "--header", f"Authorization: Bearer {KEY}", *options], capture_output=True, text=True, check=False
+            [*command, "--header", f"Authorization: Bearer {KEY}", *options],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     return ran.returncode, ran.stdout + ran.stderr
 

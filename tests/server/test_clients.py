@@ -67,9 +67,9 @@ def test_the_errors_of_openai(server: str) -> None:
         with pytest.raises(openai.APIStatusError) as long:
             client.embeddings.create(input="a" * 99, model="small", extra_body={"truncate": False})
         assert (long.value.status_code, long.value.code) == (413, "context_length_exceeded")
-    with openai.OpenAI(base_url=f"{server}/v1", api_key="wrong", max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError):
-            client.models.list()
+    stranger = openai.OpenAI(base_url=f"{server}/v1", api_key="wrong", max_retries=0)
+    with stranger, pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
 
 
 def test_openai_asynchronously(server: str, encoder: SentenceEncoder) -> None:
@@ -131,9 +131,7 @@ def test_llama_index(server: str, encoder: SentenceEncoder) -> None:
 
 
 @pytest.mark.parametrize("path", ["/embed", "/v1/embeddings?model=small"])
-def test_minilm_np_verify(
-    encoder: SentenceEncoder, small: Path, path: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_minilm_np_verify(encoder: SentenceEncoder, small: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     with running(encoder, truncate=True) as url:
         code = cli.main(["verify", *NUMPY, "--model", str(small), "--against", f"{url}{path}", "--format", "json"])
     found = json.loads(capsys.readouterr().out)

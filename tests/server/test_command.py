@@ -111,7 +111,12 @@ def wait_until_refused(address: tuple[str | None, int | None]) -> None:
 def test_a_key_is_needed_for_all_but_health(small: Path) -> None:
     with served(small, environment={"MINILM_NP_API_KEY": KEY}) as (url, _):
         assert ask(url, "/health").status == 200
-        for headers in ({}, {"Authorization": KEY}, {"Authorization": "Bearer s3cre"}, {"Authorization": "Bearer \xe9"}):
+        for headers in (
+            {},
+            {"Authorization": KEY},
+            {"Authorization": "Bearer s3cre"},
+            {"Authorization": "Bearer \xe9"},
+        ):
             answer = ask(url, "/embed", {"inputs": "a"}, headers=headers)
             assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
             assert ask(url, "/openapi.json", headers=headers).status == 401

@@ -16,9 +16,7 @@ def test_settings_from_the_environment() -> None:
         "MINILM_NP_SERVE_MAX_TEXTS": "7", "MINILM_NP_SERVE_QUEUE_TIMEOUT": "2.5", "MINILM_NP_API_KEY": "key",
     }  # fmt: skip
     found = ServerSettings.from_environment(environment)
-    assert found == ServerSettings(
-        model="a/b", threads=3, truncate=True, max_texts=7, queue_timeout=2.5, api_key="key"
-    )
+    assert found == ServerSettings(model="a/b", threads=3, truncate=True, max_texts=7, queue_timeout=2.5, api_key="key")
     assert ServerSettings.from_environment({}) == ServerSettings()
     assert "key" not in repr(found)
 

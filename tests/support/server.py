@@ -7,13 +7,13 @@ import threading
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import uvicorn
 
 from minilm_np import SentenceEncoder
-from minilm_np.engine.protocol import Report, Vectors
+from minilm_np.engine.protocol import Engine, Report, Vectors
 from minilm_np.server.app import create_app
 from minilm_np.server.run import configured, listen, url_of
 from minilm_np.server.settings import ServerSettings
@@ -41,7 +41,8 @@ class Answer:
 @contextmanager
 def running(encoder: SentenceEncoder, **settings: Any) -> Iterator[str]:
     """A server in a thread, on a free port: its URL. It ends when its requests are answered."""
-    chosen = ServerSettings(**{"port": 0, "log_format": "none"} | settings)
+    defaults: dict[str, Any] = {"port": 0, "log_format": "none"}
+    chosen = ServerSettings(**defaults | settings)
     with listen(chosen) as listening:
         server = uvicorn.Server(configured(create_app(chosen, encoder), chosen))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -81,7 +82,7 @@ class WaitingEngine:
 
     threads = 1
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.started = threading.Semaphore(0)
         self.go = threading.Event()
@@ -103,7 +104,8 @@ class WaitingEngine:
 def with_waiting_engine(encoder: SentenceEncoder) -> tuple[SentenceEncoder, WaitingEngine]:
     """The encoder with such an engine. Create its server with `go` set: the application encodes a text at its start."""
     engine = WaitingEngine(encoder.model.engine)
-    return SentenceEncoder._of(dataclasses.replace(encoder.model, engine=engine)), engine
+    model = dataclasses.replace(encoder.model, engine=cast(Engine, engine))  # the server calls `encode` only
+    return SentenceEncoder._of(model), engine
 
 
 @contextmanager
