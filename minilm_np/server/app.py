@@ -1,6 +1,6 @@
 """`create_app`: the server as an ASGI application, for uvicorn, gunicorn or a test.
 
-    gunicorn --worker-class uvicorn.workers.UvicornWorker 'minilm_np.server.app:create_app()'
+    gunicorn --preload --worker-class uvicorn.workers.UvicornWorker 'minilm_np.server.app:create_app()'
 
 reads the settings from the environment: see `ServerSettings.from_environment`.
 """

@@ -21,7 +21,7 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
     class LimitedProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None  # until the headers are complete
         _write_timer: asyncio.TimerHandle | None = None  # until the client reads
-        _head_bytes = 0
+        _body_bytes = _other_bytes = 0  # of a request: its body, and its headers, chunk sizes and trailers
         _is_refused = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -40,11 +40,10 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
         def data_received(self, data: bytes) -> None:
             if self._is_refused:
                 return
+            self._other_bytes += len(data)
             super().data_received(data)
-            if self._timer is not None:  # the headers are not complete yet
-                self._head_bytes += len(data)
-                if self._head_bytes > HEAD_BYTES:
-                    self._refuse(431, "headers_too_large", f"expected at most {HEAD_BYTES:,} bytes of headers")
+            if self._other_bytes > HEAD_BYTES + self._body_bytes // 8:  # chunk sizes need far less than an eighth
+                self._refuse(431, "headers_too_large", f"expected at most {HEAD_BYTES:,} bytes of headers")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
@@ -53,6 +52,15 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._stop_timer()
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._other_bytes -= len(body)
+            self._body_bytes += len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._body_bytes = self._other_bytes = 0
+            super().on_message_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -69,11 +77,13 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
 
         def _expect_head(self) -> None:
             if self._timer is None:
-                self._head_bytes = 0
                 self._timer = self.loop.call_later(settings.head_timeout, self._give_up)
 
         def _give_up(self) -> None:
             self._timer = None
+            if self.cycle is not None and not self.cycle.response_complete:  # of an earlier request
+                self._expect_head()
+                return
             self._refuse(408, "request_timeout", f"the headers did not arrive within {settings.head_timeout:g} seconds")
 
         def _stop_timer(self) -> None:
@@ -93,6 +103,7 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
             if self._is_refused or self.transport.is_closing():
                 return
             self._is_refused = True
+            self.connections.discard(self)  # it takes no place from others
             self.transport.write(_refusal(status, code, message))
             if self.transport.can_write_eof():
                 self.transport.write_eof()

@@ -36,7 +36,7 @@ class Service:
 
     def __init__(self, model: LoadedModel, settings: ServerSettings) -> None:
         self.model, self.settings = model, settings
-        self.name = settings.served_model_name or model.name.rstrip("/")
+        self.name = settings.served_model_name or _name_of(model)
         self.names = (self.name, self.name.rpartition("/")[2])  # a request may leave the organisation out
         self.started = int(time.time())
         self.bodies = Bodies(settings.max_bodies_bytes)
@@ -118,6 +118,13 @@ class Service:
         )
 
 
+def _name_of(model: LoadedModel) -> str:
+    """The name of a model on the Hub, or of its folder without the path."""
+    if model.origin is None:
+        return model.name
+    return model.origin.name or model.origin.path.resolve().name
+
+
 Handler = Callable[[Service, Exchange], Awaitable[None]]
 
 
@@ -141,8 +148,10 @@ class Endpoint:
             await self._handler(service, exchange)
         except RequestError as error:
             await exchange.refuse(error, self._api)
-        except ClientGoneError:
+        except (ClientGoneError, asyncio.CancelledError) as error:
             exchange.status = 499  # nginx's number
+            if isinstance(error, asyncio.CancelledError):  # the server does not wait for the response any longer
+                raise
         except Exception:
             _logger.exception("a request to %s failed", self._path)
             if exchange.is_started:

@@ -35,6 +35,7 @@ class Exchange:
         self.failure = ""  # the code of OpenAI's API
         self._body_bytes = 0
         self._is_started = False
+        self._watcher: asyncio.Task[Message] | None = None
 
     # ---- the request ---------------------------------------------------------------------------------------------
 
@@ -93,7 +94,8 @@ class Exchange:
 
     def watch(self) -> "asyncio.Task[Message]":
         """Return a task that ends when the client has gone, or has got its response."""
-        return asyncio.ensure_future(self._receive())
+        self._watcher = asyncio.ensure_future(self._receive())
+        return self._watcher
 
     # ---- the response --------------------------------------------------------------------------------------------
 
@@ -105,9 +107,14 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": content})
 
     async def respond_in_parts(self, parts: Iterable[bytes]) -> None:
-        """Send parts of JSON as they are made, each when the client has read enough of the last; a few at once."""
+        """Send parts of JSON as they are made, each when the client has read enough of the last one.
+
+        Raises ClientGoneError.
+        """
         await self._start(200, [(b"content-type", JSON)])
         for part in parts:
+            if self._watcher is not None and self._watcher.done():
+                raise ClientGoneError
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
             await asyncio.sleep(0)  # other requests are served meanwhile
         await self._send({"type": "http.response.body", "body": b""})

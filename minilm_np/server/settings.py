@@ -45,13 +45,13 @@ class ServerSettings:
     max_queue_tokens: int = 131_072  # that wait for the engine; about 15 seconds of work on two cores
     max_bodies_bytes: int = 128 << 20  # bodies of requests that are read or wait
     max_connections: int = 1024
-    batch_tokens: int = 1024  # the most that is encoded at once; also how long a short text may wait for others
+    batch_tokens: int = 512  # that a thread encodes at once, in a tenth of a second; the next text waits for it
 
     # seconds
     head_timeout: float = 10.0  # from the first byte of a request, or from a new connection, to the end of the headers
     body_timeout: float = 30.0
     queue_timeout: float = 60.0  # until the vectors are there
-    write_timeout: float = 30.0  # in which a client reads nothing of its response
+    write_timeout: float = 30.0  # for a client to read a part of its response
     keep_alive: float = 30.0  # an idle connection stays open
     graceful_timeout: float = 60.0  # for the requests in flight after SIGTERM
 

@@ -71,6 +71,22 @@ def test_headers_without_end(url: str) -> None:
         assert refusal(until_closed(client)) == (431, "headers_too_large")
 
 
+def test_trailers_without_end(url: str) -> None:
+    with opened(url) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: " + b"x" * 100_000)
+        assert refusal(until_closed(client)) == (431, "headers_too_large")
+
+
+def test_a_body_in_many_chunks(url: str) -> None:
+    body = json.dumps({"inputs": ["a"] * 2000}).encode()
+    chunks = b"".join(b"40\r\n" + body[start : start + 64] + b"\r\n" for start in range(0, len(body) // 64 * 64, 64))
+    rest = body[len(body) // 64 * 64 :]
+    chunks += b"%x\r\n" % len(rest) + rest + b"\r\n0\r\n\r\n" if rest else b"0\r\n\r\n"
+    with opened(url) as client:
+        client.sendall(HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert until_closed(client).startswith(b"HTTP/1.1 200 ")
+
+
 def test_bytes_that_are_not_http(url: str) -> None:
     with opened(url) as client:
         client.sendall(b"\x16\x03\x01\x02\x00\r\n\r\n")

@@ -63,7 +63,7 @@ def test_a_body_that_is_not_json(url: str, path: str, body: bytes) -> None:
         (OPENAI, {"input": [1.5]}, "input[0]: expected a token id, found 1.5", "input"),
         (OPENAI, {"input": [10**30]}, "input[0]: expected a token id, found 1e+30", "input"),
         (OPENAI, {"input": [[1], 1]}, "input[1]: expected an array of token ids, as the items before it, ", "input"),
-        (OPENAI, {"input": "a", "dimensions": 0}, "dimensions: expected an integer of at least 1, found ", "dimensions"),
+        (OPENAI, {"input": "a", "dimensions": 0}, "dimensions: expected an integer of at least 1, ", "dimensions"),
         (OPENAI, {"input": "a", "dimensions": 9}, "dimensions: expected an integer from 1 to 8, found 9", "dimensions"),
         (OPENAI, {"input": "a", "dimensions": True}, "dimensions: expected an integer, found True", "dimensions"),
         (OPENAI, {"input": "a", "dimensions": "8"}, "dimensions: expected an integer, found '8'", "dimensions"),
