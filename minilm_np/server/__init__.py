@@ -15,6 +15,7 @@ Reading order:
     engine_threads.py the threads that encode what waits, one batch after the other
     responses.py      vectors -> JSON
     exchange.py       one request and its response: the body within its limits, a client that goes away
+    service.py        what the endpoints share: the key, the model's name, from a request to its vectors
     endpoints.py      what each path does
     openapi.py        the OpenAPI document
     metrics.py        the numbers of /metrics

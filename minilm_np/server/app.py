@@ -26,9 +26,10 @@ except ModuleNotFoundError as error:
 
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.server import endpoints
-from minilm_np.server.endpoints import Endpoint, Service
+from minilm_np.server.endpoints import Endpoint
 from minilm_np.server.exchange import Exchange
 from minilm_np.server.failures import RequestError, Why
+from minilm_np.server.service import Service
 from minilm_np.server.settings import ServerSettings
 
 _logger = logging.getLogger("minilm_np.server")
