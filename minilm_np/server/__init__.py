@@ -1,0 +1,26 @@
+"""A server of sentence vectors over HTTP, with the APIs of OpenAI and of text-embeddings-inference.
+
+    minilm-np serve                                        # in this package
+    gunicorn 'minilm_np.server.app:create_app()' ...       # in another ASGI server; settings from the environment
+
+Needs the extra `serve`: `pip install 'minilm-np[serve]'`.
+
+Reading order:
+
+    settings.py       `ServerSettings`: the model, the address, every limit; read from the environment
+    failures.py       `RequestError`: why a request is refused, and the JSON that says so in each API
+    requests.py       JSON bodies -> checked requests
+    tokens.py         checked requests -> token ids within the model's limit
+    fair_queue.py     `FairQueue`: which texts form the next batch; no threads, no clock
+    engine_threads.py the threads that encode what waits, one batch after the other
+    responses.py      vectors -> JSON
+    exchange.py       one request and its response: the body within its limits, a client that goes away
+    service.py        what the endpoints share: the key, the model's name, from a request to its vectors
+    endpoints.py      what each path does
+    openapi.py        the OpenAPI document
+    metrics.py        the numbers of /metrics
+    logs.py           one line per request
+    app.py            `create_app`: all of this as an ASGI application
+    connections.py    limits of a connection that uvicorn does not have
+    run.py            `serve`: the application on uvicorn, until SIGTERM
+"""

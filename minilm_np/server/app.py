@@ -1,0 +1,103 @@
+"""`create_app`: the server as an ASGI application, for uvicorn, gunicorn or a test.
+
+    gunicorn --preload --worker-class uvicorn.workers.UvicornWorker 'minilm_np.server.app:create_app()'
+
+reads the settings from the environment: see `ServerSettings.from_environment`.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from minilm_np.errors import MissingExtraError
+
+try:
+    import orjson
+    import prometheus_client  # noqa: F401
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+except ModuleNotFoundError as error:
+    raise MissingExtraError(
+        f"{error.name} is not installed, but the server needs it: pip install 'minilm-np[serve]'"
+    ) from error
+
+from minilm_np.sentence_encoder import SentenceEncoder
+from minilm_np.server import endpoints
+from minilm_np.server.endpoints import Endpoint
+from minilm_np.server.exchange import Exchange
+from minilm_np.server.failures import RequestError, Why
+from minilm_np.server.service import Service
+from minilm_np.server.settings import ServerSettings
+
+_logger = logging.getLogger("minilm_np.server")
+
+
+def create_app(settings: ServerSettings | None = None, encoder: SentenceEncoder | None = None) -> Starlette:
+    """Return the application. It loads the model at once, and starts its thread with the ASGI server.
+
+    settings: None: those of the environment. encoder: an encoder to use; None: loaded as the settings say.
+    Raises as `SentenceEncoder` and `ServerSettings.from_environment`.
+    """
+    settings = ServerSettings.from_environment() if settings is None else settings
+    encoder = encoder or SentenceEncoder(
+        settings.model,
+        backend=settings.backend,
+        compute_type=settings.compute_type,
+        threads=settings.threads,
+        local_files_only=settings.offline,
+    )
+    service = Service(encoder.model, settings)
+    encoder.encode("")  # the first call is slower than the others
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        service.engine.start()
+        try:
+            yield
+        finally:
+            await service.engine.close()
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        """The answer to a path or a method that does not exist."""
+        assert isinstance(error, HTTPException)
+        return _refused(service, request, error)
+
+    return Starlette(routes=_routes(service), lifespan=lifespan, exception_handlers={HTTPException: refuse})
+
+
+def _routes(service: Service) -> list[Route]:
+    def route(method: str, path: str, api: str, handler: endpoints.Handler, *, is_open: bool = False) -> Route:
+        return Route(path, Endpoint(service, path, api, handler, is_open=is_open), methods=[method])
+
+    return [  # the first that matches is used, so the frequent ones are first
+        route("POST", "/v1/embeddings", "openai", endpoints.embeddings),
+        route("POST", "/embed", "tei", endpoints.embed),
+        route("POST", "/similarity", "tei", endpoints.similarity),
+        route("POST", "/tokenize", "tei", endpoints.tokenize),
+        route("GET", "/health", "tei", endpoints.health, is_open=True),
+        route("GET", "/metrics", "tei", endpoints.metrics),
+        route("GET", "/info", "tei", endpoints.info),
+        route("GET", "/v1/models", "openai", endpoints.models),
+        route("GET", "/v1/models/{name:path}", "openai", endpoints.model),
+        route("GET", "/openapi.json", "tei", endpoints.document),
+    ]
+
+
+def _refused(service: Service, request: Request, error: HTTPException) -> Response:
+    """JSON for a path or a method that does not exist, in the words of the API that the path begins like."""
+    why, what = Why.NO_PATH, "the path does not exist: see GET /openapi.json"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        why, what = Why.NO_METHOD, f"the method {request.method[:20]} is not allowed here: use {allowed}"
+    status, answer = RequestError(why, what).answer("openai" if request.url.path.startswith("/v1") else "tei")
+
+    async def unused(*_: object) -> None:
+        raise NotImplementedError
+
+    exchange = Exchange(request.scope, request.receive, unused, service.settings, service.bodies)
+    exchange.status, exchange.failure = status, why.value.openai_code or ""
+    service.record(exchange, "other")
+    return Response(orjson.dumps(answer), status, error.headers, "application/json")

@@ -1,0 +1,53 @@
+"""Vectors to JSON, in parts of bounded size.
+
+orjson writes a float32 as the shortest decimal that reads back as the same bits. It reads the array itself: 384 numbers
+take 11 microseconds. `json.dumps` takes 300, and writes more digits.
+"""
+
+import base64
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+
+from minilm_np.engine.protocol import Vectors
+
+PART = 64  # vectors; 64 of 384 numbers are 280 kB of JSON
+
+
+def openai_parts(vectors: Vectors, model: str, n_tokens: int, *, as_base64: bool) -> Iterator[bytes]:
+    """Yield the JSON of a response of POST /v1/embeddings. as_base64: little-endian float32 instead of numbers."""
+    yield b'{"object":"list","data":['
+    for start in range(0, len(vectors), PART):
+        rows = vectors[start : start + PART]
+        embeddings = [_base64(row) for row in rows] if as_base64 else rows
+        items = [
+            {"object": "embedding", "index": index, "embedding": embedding}
+            for index, embedding in enumerate(embeddings, start)
+        ]
+        yield _items(items, start)
+    usage = {"prompt_tokens": n_tokens, "total_tokens": n_tokens}
+    yield b'],"model":' + orjson.dumps(model) + b',"usage":' + orjson.dumps(usage) + b"}"
+
+
+def tei_parts(vectors: Vectors) -> Iterator[bytes]:
+    """Yield the JSON of a response of POST /embed: an array of arrays."""
+    yield b"["
+    for start in range(0, len(vectors), PART):
+        yield _items(vectors[start : start + PART], start)
+    yield b"]"
+
+
+def _items(items: object, start: int) -> bytes:
+    """JSON items without the brackets around them; `start` is the index of the first one."""
+    return (b"," if start else b"") + orjson.dumps(items, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+
+
+def _base64(vector: Vectors) -> str:
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+
+
+def cosines(vectors: Vectors) -> bytes:
+    """Return JSON: the cosine of the first vector, of unit length, and each other one. Computed in float64."""
+    wide = vectors.astype(np.float64)
+    return orjson.dumps((wide[1:] * wide[0]).sum(axis=1).astype(np.float32), option=orjson.OPT_SERIALIZE_NUMPY)
