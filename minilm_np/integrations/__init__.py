@@ -6,9 +6,10 @@ Reading order:
     scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install scikit-learn
     langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install langchain-core
     chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install chromadb
+    ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
 
-All take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on first use;
-adapters with the same model, backend and threads share it.
+The first three take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
+first use; adapters with the same model, backend and threads share it.
 """
 
 import contextlib
