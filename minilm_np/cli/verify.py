@@ -150,7 +150,7 @@ def retrieval_table(retrieval: Retrieval) -> Iterator[str]:
     """Yield the lines of the result of `compare_retrieval` for people."""
     k = retrieval.neighbours
     yield ""
-    yield f"retrieval: {retrieval.queries} queries in {retrieval.texts} {printable(retrieval.corpus)}"
+    yield f"retrieval: {retrieval.queries} queries in {printable(retrieval.corpus)}"
     yield f"equal neighbours        {retrieval.mean_overlap:.2f} of {k} on average, at least {retrieval.worst_overlap}"
     yield f"equal nearest neighbour {retrieval.first_equal} of {retrieval.queries}"
     yield f"Kendall's tau           {retrieval.kendall_tau:.6f}  (order of the similarities; 1: the same order)"

@@ -29,7 +29,7 @@ class Retrieval:
     """The result of `compare_retrieval`."""
 
     theirs: str
-    corpus: str  # where the texts come from
+    corpus: str  # how many texts, and where they come from
     texts: int
     queries: int  # each of these texts is a query for the others
     neighbours: int  # per query
@@ -122,18 +122,18 @@ def compare_retrieval(
 
 
 def _corpus(other: Implementation, corpus: Sequence[str] | None) -> tuple[list[str], str]:
-    """The texts, and where they come from."""
+    """The texts, and how many they are and where they come from, in words."""
     if corpus is None and isinstance(other, StoredVectors):
         if other.texts is None:
             raise InputValueError(f"corpus: expected the texts of {other.name}, which has none, found None")
-        texts, name = other.texts, f"the texts of {other.name}"
+        texts, name = other.texts, f"texts of {other.name}"
     elif corpus is None:
         texts, name = built_in_sentences(), "built-in sentences"
     else:
         texts, name = check_texts(corpus), "texts of the corpus"
     if len(texts) < 2:
         raise InputValueError(f"corpus: expected at least 2 texts, found {len(texts)}")
-    return list(texts), name
+    return list(texts), f"{len(texts)} {name}"
 
 
 def _spaced(count: int, most: int) -> Array:

@@ -104,7 +104,7 @@ def test_a_file_of_vectors_is_its_own_corpus(small: SentenceEncoder, tmp_path: P
     np.save(tmp_path / "v.npy", small.encode(texts))
     found = compare_retrieval(small, str(tmp_path / "v.jsonl"))
     assert (found.texts, found.neighbours, found.is_same) == (12, 10, True)
-    assert found.corpus == "the texts of v.jsonl"
+    assert found.corpus == "12 texts of v.jsonl"
     assert compare_retrieval(small, str(tmp_path / "v.npy"), texts).is_same
     with pytest.raises(InputValueError, match=r"corpus: expected the texts of v\.npy, which has none"):
         compare_retrieval(small, str(tmp_path / "v.npy"))

@@ -144,7 +144,7 @@ def test_the_command_says_whether_vectors_are_stable_and_whether_it_matters(
     assert command("--against", path, "--stability", "--retrieval") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "Stability is not tested: a file of vectors has one vector per text." in lines
-    assert "retrieval: 12 queries in 12 the texts of v.jsonl" in lines
+    assert "retrieval: 12 queries in 12 texts of v.jsonl" in lines
     assert lines[-1] == "Retrieval is the same: 10 of 10 neighbours for all queries."
 
     (tmp_path / "t.txt").write_text("\n".join(texts))
