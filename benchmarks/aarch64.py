@@ -168,6 +168,8 @@ def download(folder: Path) -> tuple[Path, Path, Path]:
                 _run([*apt, "download", *names], cwd=debs)
             for deb in sorted(debs.glob("*.deb")):
                 _run(["dpkg-deb", "-x", str(deb), str(place)])
+            shutil.rmtree(debs)
+        shutil.rmtree(folder / "apt")
     if not (site / "numba").exists():
         print("downloading aarch64 wheels ...", file=sys.stderr)
         wheels = folder / "wheels"
@@ -180,6 +182,7 @@ def download(folder: Path) -> tuple[Path, Path, Path]:
         )  # fmt: skip
         for wheel in sorted(wheels.glob("*.whl")):
             shutil.unpack_archive(wheel, site, "zip")
+        shutil.rmtree(wheels)
     return qemu, root, site
 
 
@@ -270,13 +273,14 @@ def compute(model: str, small: str) -> None:
     fingerprints, vectors = {}, {}
     for kind in COMPUTE_TYPES:
         for threads in THREADS:
+            name = f"{kind}, {threads} thread{'s' if threads > 1 else ''}"
             encoder = SentenceEncoder(model, compute_type=kind, threads=threads)
-            fingerprints[f"{kind}, {threads} threads"] = encoder.fingerprint()
+            fingerprints[name] = encoder.fingerprint()
             for pooling in POOLINGS:
                 found = SentenceEncoder(f"{small}/{pooling}", compute_type=kind, threads=threads).encode(
                     TEXTS, on_truncation="ignore"
                 )
-                vectors[f"{kind}, {threads} threads, {pooling}"] = hashlib.sha256(found.tobytes()).hexdigest()
+                vectors[f"{name}, {pooling}"] = hashlib.sha256(found.tobytes()).hexdigest()
     versions = {"python": platform.python_version()}
     for name in ("numpy", "numba", "llvmlite", "tokenizers", "safetensors"):
         versions[name] = importlib.metadata.version(name)
