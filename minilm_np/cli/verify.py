@@ -1,7 +1,6 @@
 """`minilm-np verify`: compare this package with another implementation of the same model."""
 
 import argparse
-import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -83,29 +82,33 @@ def add(commands: "Commands") -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     texts = None if options.texts is None else read_texts(options.texts)
+    corpus = None if options.corpus is None else read_texts(options.corpus)
     encoder = load(options)
     if options.print_texts:
         for label, text in built_in_texts(encoder):
             print(json.dumps({"label": label, "text": text}))
         return 0
-    corpus = None if options.corpus is None else read_texts(options.corpus)
     other = open_implementation(options.against, encoder)
+
+    def show(lines: Iterator[str]) -> None:
+        if options.format == "text":
+            print(*lines, sep="\n", flush=True)  # now: the next comparison may take long, or fail
+
     comparison = compare(encoder, other, texts, tolerance=options.tolerance, progress=True)
-    stability = check_stability(encoder, other, texts, progress=True) if options.stability else None
-    retrieval = None
+    found = comparison.as_dict()
+    show(table(comparison, every=options.all))
+    is_stable = True
+    if options.stability:
+        stability = check_stability(encoder, other, texts, progress=True)
+        found["stability"], is_stable = stability.as_dict(), stability.is_stable
+        show(stability_table(stability))
     if options.retrieval or corpus is not None:
         retrieval = compare_retrieval(encoder, other, _corpus(encoder, other, texts) if corpus is None else corpus)
+        found["retrieval"] = retrieval.as_dict()
+        show(retrieval_table(retrieval))
     if options.format == "json":
-        more = {"stability": stability, "retrieval": retrieval}
-        asked = {name: result.as_dict() for name, result in more.items() if result is not None}
-        print(json.dumps(comparison.as_dict() | asked, indent=1))
-    else:
-        lines = [table(comparison, every=options.all)]
-        lines += [] if stability is None else [stability_table(stability)]
-        lines += [] if retrieval is None else [retrieval_table(retrieval)]
-        for line in itertools.chain.from_iterable(lines):
-            print(line)
-    return 0 if comparison.within and (stability is None or stability.is_stable) else 1
+        print(json.dumps(found, indent=1))
+    return 0 if comparison.within and is_stable else 1
 
 
 def _corpus(encoder: SentenceEncoder, other: Implementation, texts: list[str] | None) -> list[str] | None:
@@ -142,7 +145,7 @@ def stability_table(stability: Stability) -> Iterator[str]:
             start = f"{change.way:{width}}  {change.changed:7}  {change.max_abs:7.1e}  {change.min_cosine:10.7f}  "
             yield (start + one_line(change.worst_text or "", max(LEAST_TEXT, COLUMNS - len(start)))).rstrip()
         if stability.not_tested:
-            yield f"(not tested: {stability.not_tested})"
+            yield printable(f"(not tested: {stability.not_tested})")
     yield printable(stability.sentence)
 
 

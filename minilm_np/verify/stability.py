@@ -137,14 +137,19 @@ def check_stability(
         reordered = np.empty_like(batch)
         reordered[order] = _asked(other, [texts[row] for row in order])
         changes.append(_change(ORDER, reordered, batch, alone, texts))
+    not_tested = _not_tested(other)
     if isinstance(other, Endpoint):
-        rounds = [_concurrently(other, texts, seed) for seed in range(ROUNDS)]
-        found = [_change(CONCURRENT, vectors, alone, alone, texts) for vectors in rounds]
-        changes.append(max(found, key=lambda change: (change.relative, change.changed)))
-    return Stability(other.name, len(texts), tuple(changes), _untested(other))
+        try:
+            rounds = [_concurrently(other, texts, seed) for seed in range(ROUNDS)]
+        except ImplementationError as error:  # such as 429, too many requests
+            not_tested = f"concurrent requests, because one failed: {error}"
+        else:
+            found = [_change(CONCURRENT, vectors, alone, alone, texts) for vectors in rounds]
+            changes.append(max(found, key=lambda change: (change.relative, change.changed)))
+    return Stability(other.name, len(texts), tuple(changes), not_tested)
 
 
-def _untested(other: Implementation) -> str | None:
+def _not_tested(other: Implementation) -> str | None:
     if isinstance(other, TransformersModel | OnnxModel):
         return "batches, because this comparison runs it with one text at a time; and concurrent requests"
     return None if isinstance(other, Endpoint) else "concurrent requests, because it is not a server"

@@ -157,6 +157,21 @@ def test_a_sound_server_is_stable(small: SentenceEncoder) -> None:
     assert len(found.changes) == 4 and found.is_stable
 
 
+def test_a_server_that_refuses_concurrent_requests_is_not_called_unstable(small: SentenceEncoder) -> None:
+    table, asked = one_by_one(small), iter(range(1000))
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if next(asked) >= 2 * len(TEXTS) + 2:
+            return 429, {}, [b"overloaded"]
+        return 200, {}, [json.dumps([table[text].tolist() for text in body["inputs"]]).encode()]
+
+    with serving(answer) as url:
+        found = check_stability(small, f"{url}/embed", TEXTS)
+    assert len(found.changes) == 3 and found.is_stable
+    assert found.not_tested is not None
+    assert found.not_tested.startswith(f"concurrent requests, because one failed: {url}/embed: the server answered 429")
+
+
 def test_a_vector_that_becomes_nan_is_a_change(small: SentenceEncoder) -> None:
     def overflowing(texts: list[str]) -> np.ndarray:
         return np.full((len(texts), 3), np.nan if len(texts) > 1 else 1.0)
