@@ -62,8 +62,7 @@ def main() -> int:
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # of the processes that this command starts
     options = parser.parse_args()
     if options.step:
-        step: Callable[..., None] = STEPS[options.step[0]]
-        step(*options.step[1:])
+        STEPS[options.step[0]](*options.step[1:])
         return 0
     if options.folder is None:
         parser.error("the following arguments are required: --folder")
@@ -288,7 +287,12 @@ def compute(model: str, small: str) -> None:
     print(json.dumps(facts))
 
 
-STEPS = {"save": save, "identities": identities, "compile": compile_, "compute": compute}
+STEPS: dict[str, Callable[..., None]] = {
+    "save": save,
+    "identities": identities,
+    "compile": compile_,
+    "compute": compute,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
