@@ -70,7 +70,7 @@ def add(commands: "Commands") -> None:
         "of X if X is a file of vectors",
     )
     verify.add_argument(
-        "--corpus", metavar="FILE", help="the same with these texts: one per line, or .jsonl with `text`"
+        "--corpus", metavar="FILE", help="as --retrieval, in these texts: one per line, or .jsonl with `text`"
     )
     add_format_option(verify)
     add_model_options(verify)
