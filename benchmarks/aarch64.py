@@ -2,14 +2,14 @@
 
     python -m benchmarks.aarch64 --folder /tmp/aarch64
 
-downloads Debian's arm64 Python, QEMU and the aarch64 wheels (0.5 GB on disk), compiles the kernels on x86-64 for
+downloads Debian's arm64 Python, QEMU and the aarch64 wheels (0.7 GB on disk), compiles the kernels on x86-64 for
 AArch64, and computes under QEMU, for each compute type and for one thread and two:
 
 - the fingerprint of the published model, which must be the one in its manifest;
 - the vectors of small models with sizes off the tiles, one per way to pool, which must have the bits of this machine's
   kernels. The tests compare those with scalar loops that follow the contract.
 
-It takes some minutes. It needs Debian or Ubuntu with apt-get and a network, but no rights of root, and installs
+It takes some minutes. It needs Debian and a network, but no rights of root, and installs
 nothing. A second run uses the downloaded files. QEMU shows neither real silicon nor weak memory ordering, because the
 host's memory is that of x86.
 """
@@ -28,18 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.aarch64_system import PYTHON, download
 from benchmarks.common import CHECKOUT
 
-SUITE = "bookworm"  # Debian 12, whose Python is 3.11
-PYTHON = "3.11"
-DEBIAN = (
-    "libc6", "libgcc-s1", "libstdc++6", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "zlib1g",
-    "libexpat1", "libffi8", "libssl3", "libbz2-1.0", "liblzma5", "libuuid1",
-)  # fmt: skip
-WHEELS = (
-    "numpy", "numba", "llvmlite", "tokenizers", "safetensors", "threadpoolctl", "tqdm", "huggingface_hub",
-)  # fmt: skip
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 CPU = "cortex-a72"  # a core of ARMv8.0: NEON and fma, no SVE
 KERNELS = {  # package: its entries
     "minilm_np.engine.float32.kernels": ("run_pass", "exchange_float_mode"),
@@ -146,68 +137,6 @@ def _published() -> dict[str, str]:
     manifest = manifest_for(DEFAULT_MODEL)
     assert manifest is not None
     return {kind: manifest.fingerprints[str(find("numba", kind).contract)] for kind in COMPUTE_TYPES}
-
-
-# ---- the arm64 root, QEMU and the wheels -----------------------------------------------------------------------------
-
-
-def download(folder: Path) -> tuple[Path, Path, Path]:
-    """Return QEMU, the root of the arm64 system, and the folder of the wheels; download what is missing."""
-    root, site, tools = folder / "root", folder / "site", folder / "tools"
-    installed = shutil.which("qemu-aarch64-static")
-    qemu = Path(installed) if installed else tools / "usr" / "bin" / "qemu-aarch64-static"
-    if not (root / "usr" / "bin" / f"python{PYTHON}").exists() or not qemu.exists():
-        print("downloading Debian's arm64 packages ...", file=sys.stderr)
-        apt = _apt(folder / "apt")
-        _run([*apt, "update"])
-        for names, place in ((DEBIAN, root), ([] if installed else ["qemu-user-static:amd64"], tools)):
-            debs = folder / "debs" / place.name
-            debs.mkdir(parents=True, exist_ok=True)
-            if names:
-                _run([*apt, "download", *names], cwd=debs)
-            for deb in sorted(debs.glob("*.deb")):
-                _run(["dpkg-deb", "-x", str(deb), str(place)])
-            shutil.rmtree(debs)
-        shutil.rmtree(folder / "apt")
-    if not (site / "numba").exists():
-        print("downloading aarch64 wheels ...", file=sys.stderr)
-        wheels = folder / "wheels"
-        pinned = [f"{name}=={importlib.metadata.version(name)}" for name in WHEELS]
-        platforms = [f"--platform={name}" for name in (*PLATFORMS, "any")]
-        abis = ["--abi=cp311", "--abi=abi3", "--abi=none"]
-        _run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-             f"--python-version={PYTHON}", "--implementation=cp", *abis, *platforms, f"--dest={wheels}", *pinned]
-        )  # fmt: skip
-        for wheel in sorted(wheels.glob("*.whl")):
-            shutil.unpack_archive(wheel, site, "zip")
-        shutil.rmtree(wheels)
-    return qemu, root, site
-
-
-def _apt(state: Path) -> list[str]:
-    """apt-get with its own state, for arm64; the machine's packages and lists stay as they are."""
-    for name in ("lists/partial", "archives/partial", "empty"):
-        (state / name).mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (state / "sources.list").write_text(f"deb [signed-by={keyring}] http://deb.debian.org/debian {SUITE} main\n")
-    settings = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures::": "amd64",
-        "APT::Sandbox::User": "root",
-        "Dir::State": state,
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state,
-        "Dir::Etc::sourcelist": state / "sources.list",
-        "Dir::Etc::sourceparts": state / "empty",
-        "Acquire::Languages": "none",
-    }
-    return ["apt-get", "-qq", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
-
-
-def _run(command: list[str], cwd: Path | None = None) -> None:
-    subprocess.run(command, cwd=cwd, check=True)
 
 
 def _version_line(qemu: Path) -> str:
