@@ -13,6 +13,7 @@ import pytest
 from minilm_np import InputValueError, SentenceEncoder
 from minilm_np.verify import open_implementation
 from minilm_np.verify.implementations import is_source
+from minilm_np.verify.interface import load_extra
 from minilm_np.verify.stored_vectors import StoredVectors
 
 TEXTS = ["hello world", "", "a third text"]
@@ -142,8 +143,7 @@ def test_folders_of_something_else_are_refused(small: SentenceEncoder, tmp_path:
 
 
 def write_faiss(path: Path, kind: str, vectors: np.ndarray, ids: np.ndarray | None = None) -> Path:
-    import faiss
-
+    faiss = load_extra("faiss")  # without the warnings of its import
     index = faiss.index_factory(vectors.shape[1], kind)
     index.train(vectors)
     if ids is None:
