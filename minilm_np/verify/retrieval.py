@@ -86,6 +86,7 @@ def compare_retrieval(
 
     Each text is a query for the others, ranked by cosine. Of a corpus of more than 1000 texts, 1000 evenly spaced ones
     are queries. Two neighbours whose cosines differ by less than 1e-6 are a tie, and count as equal.
+    Kendall's tau is measured among at most 200 evenly spaced texts.
     Raises InputTypeError and InputValueError (corpus, neighbours, source), ImplementationError (the other
     implementation fails), MissingExtraError (a package is not installed).
     """
