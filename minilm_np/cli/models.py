@@ -11,7 +11,7 @@ import minilm_np
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.model_files import hub
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.manifest import DEFAULT_MODEL, matches_manifest
+from minilm_np.model_files.manifest import DEFAULT_MODEL, manifest_for, matches_manifest
 from minilm_np.model_files.steady import read_steadily
 from minilm_np.sentence_encoder import SentenceEncoder
 
@@ -42,7 +42,7 @@ def add(commands: "Commands") -> None:
         "describe the model, where it comes from, and the versions in use",
         "minilm-np info",
         details="Print one fact per line. Two machines that print the same fingerprint compute the same vectors,\n"
-        "bit for bit.",
+        "bit for bit. The fingerprint of a published model must be the published one.",
     )
     add_format_option(info)
     add_model_options(info)
@@ -57,6 +57,7 @@ def _info(options: argparse.Namespace) -> int:
     encoder, published = read_steadily(options.model, lambda: _load_and_match(options))
     config, folder, kind = encoder.config, encoder.folder, encoder.model.kind
     assert folder is not None
+    fingerprint = encoder.fingerprint() if encoder.contract else None
     facts: dict[str, Any] = {
         "model": published or folder.name or "(no name)",
         "path": str(folder.path),
@@ -76,7 +77,8 @@ def _info(options: argparse.Namespace) -> int:
         "contract": encoder.contract,
         "instructions": kind.instructions() if kind.instructions else None,
         "threads": encoder.threads,
-        "fingerprint": encoder.fingerprint() if encoder.contract else None,
+        "fingerprint": fingerprint,
+        "as_published": _as_published(published, encoder.contract, fingerprint),
         "versions": {"minilm-np": minilm_np.__version__, "python": platform.python_version()}
         | {name: _version(name) for name in ("numpy", "numba", "safetensors", "tokenizers")},
         "machine": f"{platform.system()} {platform.machine()}",
@@ -97,6 +99,13 @@ def _load_and_match(options: argparse.Namespace) -> tuple[SentenceEncoder, str |
     return encoder, folder.name if folder.verified else matches_manifest(folder.path)
 
 
+def _as_published(published: str | None, contract: int | str | None, fingerprint: str | None) -> bool | None:
+    """Whether a published model has the published fingerprint; None if there is none to compare with."""
+    manifest = None if published is None else manifest_for(published)
+    expected = None if manifest is None else manifest.fingerprints.get(str(contract))
+    return None if expected is None else fingerprint == expected
+
+
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
@@ -109,6 +118,7 @@ ABSENT = {
     "instructions": "(chosen by the compiler)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
+    "as_published": "(unknown: no fingerprint is published for this model and contract)",
 }
 
 
@@ -116,6 +126,13 @@ def _readable(name: str, fact: Any) -> str:
     """A fact in readable form."""
     if name == "verified":
         return "yes, every file has the published SHA-256" if fact else "no, this package has no SHA-256 for this model"
+    if name == "as_published" and fact is not None:
+        if fact:
+            return "yes, this machine computes the published bits"
+        return (
+            "NO: this machine computes other bits. If another release of tokenizers is not the reason, this is a bug "
+            "of this package: please report it with all these lines"
+        )
     if fact is None:
         return ABSENT[name]
     if isinstance(fact, bool):

@@ -10,9 +10,14 @@ from minilm_np._checks import printable
 from minilm_np.cli.files import read_texts
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.cli.printing import columns, one_line
+from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.compare import TOLERANCE, Comparison, compare
-from minilm_np.verify.implementations import SOURCES, is_source
+from minilm_np.verify.implementations import SOURCES, is_source, open_implementation
+from minilm_np.verify.interface import Implementation
+from minilm_np.verify.retrieval import Retrieval, compare_retrieval
+from minilm_np.verify.stability import Stability, check_stability
+from minilm_np.verify.stored_vectors import StoredVectors
 from minilm_np.verify.texts import built_in_texts
 
 if TYPE_CHECKING:
@@ -52,25 +57,65 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--all", action="store_true", help="one row per intermediate with all errors, instead of one row per layer"
     )
+    verify.add_argument(
+        "--stability",
+        action="store_true",
+        help="also ask X for the texts alone, again, in one batch, in another order and, if X is a server, "
+        "concurrently, and print which of these change a vector",
+    )
+    verify.add_argument(
+        "--retrieval",
+        action="store_true",
+        help="also compare the 10 nearest neighbours that both sides find in 300 built-in sentences, or in the texts "
+        "of X if X is a file of vectors",
+    )
+    verify.add_argument(
+        "--corpus", metavar="FILE", help="as --retrieval, in these texts: one per line, or .jsonl with `text`"
+    )
     add_format_option(verify)
     add_model_options(verify)
-    verify.epilog = f"{verify.epilog}\n\nexit code: 0 within the tolerance, 1 outside it or failed, 2 wrong usage"
+    verify.epilog = (
+        f"{verify.epilog}\n\nexit code: 0 within the tolerance, 1 outside it, not stable (--stability) or failed, "
+        "2 wrong usage"
+    )
 
 
 def _verify(options: argparse.Namespace) -> int:
     texts = None if options.texts is None else read_texts(options.texts)
+    corpus = None if options.corpus is None else read_texts(options.corpus)
     encoder = load(options)
     if options.print_texts:
         for label, text in built_in_texts(encoder):
             print(json.dumps({"label": label, "text": text}))
         return 0
-    comparison = compare(encoder, options.against, texts, tolerance=options.tolerance, progress=True)
+    other = open_implementation(options.against, encoder)
+
+    def show(lines: Iterator[str]) -> None:
+        if options.format == "text":
+            print(*lines, sep="\n", flush=True)  # now: the next comparison may take long, or fail
+
+    comparison = compare(encoder, other, texts, tolerance=options.tolerance, progress=True)
+    found = comparison.as_dict()
+    show(table(comparison, every=options.all))
+    is_stable = True
+    if options.stability:
+        stability = check_stability(encoder, other, texts, progress=True)
+        found["stability"], is_stable = stability.as_dict(), stability.is_stable
+        show(stability_table(stability))
+    if options.retrieval or corpus is not None:
+        retrieval = compare_retrieval(encoder, other, _corpus(encoder, other, texts) if corpus is None else corpus)
+        found["retrieval"] = retrieval.as_dict()
+        show(retrieval_table(retrieval))
     if options.format == "json":
-        print(json.dumps(comparison.as_dict(), indent=1))
-    else:
-        for line in table(comparison, every=options.all):
-            print(line)
-    return 0 if comparison.within else 1
+        print(json.dumps(found, indent=1))
+    return 0 if comparison.within and is_stable else 1
+
+
+def _corpus(encoder: SentenceEncoder, other: Implementation, texts: list[str] | None) -> list[str] | None:
+    """The corpus if none is given: the texts of a file of vectors without texts; else None, the default of X."""
+    if not isinstance(other, StoredVectors) or other.texts is not None:
+        return None
+    return texts if texts is not None else [text for _, text in built_in_texts(encoder)]
 
 
 def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
@@ -87,6 +132,35 @@ def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
     if len(comparison.problems) > SHOWN_PROBLEMS:
         yield f"problem: and {len(comparison.problems) - SHOWN_PROBLEMS} more (--format json lists all)"
     yield printable(comparison.verdict)
+
+
+def stability_table(stability: Stability) -> Iterator[str]:
+    """Yield the lines of the result of `check_stability` for people."""
+    yield ""
+    if stability.changes:
+        title = f"stability of {stability.texts} texts"
+        width = max(len(title), *(len(change.way) for change in stability.changes))
+        yield f"{title:{width}}  changed  max abs  min cosine  worst text"
+        for change in stability.changes:
+            start = f"{change.way:{width}}  {change.changed:7}  {change.max_abs:7.1e}  {change.min_cosine:10.7f}  "
+            yield (start + one_line(change.worst_text or "", max(LEAST_TEXT, COLUMNS - len(start)))).rstrip()
+        if stability.not_tested:
+            yield printable(f"(not tested: {stability.not_tested})")
+    yield printable(stability.sentence)
+
+
+def retrieval_table(retrieval: Retrieval) -> Iterator[str]:
+    """Yield the lines of the result of `compare_retrieval` for people."""
+    k = retrieval.neighbours
+    yield ""
+    yield f"retrieval: {retrieval.queries} queries in {printable(retrieval.corpus)}"
+    yield f"equal neighbours        {retrieval.mean_overlap:.2f} of {k} on average, at least {retrieval.worst_overlap}"
+    yield f"equal nearest neighbour {retrieval.first_equal} of {retrieval.queries}"
+    yield f"Kendall's tau           {retrieval.kendall_tau:.6f}  (order of the similarities; 1: the same order)"
+    yield f"max change of a cosine  {retrieval.max_cosine_change:.1e}"
+    if not retrieval.is_same:
+        yield f"worst query             {one_line(retrieval.worst_query, COLUMNS - 24)}"
+    yield printable(retrieval.sentence)
 
 
 def _short(rows: list[Row]) -> Iterator[str]:

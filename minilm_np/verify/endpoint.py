@@ -12,7 +12,7 @@ from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.http_post import post
 from minilm_np.verify.interface import Array
-from minilm_np.verify.stored_vectors import as_vectors
+from minilm_np.verify.vector_arrays import as_vectors
 
 BATCH = 32  # texts per request: the default maximum of text-embeddings-inference
 SECONDS = 120.0  # per request, from its start to the last byte of the response

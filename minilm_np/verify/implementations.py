@@ -10,12 +10,13 @@ from minilm_np.verify.interface import Implementation
 from minilm_np.verify.onnx_model import OnnxModel
 from minilm_np.verify.stored_vectors import FORMATS, StoredVectors
 from minilm_np.verify.torch_models import SentenceTransformersModel, TransformersModel
+from minilm_np.verify.vector_stores import CHROMA_FILE, chroma_folder
 
 __all__ = ["SOURCES", "Implementation", "open_implementation"]
 
 SOURCES = (
-    "sentence-transformers, transformers, MODEL.onnx, VECTORS.npy, VECTORS.jsonl, VECTORS.safetensors, "
-    "or http(s)://.../v1/embeddings or .../embed"
+    "sentence-transformers, transformers, MODEL.onnx, a file of vectors (.npy, .npz, .jsonl, .safetensors, .parquet, "
+    ".csv, .tsv, .faiss), a Chroma folder, or http(s)://.../v1/embeddings or .../embed"
 )
 
 
@@ -23,8 +24,9 @@ def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation
     """Open another implementation, to compare it with an encoder.
 
     source: `sentence-transformers` or `transformers` (the installed package loads the encoder's folder, or gets the
-        weights of a random encoder); the path of an ONNX graph, or of a file of vectors (.npy, .jsonl, .safetensors);
-        or the URL of an endpoint with the API /v1/embeddings (OpenAI) or /embed (text-embeddings-inference).
+        weights of a random encoder); the path of an ONNX graph, or of a file of vectors (see `StoredVectors`); the
+        folder of a Chroma database, with #COLLECTION if it has several collections; or the URL of an endpoint with the
+        API /v1/embeddings (OpenAI) or /embed (text-embeddings-inference).
 
     Raises InputTypeError (not a str), InputValueError (no such source or file, or no vectors), MissingExtraError (a
     package is not installed), ImplementationError (the other implementation cannot load the folder or the graph).
@@ -39,7 +41,14 @@ def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation
         return Endpoint(source, encoder)
     if not is_source(source):
         raise InputValueError(f"source: expected {SOURCES}, found {source!r}")
+    if (chroma := chroma_folder(source)) is not None:
+        return StoredVectors(*chroma)
     path = Path(source)
+    if path.is_dir():
+        raise InputValueError(
+            f"source (--against, --vectors): {source} is a folder without {CHROMA_FILE}: expected a file of vectors, "
+            "or the folder of a Chroma database"
+        )
     if not path.is_file():
         raise InputValueError(f"source (--against, --vectors): there is no file {source}: check the path")
     return OnnxModel(path, encoder) if path.suffix.lower() == ".onnx" else StoredVectors(path)
@@ -48,7 +57,8 @@ def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation
 def is_source(source: str) -> bool:
     """Return whether a string can be a source; a file need not exist."""
     known = Path(source).suffix.lower() in {".onnx", *FORMATS}
-    return source in ("sentence-transformers", "transformers") or _is_url(source) or known
+    named = source in ("sentence-transformers", "transformers") or _is_url(source)
+    return named or known or Path(source).is_dir() or chroma_folder(source) is not None
 
 
 def _is_url(source: str) -> bool:

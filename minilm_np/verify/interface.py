@@ -15,6 +15,7 @@ DISTRIBUTIONS = {  # by module, where pip needs more than that name
     "sentence_transformers": "sentence-transformers torch",
     "transformers": "transformers torch",
     "onnxruntime": "onnxruntime onnx",
+    "faiss": "faiss-cpu",
 }
 
 

@@ -1,41 +1,48 @@
-"""Files of vectors by any program: .npy, .jsonl, .safetensors."""
+"""Files of vectors by any program, from .npy to the folder of a vector store."""
 
 import io
 import json
-import math
-import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from minilm_np._files import MAX_ARRAYS, bounded_lines, open_regular, parse_json, shown
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_arrays
 from minilm_np.verify.interface import Array
+from minilm_np.verify.npy_files import read_npy, read_npz
+from minilm_np.verify.vector_arrays import as_vector, no_vectors, stacked
+from minilm_np.verify.vector_stores import read_chroma, read_faiss
+from minilm_np.verify.vector_tables import read_csv, read_parquet
 
 
 class StoredVectors:
     """A file of n vectors of D numbers.
 
     .npy: an (n, D) array of floats, in the order of the texts.
+    .npz: such an array; optionally an (n,) array of strings, the texts.
     .jsonl: one object per line, with `text` and `embedding`.
     .safetensors: one (n, D) tensor of floats; optionally the texts, as a JSON list in the metadata's `texts`.
+    .parquet: a column of lists of floats; optionally a column of texts.
+    .csv, .tsv: a column of vectors as pgvector writes them, [0.1,0.2], or one column per number; optionally texts.
+    .faiss, .index: a FAISS index that can reconstruct its vectors.
+    A folder of Chroma: the vectors and documents of `collection`; None: of the only collection.
 
-    Raises InputValueError: the file is broken, empty, or contains something else.
+    Raises InputValueError (the file is broken, empty, or contains something else), MissingExtraError (the library of
+    the format is not installed).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, collection: str | None = None) -> None:
         self.name = path.name
         self.texts: list[str] | None
         try:
-            self._vectors, self.texts = FORMATS[path.suffix.lower()](path)
+            if path.is_dir():
+                self._vectors, self.texts = read_chroma(path, collection)
+            else:
+                self._vectors, self.texts = FORMATS[path.suffix.lower()](path)
         except OSError as error:
             raise InputValueError(f"{path} cannot be read: {error.strerror or error}") from None
         if self._vectors.ndim != 2 or self._vectors.dtype.kind != "f" or not self._vectors.size:
-            raise _no_vectors(path, self._vectors.dtype, self._vectors.shape)
+            raise no_vectors(path, self._vectors.dtype, self._vectors.shape)
         if self.texts is not None and len(self.texts) != len(self._vectors):
             raise InputValueError(
                 f"{path}: expected one vector per text, found {len(self._vectors)} for {len(self.texts)} texts"
@@ -67,70 +74,6 @@ class StoredVectors:
         return None
 
 
-def _no_vectors(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> InputValueError:
-    """The error for an array that does not hold vectors."""
-    if dtype.kind == "f" and len(shape) == 2 and 0 in shape:
-        return InputValueError(f"{path}: expected at least one vector of at least one number, found none")
-    return InputValueError(
-        f"{path}: expected floats of shape (texts, numbers), found {dtype} of shape {tuple(shape)!r:.80}"
-    )
-
-
-def as_vectors(rows: Sequence[Any], places: Sequence[str]) -> Array:
-    """Return JSON lists of numbers as an (n, D) float64 array; null, which servers write for NaN, becomes NaN.
-
-    places: the name of each list in error messages. Raises InputValueError.
-    """
-    vectors: list[Array] = []
-    for row, place in zip(rows, places, strict=True):
-        vectors.append(_as_vector(row, place, len(vectors[0]) if vectors else None))
-    return np.stack(vectors) if vectors else np.empty((0, 0))
-
-
-def _as_vector(row: Any, place: str, size: int | None) -> Array:
-    """A JSON list of numbers as a float64 array. size: the length of the other vectors, None for the first one."""
-    if not isinstance(row, list) or not row or not set(map(type, row)) <= {int, float, type(None)}:
-        raise InputValueError(f"{place}: expected a list of numbers, found {shown(row)}")
-    if size not in (None, len(row)):
-        raise InputValueError(f"{place}: expected as many numbers as in the first vector, {size}, found {len(row)}")
-    try:
-        return np.array(row, np.float64)
-    except OverflowError:
-        raise InputValueError(f"{place}: a number is too large for float64") from None
-
-
-def _read_npy(path: Path) -> tuple[Array, None]:
-    """The array of an .npy file. Its size is compared with that of the file before any memory is allocated."""
-    with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
-        head = io.BytesIO(file.read(_NPY_HEAD))
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of the parser of Python that NumPy uses
-                read_header = _NPY_HEADERS[np.lib.format.read_magic(head)]
-                shape, by_columns, dtype = read_header(head)
-        except Exception as error:  # NumPy lets many kinds escape: tokenize.TokenError, SyntaxError, TypeError, ...
-            raise InputValueError(f"{path} is not an .npy file of numbers: {type(error).__name__}: {error}") from None
-        if dtype.kind != "f" or len(shape) != 2 or not all(type(n) is int and n > 0 for n in shape):
-            raise _no_vectors(path, dtype, shape)
-        expected, found = math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size - head.tell()
-        if found != expected:
-            raise InputValueError(
-                f"{path} is not an .npy file of numbers: expected {shown(expected)} bytes after the header, for "
-                f"{dtype} of shape {shape!r:.80}, found {found}: the file is damaged"
-            )
-        file.seek(head.tell())
-        array = np.empty(shape, dtype, order="F" if by_columns else "C")
-        flat = array.ravel("K").view(np.uint8)  # "K": a view, in the order of the memory
-        if file.readinto(flat.data) != expected:
-            raise InputValueError(f"{path} was truncated while it was being read")
-        return array, None
-
-
-# The first bytes of an .npy file contain its header: NumPy's limit for it is 10,000 bytes. NumPy writes version 3 only
-# for structured arrays.
-_NPY_HEAD = 10_100
-_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
 def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
     texts: list[str] = []
     vectors: list[Array] = []
@@ -151,8 +94,8 @@ def _read_jsonl(path: Path) -> tuple[Array, list[str]]:
                     f"{line.strip()[:60].decode(errors='replace')}"
                 )
             texts.append(item["text"])
-            vectors.append(_as_vector(item["embedding"], place, len(vectors[0]) if vectors else None))
-    return np.stack(vectors) if vectors else np.empty((0, 0)), texts
+            vectors.append(as_vector(item["embedding"], place, len(vectors[0]) if vectors else None))
+    return stacked(vectors), texts
 
 
 def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
@@ -173,4 +116,14 @@ def _read_safetensors(path: Path) -> tuple[Array, list[str] | None]:
     return vectors, texts
 
 
-FORMATS: dict[str, Any] = {".npy": _read_npy, ".jsonl": _read_jsonl, ".safetensors": _read_safetensors}
+FORMATS: dict[str, Callable[[Path], tuple[Array, list[str] | None]]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".jsonl": _read_jsonl,
+    ".safetensors": _read_safetensors,
+    ".parquet": read_parquet,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".faiss": read_faiss,
+    ".index": read_faiss,
+}

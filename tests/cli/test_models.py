@@ -10,6 +10,9 @@ import pytest
 
 import minilm_np
 from minilm_np import SentenceEncoder
+from minilm_np._files import PACKAGE
+from minilm_np.engine.registry import COMPUTE_TYPES
+from minilm_np.model_files.manifest import DEFAULT_MODEL, manifest_for
 from tests.support.cli import NUMPY, Command
 
 
@@ -68,3 +71,39 @@ def test_fetch_copies_a_local_model_without_a_network(
     assert (code, out.decode()) == (0, f"{tmp_path / 'copy'}\n")
     code, out, _ = command("info", *NUMPY, "--model", str(tmp_path / "copy"), "--format", "json")
     assert (code, json.loads(out)["verified"]) == (0, True)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("compute_type", COMPUTE_TYPES)
+def test_the_published_model_has_the_published_fingerprint(
+    command: Command, model_folder: Path, compute_type: str
+) -> None:
+    """In the manifest, in the page of the contract, and as this machine computes it."""
+    code, out, _ = command("info", "--model", str(model_folder), "--compute-type", compute_type)
+    assert code == 0
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in out.decode().splitlines())
+    manifest = manifest_for(DEFAULT_MODEL)
+    assert manifest is not None
+    assert lines["fingerprint"] == manifest.fingerprints[lines["contract"]]
+    assert lines["as published"] == "yes, this machine computes the published bits"
+    page = "float32" if compute_type == "float32" else "integer"
+    assert lines["fingerprint"] in (PACKAGE / "engine" / page / "CONTRACT.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.weights
+def test_another_fingerprint_than_the_published_one_is_a_bug_to_report(
+    command: Command, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_for(DEFAULT_MODEL)
+    assert manifest is not None
+    manifest.fingerprints["1"] = "0" * 64
+    monkeypatch.setattr("minilm_np.cli.models.manifest_for", lambda name: manifest)
+    code, out, _ = command("info", "--model", str(model_folder))
+    assert code == 0
+    assert re.search(r"^as published +NO: this machine computes other bits\..*report it with all", out.decode(), re.M)
+
+
+def test_a_model_without_a_published_fingerprint_has_none_to_compare_with(command: Command, small: Path) -> None:
+    code, out, _ = command("info", *NUMPY, "--model", str(small))
+    assert code == 0
+    assert re.search(r"^as published +\(unknown: no fingerprint is published", out.decode(), re.M)

@@ -11,6 +11,7 @@ import pytest
 from minilm_np import SentenceEncoder, cli
 from minilm_np.cli import verify as verify_command
 from minilm_np.verify import built_in_texts, compare
+from tests.support.vector_servers import serving
 from tests.support.verify_ports import TEXTS, Port
 
 
@@ -132,3 +133,46 @@ def test_the_table_of_intermediates_fits_the_terminal(small: SentenceEncoder, mo
     lines = list(verify_command.table(comparison, every=True))
     assert lines[3 : 3 + 2 * len(names) : 2] == names
     assert all(len(line) <= 80 for line in lines[1 : 3 + 2 * len(names)])
+
+
+def test_the_command_says_whether_vectors_are_stable_and_whether_it_matters(
+    command: Any, small: SentenceEncoder, tmp_path: Path, capsys: Any
+) -> None:
+    texts = [f"text {number}" for number in range(12)]
+    vectors = small.encode(texts)
+    path = write_vectors(tmp_path / "v.jsonl", texts, vectors)
+    assert command("--against", path, "--stability", "--retrieval") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "Stability is not tested: a file of vectors has one vector per text." in lines
+    assert "retrieval: 12 queries in 12 texts of v.jsonl" in lines
+    assert lines[-1] == "Retrieval is the same: 10 of 10 neighbours for all queries."
+
+    (tmp_path / "t.txt").write_text("\n".join(texts))
+    np.save(tmp_path / "w.npy", vectors[:, ::-1] * np.linspace(0, 1, vectors.shape[1]))
+    arguments = ["--against", str(tmp_path / "w.npy"), "--texts", str(tmp_path / "t.txt")]
+    for more in (["--retrieval"], ["--corpus", str(tmp_path / "t.txt")]):
+        assert command(*arguments, *more) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].startswith("Retrieval is different: ") and lines[-2].startswith(
+            "worst query             text "
+        )
+    assert command(*arguments, "--retrieval", "--stability", "--format", "json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["stability"]["changes"] == [] and found["retrieval"]["neighbours"] == 10
+
+
+def test_unstable_vectors_are_shown_in_a_table_and_fail(command: Any, small: SentenceEncoder, capsys: Any) -> None:
+    def answer(path: str, body: dict[str, Any]) -> Any:  # another vector in a batch than alone
+        vectors = small.encode(body["inputs"], on_truncation="ignore") * (1 if len(body["inputs"]) == 1 else 2)
+        return 200, {}, [json.dumps(vectors.tolist()).encode()]
+
+    with serving(answer) as url:
+        assert command("--against", f"{url}/embed", "--stability", "--tolerance", "9") == 1
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("stability of 27 texts")))
+    assert [line.split()[:3] for line in lines[start + 1 : start + 3]] == [
+        ["asked", "again", "0"],
+        ["in", "one", "batch"],
+    ]
+    assert all(len(line) <= 80 for line in lines[start : start + 5])
+    assert lines[start + 5].startswith("Not stable: in one batch, 27 of 27 vectors change by at most ")
