@@ -29,7 +29,7 @@ LAYERS = (
     ("sentence_encoder",),
     ("util",),
     ("evaluation",),
-    ("train", "verify", "integrations"),
+    ("train", "verify", "integrations", "jobs"),
     ("cli",),
     ("__main__",),
 )
