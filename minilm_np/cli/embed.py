@@ -37,8 +37,7 @@ def add(commands: "Commands") -> None:
         "--output",
         required=True,
         metavar="FILE",
-        help=".npy: an array, rows in order; .parquet: the columns of the input and `embedding`; .jsonl: one object per "
-        "row",
+        help=".npy: an array, rows in order; .parquet: the input's columns and `embedding`; .jsonl: one object per row",
     )
     parser.add_argument("--report", metavar="FILE", help="write a report (JSON), with the list of skipped rows")
     parser.add_argument(

@@ -29,7 +29,7 @@ class Skipped(NamedTuple):
 class Part(NamedTuple):
     """The rows of one part."""
 
-    index: int
+    number: int  # from 0
     rows: list[Row]
     skipped: list[Skipped]
     end: Position  # where the next part begins

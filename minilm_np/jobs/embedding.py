@@ -3,7 +3,8 @@
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from minilm_np._files import atomic_file, remove_left
 from minilm_np.errors import DataError, InputTypeError, InputValueError, SaveError, TruncationWarning
 from minilm_np.jobs import job as jobs
 from minilm_np.jobs import outputs
+from minilm_np.jobs.extras import pyarrow
 from minilm_np.jobs.inputs import find_input
 from minilm_np.jobs.report import EmbedReport, summed
 from minilm_np.jobs.rows import Wanted
@@ -81,14 +83,14 @@ def embed_files(
         raise InputValueError("id: an .npy file contains only vectors: write .parquet or .jsonl")
     if id is not None and any(source.kind == "txt" for source in sources):
         raise InputValueError("id: a .txt file has no columns: use .jsonl, .csv, .tsv, .parquet or .arrow")
-    if shard is not None and any(source.is_stream for source in sources if source.path == "-" or _exists(source.path)):
+    if shard is not None and any(source.is_stream for source in sources):
         raise InputValueError(
-            "shard: every shard reads the whole input, so a pipe cannot be divided: save it to a file"
+            "shard: every shard reads the whole input, but a pipe is read once: save it to a file"
         )
     number, count = _shard(shard)
     store = _prepared(target, overwrite, is_shard=shard is not None)
     if format_ == "parquet":
-        outputs.pyarrow(".parquet")  # raises now rather than after the first part
+        pyarrow(".parquet")  # raises now rather than after the first part
 
     encoder = SentenceEncoder() if encoder is None else encoder
     if not isinstance(encoder, SentenceEncoder):
@@ -105,9 +107,11 @@ def embed_files(
     )
     handling = jobs.Handling((number, count), on_error == "skip", on_truncation, show_progress_bar)
     expected = jobs.described_job(sources, encoder.model, FINGERPRINT_TEXTS, options)
-    with store.lock((number, count)):
+    with store.lock((number, count)), _without_litter(store, is_shard=shard is not None):
         found = store.job()
-        jobs.check_same(store.begin(expected) if found is None else found, expected, store.folder)
+        if found is None or (shard is None and not store.manifests()):  # a job without parts binds nobody
+            found = store.begin(expected, replace=found is not None)
+        jobs.check_same(found, expected, store.folder)
         run = jobs.Run(sources, encoder.model, options, handling, store)
         run.compute()
         for source, before in zip(sources, expected["inputs"], strict=True):
@@ -118,9 +122,8 @@ def embed_files(
             manifests = [manifest for *_, manifest in parts]
         else:
             manifests = [manifest for index, manifest in store.manifests().items() if index % count == number - 1]
-        made = summed(
-            expected, target if shard is None else store.folder, manifests, time.monotonic() - began, run.resumed_rows
-        )
+        place = target if shard is None else store.folder
+        made = summed(expected, place, manifests, time.monotonic() - began, run.resumed_rows)
         _write_report(report, made)
         if shard is None:
             store.discard()  # last: a process that is killed before is repeated from here
@@ -177,8 +180,16 @@ def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:
     return check_int("shard", number, 1, count), count
 
 
-def _exists(path: str) -> bool:
-    return os.path.exists(path)
+@contextmanager
+def _without_litter(store: PartStore, *, is_shard: bool) -> Iterator[None]:
+    """Remove the folder of parts if the block fails before the first part is finished."""
+    try:
+        yield
+    except BaseException:
+        if not is_shard and not store.manifests():
+            with suppress(SaveError):
+                store.discard()
+        raise
 
 
 def _prepared(target: Path, overwrite: bool, *, is_shard: bool) -> PartStore:
@@ -189,8 +200,7 @@ def _prepared(target: Path, overwrite: bool, *, is_shard: bool) -> PartStore:
         raise InputValueError(f"overwrite: the other shards use {store.folder}, too: remove it yourself")
     if overwrite:
         _check_target(target, overwrite)
-        store.job()  # refuses a folder with other files
-        store.discard()
+        store.clear()
     elif store.job() is None:
         _check_target(target, overwrite)
     return store
@@ -218,8 +228,8 @@ def _write_report(path: Path_ | None, made: EmbedReport) -> None:
 def _warn_truncated(made: EmbedReport, limit: int) -> None:
     were = "row is longer than the limit of" if made.truncated == 1 else "rows are longer than the limit of"
     warnings.warn(
-        f"{made.truncated:,} of {made.rows:,} {were} {limit} tokens, and only their beginning was read: split texts that "
-        "must be read completely",
+        f"{made.truncated:,} of {made.rows:,} {were} {limit} tokens, and only their beginning was read: split texts "
+        "that must be read completely",
         TruncationWarning,
         stacklevel=3,
     )

@@ -193,7 +193,7 @@ def decompressed(source: Input, raw: IO[bytes]) -> IO[bytes]:
         return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]  # it reads like an IO[bytes]
     if source.compression == "zst":
         stream = pyarrow(f"{source.name}: .zst").CompressedInputStream(raw, "zstd")
-        return io.BufferedReader(_Reader(stream))  # type: ignore[return-value]
+        return io.BufferedReader(_Reader(stream))
     return raw
 
 

@@ -124,12 +124,15 @@ class Run:
         self._store = store
         self._format = outputs.FORMATS[options.format]
         self._done: dict[int, Manifest] = {}  # the parts of this shard that are whole
-        self.resumed_rows = 0
+
+    @property
+    def resumed_rows(self) -> int:
+        """The rows of this shard that earlier runs had finished."""
+        return sum(manifest.rows for manifest in self._done.values())
 
     def compute(self) -> None:
         """Compute the parts that are missing, and store them. Raises as `embed_files`."""
         first, start, columns = self._missing()
-        self.resumed_rows = sum(manifest.rows for manifest in self._done.values())
         if start is None:
             return
         records = Records(
@@ -144,19 +147,20 @@ class Run:
             note = _Note(fraction, sum(manifest.truncated for manifest in self._done.values()))
             for part in read_ahead(parts):
                 encoded, counts = self._encoded(part, lambda done: report(done, note.text))
-                report(len(part.rows) - (len(part.rows) - counts["duplicates"]), note.text)
                 note.update(part, counts)
+                report(counts["duplicates"], note.text)
                 if pending is not None:
                     pending.result()
-                pending = writer.submit(partial(self._store.write, part.index, self._format.part(encoded), **counts))
+                pending = writer.submit(partial(self._store.write, part.number, self._format.part(encoded), **counts))
                 del encoded
             if pending is not None:
                 pending.result()
 
     def _missing(self) -> tuple[int, Position | None, list[str] | None]:
-        """The index of a part to begin with, where it begins, and the columns before it; no position if none is missing.
+        """The index of a part to begin with, where it begins, and the columns before it.
 
-        It is the first part that is missing, or an earlier one, where the process can begin to read.
+        It is the first part that is missing, or an earlier one, where reading can begin. Without a missing part there
+        is no position.
         """
         number, count = self._handling.shard
         for index in itertools.count(number - 1, count):
@@ -197,7 +201,8 @@ class Run:
         except (NonFiniteError, InputValueError) as error:
             where = " to ".join(place(self._inputs[row.file], row.line) for row in (part.rows[0], part.rows[-1]))
             raise type(error)(f"{where}: {error} (texts are numbered from 0, without duplicates)") from None
-        n_tokens, truncated = ([column[index] for index in order] for column in (counts.n_tokens, counts.truncated))
+        n_tokens = [counts.n_tokens[index] for index in order]
+        truncated = [counts.truncated[index] for index in order]
         if self._handling.on_truncation == "error" and any(truncated):
             self._refuse(part, truncated, counts)
         encoded = outputs.Encoded(

@@ -70,9 +70,7 @@ def converted(vectors: Vectors, dtype: str) -> Numbers:
         return np.rint(vectors / largest * np.float32(127)).astype(np.int8)
     if dtype == "float16":
         if (np.abs(vectors) > np.finfo(np.float16).max).any():
-            raise InputValueError(
-                "float16 cannot represent numbers above 65,504: use float32, or normalize the vectors"
-            )
+            raise InputValueError("float16 cannot represent numbers above 65,504: use float32, or normalize")
         return vectors.astype(np.float16)
     return vectors
 
@@ -144,14 +142,10 @@ def _carried_table(arrow: Any, encoded: Encoded) -> Any:
         arrays = [arrow.array(map(_string, column), arrow.large_string()) for column in columns]
         return arrow.table(arrays, names=schema)
     batches = [
-        batch.take(arrow.array([row.carried[1] for row in rows]))
+        batch.take(arrow.array([row.carried[1] for row in rows])).replace_schema_metadata(None)
         for batch, rows in _by_batch(encoded.rows)
-    ]  # fmt: skip
-    return (
-        arrow.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches]).cast(schema)
-        if batches
-        else schema.empty_table()
-    )
+    ]
+    return arrow.Table.from_batches(batches).cast(schema) if batches else schema.empty_table()
 
 
 def _by_batch(rows: Sequence[Row]) -> Iterator[tuple[Any, list[Row]]]:

@@ -86,7 +86,8 @@ def open_rows(source: Input, start: Position, wanted: Wanted) -> AbstractContext
 
 @contextmanager
 def _open_text(source: Input, start: Position, wanted: Wanted) -> Iterator[Reader]:
-    reader = {"txt": _Texts, "jsonl": _Objects}.get(source.kind, _Table)
+    kinds: dict[str, type[_Texts | _Objects | _Table]] = {"txt": _Texts, "jsonl": _Objects}
+    reader = kinds.get(source.kind, _Table)
     with open_lines(source) as lines:
         yield reader(source, lines, start, wanted)
 

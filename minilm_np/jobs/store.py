@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,13 @@ class PartStore:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder / JOB} is damaged: {error}: remove {self.folder}, and begin again") from None
 
-    def begin(self, job: Any) -> Any:
-        """Write job.json, unless another process has written one. Returns its content."""
+    def begin(self, job: Any, *, replace: bool) -> Any:
+        """Write job.json, unless another process has written one and `replace` is False. Returns its content."""
         with _saving(self.folder):
             self.folder.mkdir(exist_ok=True)
             sync(self.folder.parent)
+            if replace:
+                (self.folder / JOB).unlink(missing_ok=True)
             temporary = self.folder / f".{JOB}.tmp-{os.urandom(4).hex()}"
             temporary.write_text(json.dumps(job, indent=1, ensure_ascii=False), encoding="utf-8")
             sync(temporary)
@@ -104,9 +106,21 @@ class PartStore:
             with locked(path, wait=False):
                 yield
         except BlockingIOError:
-            raise SaveError(
-                f"{self.folder}: another process is computing these parts: wait for it, or stop it"
-            ) from None
+            raise self._in_use() from None
+
+    def _in_use(self) -> SaveError:
+        return SaveError(f"{self.folder}: another process is computing these parts: wait for it, or stop it")
+
+    def clear(self) -> None:
+        """Remove the folder if no process is using it. Raises DataError: it has other files; SaveError."""
+        self.job()
+        with ExitStack() as stack:
+            try:
+                for path in self.folder.glob("run-*.lock"):
+                    stack.enter_context(locked(path, wait=False))
+            except BlockingIOError:
+                raise self._in_use() from None
+            self.discard()
 
     def discard(self) -> None:
         """Remove the folder, and what is left of folders that were being removed when their process was killed."""
@@ -138,12 +152,12 @@ class PartStore:
 
     def manifests(self) -> dict[int, Manifest]:
         """All manifests by the index of their part."""
-        with suppress(FileNotFoundError):
-            indices = sorted(
-                int(name.split(".")[0]) for name in os.listdir(self.folder) if re.match(r"\d+\.json$", name)
-            )
-            return {index: manifest for index in indices if (manifest := self.manifest(index))}
-        return {}
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return {}
+        indices = sorted(int(name.removesuffix(".json")) for name in names if re.fullmatch(r"\d+\.json", name))
+        return {index: manifest for index in indices if (manifest := self.manifest(index))}
 
     def chunks(self, index: int, manifest: Manifest) -> Iterator[bytes]:
         """Yield the bytes of a part. Raises DataError, at the latest after the last byte, if they are damaged."""
