@@ -136,7 +136,7 @@ class ByteLines:
     def skip_to(self, offset: int, digest: str) -> None:
         """Continue at an offset that is not before the current one.
 
-        digest: what `digest` was there. Raises DataError: the input is shorter, or another one.
+        digest: what `digest` was there; "" if that is unknown. Raises DataError: the input is shorter, or another one.
         """
         if not self._source.compression and not self._source.is_stream:
             self._file.seek(offset)
@@ -144,7 +144,7 @@ class ByteLines:
             return
         while self.offset < offset and self._read(min(CHUNK, offset - self.offset)):
             pass
-        if self.offset < offset or self.digest != digest:
+        if self.offset < offset or digest not in ("", self.digest):
             raise DataError(
                 f"{self._source.name}: expected the same bytes as in the interrupted run, found others: give the same "
                 "input, or begin again with --overwrite"
