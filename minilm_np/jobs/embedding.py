@@ -84,9 +84,7 @@ def embed_files(
     if id is not None and any(source.kind == "txt" for source in sources):
         raise InputValueError("id: a .txt file has no columns: use .jsonl, .csv, .tsv, .parquet or .arrow")
     if shard is not None and any(source.is_stream for source in sources):
-        raise InputValueError(
-            "shard: every shard reads the whole input, but a pipe is read once: save it to a file"
-        )
+        raise InputValueError("shard: every shard reads the whole input, but a pipe is read once: save it to a file")
     number, count = _shard(shard)
     store = _prepared(target, overwrite, is_shard=shard is not None)
     if format_ == "parquet":

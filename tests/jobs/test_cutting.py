@@ -32,11 +32,10 @@ def test_reading_ahead_gives_the_items_and_the_error() -> None:
         yield from range(5)
         raise OSError("broken")
 
-    found = []
+    ahead = read_ahead(items())
+    assert [next(ahead) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(OSError, match="broken"):
-        for item in read_ahead(items()):
-            found.append(item)
-    assert found == [0, 1, 2, 3, 4]
+        next(ahead)
 
 
 def test_reading_ahead_takes_few_items_and_ends_with_its_consumer() -> None:

@@ -1,4 +1,4 @@
-"""Every format of the input, plain and compressed, and every format of the output: the vectors are those of `encode`."""
+"""Every format of the input, plain and compressed, and of the output: the vectors are those of `encode`."""
 
 import io
 import json

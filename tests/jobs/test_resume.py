@@ -173,11 +173,11 @@ def test_a_damaged_job_and_a_folder_with_other_files(embed: Embed, tmp_path: Pat
     path, output, parts = write_input(tmp_path, "txt"), tmp_path / "out.npy", tmp_path / "out.npy.parts"
     parts.mkdir()
     (parts / "job.json").write_bytes(b"{")
-    with pytest.raises(DataError, match="job.json is damaged"):
+    with pytest.raises(DataError, match=r"job\.json is damaged"):
         embed(path, output)
     (parts / "thesis.tex").touch()
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="expected the parts of an unfinished job, found thesis.tex: move it away"):
+        with pytest.raises(DataError, match=r"expected the parts of an unfinished job, found thesis\.tex: move"):
             embed(path, output, overwrite=overwrite)
     assert (parts / "thesis.tex").exists()
 
@@ -247,7 +247,9 @@ def test_a_full_disk_loses_no_finished_part(
     assert [item.name for item in small_disk.iterdir()] == ["out.npy"]
 
 
-def test_a_full_disk_while_the_parts_are_joined(embed: Embed, encoder: SentenceEncoder, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_full_disk_while_the_parts_are_joined(
+    embed: Embed, encoder: SentenceEncoder, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, output = write_input(tmp_path, "txt"), small_disk / "out.npy"
     join = jobs_job.join
 

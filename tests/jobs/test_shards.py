@@ -50,7 +50,7 @@ def test_shards_of_several_machines(
         merge_shards(tmp_path / "out.npy", folders[:1], overwrite=True)
     with pytest.raises(DataError, match="the last part is missing"):
         merge_shards(tmp_path / "out.npy", folders[1:], overwrite=True)
-    with pytest.raises(InputValueError, match="expected the format of the parts, .npy, found .jsonl"):
+    with pytest.raises(InputValueError, match=r"expected the format of the parts, \.npy, found \.jsonl"):
         merge_shards(tmp_path / "out.jsonl", folders)
     with pytest.raises(DataError, match="expected a folder with the parts of a job, found none"):
         merge_shards(tmp_path / "other.npy")
