@@ -7,7 +7,7 @@ Reading order:
 
     embedding.py   `embed_files` and `merge_shards`: the arguments, their checks, the order of the steps
     inputs.py      input files as streams of bytes, with an identity
-    rows.py        rows of .txt, .jsonl, .csv and .tsv; arrow_rows.py: of .parquet and .arrow
+    rows.py        what readers give; text_rows.py, arrow_rows.py: the readers of the formats
     cutting.py     cuts rows into parts of bounded size, and reads ahead
     job.py         one run: which parts are missing, computing and joining them
     outputs.py     the formats .npy, .parquet and .jsonl

@@ -9,10 +9,12 @@ from queue import Empty, Queue
 from typing import Any, NamedTuple, TypeVar
 
 from minilm_np.errors import DataError
+from minilm_np.jobs.arrow_rows import open_arrow
 from minilm_np.jobs.inputs import Input
-from minilm_np.jobs.rows import Position, Reader, Record, Row, Wanted, open_rows
+from minilm_np.jobs.rows import Position, Reader, Record, Row, Wanted
+from minilm_np.jobs.text_rows import open_text
 
-PART_ROWS = 8192  # records of a part: twice the texts that `encode` sorts by length
+PART_ROWS = 4096  # records of a part: as many texts as `encode` sorts by length
 PART_BYTES = 1 << 22  # a part ends with the record that reaches this size, so a few long rows are a part, too
 
 T = TypeVar("T")
@@ -88,7 +90,8 @@ class Records:
         sizes = [0 if source.is_stream else os.stat(source.path).st_size for source in self._inputs]
         total = sum(sizes) if all(sizes) else 0
         for file, source in enumerate(self._inputs[self.start.file :], self.start.file):
-            with open_rows(source, self.start if file == self.start.file else Position(file), self._wanted) as reader:
+            opener = open_arrow if source.kind in ("parquet", "arrow") else open_text
+            with opener(source, self.start if file == self.start.file else Position(file), self._wanted) as reader:
                 self._check(source, reader)
                 for record in reader.records():
                     if total:

@@ -197,7 +197,9 @@ class Run:
                 self._model, list(texts), report, prompt=self._options.prompt, normalize=self._options.normalize,
                 truncate_dim=self._options.dimension,
             )  # fmt: skip
-            numbers = outputs.converted(vectors, self._options.dtype)[order]
+            numbers = outputs.converted(vectors, self._options.dtype)
+            if len(texts) < len(order):
+                numbers = numbers[order]
         except (NonFiniteError, InputValueError) as error:
             where = " to ".join(place(self._inputs[row.file], row.line) for row in (part.rows[0], part.rows[-1]))
             raise type(error)(f"{where}: {error} (texts are numbered from 0, without duplicates)") from None

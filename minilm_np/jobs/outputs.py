@@ -46,7 +46,7 @@ class Stored(NamedTuple):
 class Format(NamedTuple):
     """One format. part: the bytes of a part. join: write the parts into an empty file."""
 
-    part: Callable[[Encoded], Iterator[bytes]]
+    part: Callable[[Encoded], Iterator[bytes | memoryview]]
     join: Callable[[Path, Iterable[Stored], int, int, str], None]  # file, parts, rows in all, d, dtype
 
 
@@ -78,8 +78,9 @@ def converted(vectors: Vectors, dtype: str) -> Numbers:
 # ---- .npy ------------------------------------------------------------------------------------------------------------
 
 
-def _npy_part(encoded: Encoded) -> Iterator[bytes]:
-    yield encoded.vectors.astype(encoded.vectors.dtype.newbyteorder("<"), copy=False).tobytes()
+def _npy_part(encoded: Encoded) -> Iterator[bytes | memoryview]:
+    if encoded.rows:  # an empty array has no buffer
+        yield np.ascontiguousarray(encoded.vectors, encoded.vectors.dtype.newbyteorder("<")).data.cast("B")
 
 
 def _npy_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, dtype: str) -> None:
@@ -94,7 +95,7 @@ def _npy_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, 
 # ---- .jsonl ----------------------------------------------------------------------------------------------------------
 
 
-def _jsonl_part(encoded: Encoded) -> Iterator[bytes]:
+def _jsonl_part(encoded: Encoded) -> Iterator[bytes | memoryview]:
     # 9 significant digits read back as the same float32, 5 as the same float16
     number = {"float32": "%.9g", "float16": "%.5g", "int8": "%d"}[encoded.vectors.dtype.name]
     form = ", ".join([number] * encoded.vectors.shape[1])
@@ -122,7 +123,7 @@ def _jsonl_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int
 # ---- .parquet: a part is an Arrow stream, and becomes a row group ----------------------------------------------------
 
 
-def _parquet_part(encoded: Encoded) -> Iterator[bytes]:
+def _parquet_part(encoded: Encoded) -> Iterator[bytes | memoryview]:
     arrow = pyarrow(".parquet")
     table = _carried_table(arrow, encoded)
     numbers = arrow.array(encoded.vectors.reshape(-1))
@@ -131,7 +132,7 @@ def _parquet_part(encoded: Encoded) -> Iterator[bytes]:
     stream = io.BytesIO()
     with arrow.ipc.new_stream(stream, table.schema) as writer:
         writer.write_table(table.combine_chunks().unify_dictionaries())
-    yield stream.getbuffer().tobytes()
+    yield stream.getbuffer()
 
 
 def _carried_table(arrow: Any, encoded: Encoded) -> Any:

@@ -173,7 +173,7 @@ class PartStore:
         if digest.hexdigest() != manifest.sha256:
             raise DataError(f"{path} is damaged: run the same command again, which computes this part again")
 
-    def write(self, index: int, parts: Iterable[bytes], **counts: Any) -> None:
+    def write(self, index: int, parts: Iterable[bytes | memoryview], **counts: Any) -> None:
         """Write a part, then its manifest; both are on the disk when this returns. Raises SaveError."""
         path, manifest_path, digest, size = self._part(index), self._manifest(index), hashlib.sha256(), 0
         with _saving(path):

@@ -31,6 +31,7 @@ def embed(encoder: SentenceEncoder) -> Embed:
     """`embed_files` with the small model, and without a warning for truncated texts."""
 
     def call(inputs: Any, output: Path, **options: Any) -> EmbedReport:
-        return embed_files(inputs, output, **{"encoder": encoder, "on_truncation": "ignore"} | options)
+        given: dict[str, Any] = {"encoder": encoder, "on_truncation": "ignore"}
+        return embed_files(inputs, output, **given | options)
 
     return call

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from minilm_np import DataError, InputTypeError, InputValueError, MiniLMError, SaveError, SentenceEncoder
-from minilm_np.jobs import SkippedRow, inputs, rows
+from minilm_np.jobs import SkippedRow, inputs, text_rows
 from tests.jobs.conftest import Embed
 from tests.support import jobs
 from tests.support.encoders import overflowing
@@ -76,7 +76,7 @@ def test_a_null_and_bytes_that_are_not_utf_8_in_a_table(
 def test_a_row_that_is_too_long(
     kind: str, embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (inputs, rows):
+    for module in (inputs, text_rows):
         monkeypatch.setattr(module, "MAX_ROW", 100)
     (tmp_path / f"in.{kind}").write_bytes(FORMATS[kind](["one", "x" * 1000, "two"]))
     with pytest.raises(DataError, match=rf"in.{kind}, line [23]: expected at most 100 bytes, found 10\d\d"):

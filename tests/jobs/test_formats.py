@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -154,9 +155,13 @@ def test_each_text_of_a_part_is_computed_once(
     counted: list[int] = []
     engine = type(encoder.model.engine)
     whole = engine.encode
-    monkeypatch.setattr(
-        engine, "encode", lambda self, ids, **rest: counted.append(len(ids)) or whole(self, ids, **rest)
-    )
+
+    def counting(self: object, ids: list[list[int]], **rest: Any) -> np.ndarray:
+        counted.append(len(ids))
+        found: np.ndarray = whole(self, ids, **rest)
+        return found
+
+    monkeypatch.setattr(engine, "encode", counting)
     (tmp_path / "in.txt").write_bytes(jobs.txt(MANY))
     made = embed(tmp_path / "in.txt", tmp_path / "out.npy")
     assert counted == [150]
