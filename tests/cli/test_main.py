@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["embed", "a"], "invalid choice: 'embed'"),
+        (["embeds", "a"], "invalid choice: 'embeds'"),
         (["encode"], "expected either texts as arguments or --input FILE"),
         (["encode", "--input", "-", "a"], "expected either texts as arguments or --input FILE"),
         (["encode", "--batch-size", "0", "a"], "--batch-size: expected a whole number of at least 1, found '0'"),

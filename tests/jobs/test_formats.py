@@ -156,7 +156,7 @@ def test_each_text_of_a_part_is_computed_once(
     engine = type(encoder.model.engine)
     whole = engine.encode
 
-    def counting(self: object, ids: list[list[int]], **rest: Any) -> np.ndarray:
+    def counting(self: Any, ids: list[list[int]], **rest: Any) -> np.ndarray:
         counted.append(len(ids))
         found: np.ndarray = whole(self, ids, **rest)
         return found
