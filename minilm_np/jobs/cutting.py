@@ -76,28 +76,36 @@ class Records:
 
     columns: the names and types of the carried columns that every input must have; None: they are not checked against
     an earlier run. one_schema: all inputs must have the same carried columns.
-    schema: of the carried columns, and fraction: of the inputs that has been read, are known while reading.
+    schema: of the carried columns; known when the first input has been opened.
     """
 
     def __init__(
         self, inputs: Sequence[Input], wanted: Wanted, start: Position, columns: list[str] | None, *, one_schema: bool
     ) -> None:
-        self.start, self.schema, self.fraction = start, None, 0.0
+        self.start, self.schema = start, None
+        self._sizes = [0 if source.is_stream else os.stat(source.path).st_size for source in inputs]
+        self._file = start.file  # what is being read
+        self._reader: Reader | None = None
         self._inputs, self._wanted, self._columns, self._one_schema = inputs, wanted, columns, one_schema
 
     def __iter__(self) -> Iterator[tuple[Reader, Record]]:
         """Yield the records. Raises DataError: an input cannot be read, or has other columns."""
-        sizes = [0 if source.is_stream else os.stat(source.path).st_size for source in self._inputs]
-        total = sum(sizes) if all(sizes) else 0
         for file, source in enumerate(self._inputs[self.start.file :], self.start.file):
             opener = open_arrow if source.kind in ("parquet", "arrow") else open_text
             with opener(source, self.start if file == self.start.file else Position(file), self._wanted) as reader:
                 self._check(source, reader)
+                self._file, self._reader = file, reader
                 for record in reader.records():
-                    if total:
-                        self.fraction = (sum(sizes[:file]) + sizes[file] * reader.fraction) / total
                     yield reader, record
-        self.fraction = 1.0 if total else 0.0
+            self._file, self._reader = file + 1, None
+
+    @property
+    def fraction(self) -> float:
+        """The part of the inputs that has been read, from 0 to 1, by their sizes; 0 if there is a pipe."""
+        if any(source.is_stream for source in self._inputs):
+            return 0.0
+        read = sum(self._sizes[: self._file]) + (self._reader.fraction * self._sizes[self._file] if self._reader else 0)
+        return read / max(1, sum(self._sizes))
 
     def _check(self, source: Input, reader: Reader) -> None:
         columns = described(reader.schema)

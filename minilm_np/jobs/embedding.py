@@ -107,6 +107,8 @@ def embed_files(
     expected = jobs.described_job(sources, encoder.model, FINGERPRINT_TEXTS, options)
     with store.lock((number, count)), _without_litter(store, is_shard=shard is not None):
         found = store.job()
+        if found is None:
+            _check_target(target, overwrite)  # again: another process may have finished meanwhile
         if found is None or (shard is None and not store.manifests()):  # a job without parts binds nobody
             found = store.begin(expected, replace=found is not None)
         jobs.check_same(found, expected, store.folder)

@@ -99,14 +99,19 @@ class PartStore:
         """Hold the lock of a shard. Raises SaveError: another process has it."""
         number, count = shard
         path = self.folder / f"run-{number}-of-{count}.lock"
-        with _saving(self.folder):
-            self.folder.mkdir(exist_ok=True)
-            path.touch()
-        try:
-            with locked(path, wait=False):
-                yield
-        except BlockingIOError:
-            raise self._in_use() from None
+        with ExitStack() as stack:
+            while True:
+                with _saving(self.folder):
+                    self.folder.mkdir(exist_ok=True)
+                    path.touch()
+                try:
+                    stack.enter_context(locked(path, wait=False))
+                except BlockingIOError:
+                    raise self._in_use() from None
+                if path.exists():
+                    break
+                stack.close()  # before it was locked, another process finished the job and removed the folder
+            yield
 
     def _in_use(self) -> SaveError:
         return SaveError(f"{self.folder}: another process is computing these parts: wait for it, or stop it")

@@ -2,10 +2,12 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from minilm_np import DataError, InputValueError, SaveError, SentenceEncoder
 from minilm_np._files import locked
 from minilm_np.jobs import job as jobs_job
+from minilm_np.jobs import store
 from minilm_np.jobs.store import PartStore
 from tests.jobs.conftest import Embed
 from tests.support import jobs
@@ -191,6 +194,26 @@ def test_two_processes_with_the_same_output(embed: Embed, tmp_path: Path) -> Non
             with pytest.raises(SaveError, match="another process is computing these parts"):
                 embed(path, output, overwrite=overwrite)
     embed(path, output)
+
+
+def test_a_folder_that_another_process_removes_before_it_is_locked(
+    embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output, parts = write_input(tmp_path, "txt"), tmp_path / "out.npy", tmp_path / "out.npy.parts"
+    times: list[bool] = []
+
+    @contextmanager
+    def late(lock: Path, *, wait: bool) -> Iterator[bool]:
+        with locked(lock, wait=wait) as is_locked:
+            times.append(is_locked)
+            if len(times) == 1:
+                shutil.rmtree(parts)
+            yield is_locked
+
+    monkeypatch.setattr(store, "locked", late)
+    embed(path, output)
+    assert len(times) == 2
+    assert same_bits(vectors_of(output), encoded(encoder, MANY))
 
 
 @pytest.mark.parametrize("raw", [jobs.txt(MANY), compressed(jobs.txt(MANY), "gz")], ids=["txt", "txt.gz"])
