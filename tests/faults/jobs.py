@@ -26,7 +26,8 @@ def job(name: str) -> Iterator[Writer]:
         options = (str(texts), "--model", str(model), "--backend", "numpy", "--on-truncation", "ignore")
 
         def write(path: Path) -> None:
-            again = ["--overwrite"] if path.exists() and not path.with_name(parts).exists() else []
+            begun = (path.with_name(parts) / "job.json").exists()
+            again = ["--overwrite"] if path.exists() and not begun else []
             writers.command("embed", *options, "--output", str(path), *again)
             if path.with_name(parts).exists():
                 raise WrongError(f"{parts} was left")
