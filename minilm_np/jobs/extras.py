@@ -16,8 +16,6 @@ def pyarrow(purpose: str) -> ModuleType:
             import pyarrow
             import pyarrow.parquet
     except ImportError:
-        raise MissingExtraError(
-            f"{purpose} needs pyarrow, which is not installed: pip install 'minilm-np[parquet]'"
-        ) from None
+        raise MissingExtraError(f"{purpose} needs pyarrow, which is not installed: pip install pyarrow") from None
     module: ModuleType = pyarrow
     return module

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from minilm_np import DataError, InputTypeError, InputValueError, MiniLMError, SaveError, SentenceEncoder
+from minilm_np import (
+    DataError,
+    InputTypeError,
+    InputValueError,
+    MiniLMError,
+    MissingExtraError,
+    SaveError,
+    SentenceEncoder,
+)
 from minilm_np.jobs import SkippedRow, inputs, text_rows
 from tests.jobs.conftest import Embed
 from tests.support import jobs
@@ -158,6 +167,20 @@ def test_a_bad_call(
     assert isinstance(caught.value, InputValueError | InputTypeError | DataError | SaveError)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["folder.npy", "in.txt", "long.txt", "old.npy"]
     assert Path("old.npy").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("in.parquet", "out.npy"), ("in.arrow", "out.npy"), ("in.txt.zst", "out.npy"), ("in.txt", "out.parquet")],
+)
+def test_without_pyarrow_the_error_says_what_to_install(
+    name: str, output: str, embed: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"one\n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"\.(parquet|arrow|zst) needs pyarrow, .*: pip install pyarrow"):
+        embed(tmp_path / name, tmp_path / output)
+    assert [item.name for item in tmp_path.iterdir()] == [name]
 
 
 def test_a_column_with_the_name_of_the_new_one(embed: Embed, tmp_path: Path) -> None:
