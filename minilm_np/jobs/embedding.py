@@ -139,14 +139,14 @@ def merge_shards(
 
     output: as for the shards. folders: the folders of parts, if they are on several machines and were copied here;
     they are left as they are. Without any, `output`.parts is read, and removed at the end.
-    overwrite, report: as for `embed_files`.
+    overwrite: replace an existing output by the parts of `folders`. report: as for `embed_files`.
 
     Returns the report. Raises DataError (a part is missing or damaged, or two folders belong to different jobs),
     InputValueError, SaveError.
     """
     began = time.monotonic()
     target = Path(output)
-    _check_target(target, overwrite)
+    _check_target(target, overwrite or not folders)  # its own parts were begun when there was no output
     own = jobs.store_of(target)
     stores = [PartStore(Path(folder)) for folder in folders] or [own]
     job = None

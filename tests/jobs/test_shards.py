@@ -59,6 +59,14 @@ def test_shards_of_several_machines(
         merge_shards(tmp_path / "out.npy", [folders[0], tmp_path / "other.npy.parts"], overwrite=True)
 
 
+def test_a_merge_that_was_killed_before_it_removed_the_parts_is_repeated(embed: Embed, tmp_path: Path) -> None:
+    path, output = write_input(tmp_path, "txt"), tmp_path / "out.npy"
+    embed(path, output, shard=(1, 1))
+    output.touch()
+    assert merge_shards(output).rows == len(MANY)
+    assert vectors_of(output).shape == (len(MANY), 8)
+
+
 def test_a_shard_that_has_no_part(embed: Embed, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(jobs.txt(["one"]))
     assert [embed(tmp_path / "in.txt", tmp_path / "out.npy", shard=(number, 2)).rows for number in (2, 1)] == [0, 1]
