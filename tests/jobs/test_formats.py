@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from minilm_np import InputValueError, SentenceEncoder, util
+from minilm_np import InputValueError, SentenceEncoder, _progress, util
 from tests.jobs.conftest import Embed
 from tests.support import jobs
 from tests.support.jobs import FORMATS, LINES, MANY, TEXTS, compressed, encoded, items_of, same_bits, vectors_of
@@ -180,3 +181,16 @@ def test_the_report(embed: Embed, encoder: SentenceEncoder, tmp_path: Path) -> N
     }  # fmt: skip
     assert "7 rows, " in str(made)
     assert "1 duplicates computed once" in str(made)
+
+
+def test_the_progress(
+    embed: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "EVERY_S", 0.0)
+    jobs.small_parts(monkeypatch, 100)
+    (tmp_path / "in.txt").write_bytes(jobs.txt([*MANY, *LINES]))
+    embed(tmp_path / "in.txt", tmp_path / "out.npy", show_progress_bar=True)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"minilm-np: embed: 207 rows after \d+ s, [\d,]+ rows/s, 100 % of the input, about 0 s left, 1 truncated", last
+    )
