@@ -119,7 +119,7 @@ BAD_FILES: list[tuple[str, bytes, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "raw", "options", "error"), BAD_FILES)
+@pytest.mark.parametrize(("name", "raw", "options", "error"), BAD_FILES, ids=map(str, range(len(BAD_FILES))))
 def test_a_bad_file_is_named(
     name: str, raw: bytes, options: dict[str, Any], error: str, embed: Embed, tmp_path: Path
 ) -> None:

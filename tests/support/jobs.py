@@ -83,7 +83,7 @@ def compressed(raw: bytes, compression: str) -> bytes:
     """Bytes compressed by "gz" or "zst", in two members or frames; "": as they are."""
     half = len(raw) // 2
     if compression == "gz":
-        return gzip.compress(raw[:half]) + gzip.compress(raw[half:])
+        return gzip.compress(raw[:half], mtime=0) + gzip.compress(raw[half:], mtime=0)
     if compression == "zst":
         return b"".join(pyarrow.compress(part, "zstd", asbytes=True) for part in (raw[:half], raw[half:]))
     return raw
