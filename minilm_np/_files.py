@@ -244,7 +244,7 @@ def remove_left(parent: Path, prefix: str, *, with_old: bool = False) -> None:
         if left.is_symlink() or ((left / "old").exists() and not with_old):
             continue
         # BlockingIOError: its process is alive; any other error: it is gone, or belongs to another user
-        with suppress(OSError), _lock(left, wait=False) as is_locked:
+        with suppress(OSError), locked(left, wait=False) as is_locked:
             if is_locked or time.time() - left.stat().st_mtime >= STALE_S:
                 discard_folder(left, prefix)
 
@@ -301,7 +301,7 @@ def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
             folder = parent / _staging_name(prefix)
             folder.mkdir(mode=0o700)
             try:
-                lock.enter_context(_lock(folder, wait=True))
+                lock.enter_context(locked(folder, wait=True))
                 os.stat(folder)
                 break
             except FileNotFoundError:  # before it was locked, another process took it for that of a killed process
@@ -313,8 +313,8 @@ def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock of a folder during the block. Yields whether the folder can be locked at all.
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a file or a folder during the block. Yields whether it can be locked at all.
 
     Raises BlockingIOError if another process, or another thread, has the lock and `wait` is False.
     """
@@ -323,7 +323,7 @@ def _lock(folder: Path, *, wait: bool) -> Iterator[bool]:
     except ImportError:  # Windows
         yield False
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -45,7 +45,7 @@ class SaveError(MiniLMError, OSError):
 
 
 class DataError(MiniLMError, ValueError):
-    """A file of training or test data is broken or too small. The message names the file and the line."""
+    """A file of texts, or of training or test data, is broken or too small. The message names the file and the line."""
 
 
 class ImplementationError(MiniLMError, RuntimeError):

@@ -29,7 +29,7 @@ LAYERS = (
     ("sentence_encoder",),
     ("util",),
     ("evaluation",),
-    ("train", "verify", "integrations", "server"),
+    ("train", "verify", "integrations", "jobs", "server"),
     ("cli",),
     ("__main__",),
 )

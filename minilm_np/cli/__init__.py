@@ -10,6 +10,7 @@ Reading order:
     encoding.py     encoding texts a batch at a time, with progress and one warning for truncated texts
     printing.py     printing lines, JSON, and texts shortened to one line; the width of the terminal
     encode.py       `encode`: texts to vectors
+    embed.py        `embed`: files of any size to a file of vectors
     search.py       `similarity`, `search`, `cluster`: compare texts, search lines, group similar lines
     serve.py        `serve`: answer requests for vectors over HTTP
     models.py       `fetch`, `info`: download a model, describe an installed one
@@ -33,14 +34,16 @@ import minilm_np
 from minilm_np.errors import MiniLMError
 
 try:
-    from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, serve, trace, train, verify
+    from minilm_np.cli import (
+        conformance, diagnose, embed, encode, evaluate, models, search, serve, trace, train, verify,
+    )  # fmt: skip
     from minilm_np.cli.options import HelpFormatter
 except KeyboardInterrupt:  # these imports take most of the time of a short command
     print("minilm-np: interrupted", file=sys.stderr)
     sys.exit(130)
 
 # In the order of --help. Each has `add(commands)`, which adds its parsers and names the functions that they run.
-COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, serve, models)
+COMMANDS = (encode, embed, search, trace, verify, diagnose, conformance, train, evaluate, serve, models)
 
 DESCRIPTION = """\
 Turn texts into vectors, and compare texts by the cosines of their vectors. The model is

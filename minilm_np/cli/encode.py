@@ -33,7 +33,8 @@ def add(commands: "Commands") -> None:
         "turn texts into vectors",
         'minilm-np encode "A text" "Another one"',
         details="Print one line per text: the first numbers of its vector, its number of tokens, and the text.\n"
-        "--format json, jsonl and npy write all numbers.",
+        "--format json, jsonl and npy write all numbers.\n"
+        "For columns of tables, compressed files, and jobs that take long, use `minilm-np embed`.",
     )
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="the texts to encode")
     parser.add_argument("--input", metavar="FILE", help="read one text per line (UTF-8) from FILE; - is standard input")

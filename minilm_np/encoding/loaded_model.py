@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from minilm_np.engine import registry
 from minilm_np.engine.float_mode import standard_float_mode
 from minilm_np.engine.protocol import Engine, Packed, PackingEngine, Vectors, Weights
@@ -90,9 +92,9 @@ class LoadedModel:
 
     def _digest(self) -> str:
         digest = hashlib.sha256()
-        for name, array in self.engine.weights().items():
+        for name, array in self.engine.iter_weights():
             digest.update(f"{name} {array.shape}\n".encode())
-            digest.update(array.astype("<f4", copy=False).tobytes())
+            digest.update(np.ascontiguousarray(array, "<f4").reshape(-1).data)
         return digest.hexdigest()
 
     def fingerprint(self, texts: Sequence[str]) -> str:

@@ -185,17 +185,18 @@ def encode_with_counts(
     *,
     first: int = 0,
     prompt_name: str | None = None,
+    prompt: str | None = None,
     normalize: bool = False,
     truncate_dim: int | None = None,
 ) -> tuple[Vectors, TokenCounts]:
     """Return the vectors of texts, (n, d), and their token counts; each text is tokenized once.
 
-    first: the number of the first text, for errors. prompt_name, normalize, truncate_dim: as for
+    first: the number of the first text, for errors. prompt_name, prompt, normalize, truncate_dim: as for
     `SentenceEncoder.encode`. Truncated texts raise no warning: the counts name them.
     Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
     """
     d = model.settings.dimension(model.config.hidden_size, truncate_dim)
-    pipeline = Pipeline(model, model.settings.prefix(prompt_name), "ignore", normalize, d)
+    pipeline = Pipeline(model, model.settings.prefix(prompt_name, prompt), "ignore", normalize, d)
     return pipeline.vectors(check_texts(texts, first), report, first), pipeline.counts
 
 

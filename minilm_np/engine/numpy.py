@@ -1,7 +1,7 @@
 """The readable engine: `reference.py` over batches of bounded size. Its last bits depend on BLAS and batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -73,6 +73,9 @@ class NumpyEngine:
 
     def weights(self) -> Weights:
         return self._weights
+
+    def iter_weights(self) -> Iterator[tuple[str, Vectors]]:
+        return iter(self._weights.items())
 
 
 def _blas_threads(n_tokens: int) -> AbstractContextManager[None]:

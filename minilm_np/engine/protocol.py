@@ -1,6 +1,6 @@
 """The interface of every engine: token ids in, vectors out. `registry.py` lists the engines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,6 +49,9 @@ class Engine(Protocol):
 
     def weights(self) -> Weights:
         """Return the float32 weights by Hugging Face's names, in the model's order; read-only."""
+
+    def iter_weights(self) -> Iterator[tuple[str, Vectors]]:
+        """Yield the items of `weights()`, one in memory at a time where the engine can do that."""
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")  
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["embed", "a"], "invalid choice: 'embed'"),
+        (["embeds", "a"], "invalid choice: 'embeds'"),
         (["encode"], "expected either texts as arguments or --input FILE"),
         (["encode", "--input", "-", "a"], "expected either texts as arguments or --input FILE"),
         (["encode", "--batch-size", "0", "a"], "--batch-size: expected a whole number of at least 1, found '0'"),
@@ -207,8 +207,8 @@ def test_version(command: Command) -> None:
 
 
 COMMANDS = (
-    "encode", "similarity", "search", "cluster", "trace", "verify", "diagnose", "conformance", "train", "eval", "fetch",
-    "info",
+    "encode", "embed", "similarity", "search", "cluster", "trace", "verify", "diagnose", "conformance", "train", "eval",
+    "fetch", "info",
 )  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_help_names_the_commands(command: Command) -> None:
     assert re.search('^example: minilm-np encode "A text"', found, re.M)
 
 
-@pytest.mark.parametrize("name", ["encode", "similarity", "search", "cluster", "trace", "fetch", "info"])
+@pytest.mark.parametrize("name", ["encode", "embed", "similarity", "search", "cluster", "trace", "fetch", "info"])
 def test_the_help_of_a_command_begins_with_what_it_does_and_an_example(command: Command, name: str) -> None:
     found = command.help(name)
     _, description, _ = found.split("\n\n", 2)

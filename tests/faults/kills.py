@@ -66,6 +66,7 @@ def start(write: Callable[[], object], kill: Kill | None = None, log: Path | Non
                 _end_after(kill.delay)
 
     try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # here: another thread may not
         sys.addaudithook(hook)
         if kill and not kill.operation:
             _end_after(kill.delay)
@@ -83,7 +84,6 @@ def start(write: Callable[[], object], kill: Kill | None = None, log: Path | Non
 def _end_after(delay: float) -> None:
     """End this process, as SIGKILL does: the system ends it, wherever it is, and no code of it runs."""
     if delay:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, delay)
     else:
         os.kill(os.getpid(), signal.SIGKILL)

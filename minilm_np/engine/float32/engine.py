@@ -101,6 +101,10 @@ class Float32Engine:
 
     def weights(self) -> dict[str, Vectors]:
         """The original weights, by the names and in the order of `parameter_shapes`; read-only. Unpacks them all."""
+        return dict(self._packed.unpacked())
+
+    def iter_weights(self) -> Iterator[tuple[str, Vectors]]:
+        """The same, one by one."""
         return self._packed.unpacked()
 
     def packed(self) -> Arrays:

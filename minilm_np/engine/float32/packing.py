@@ -4,7 +4,7 @@ Weights are packed one by one as they are read, so there is never a second copy 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,9 +68,8 @@ class PackedWeights:
             else:
                 self.arrays[field][layer, first : first + len(array)] = array
 
-    def unpacked(self) -> dict[str, Array]:
-        """The original weights, bit for bit, by the names and in the order of `parameter_shapes`; read-only."""
-        weights = {}
+    def unpacked(self) -> Iterator[tuple[str, Array]]:
+        """Yield the original weights, bit for bit, with the names and in the order of `parameter_shapes`; read-only."""
         for name, shape in self._shapes.items():
             field, layer, first = self._places[name]
             if layer is None:
@@ -79,9 +78,9 @@ class PackedWeights:
                 array = unpack(self.arrays[field][layer], first, shape[0])
             else:
                 array = self.arrays[field][layer, first : first + shape[0]]
-            weights[name] = array.view()
-            weights[name].flags.writeable = False
-        return weights
+            view = array.view()
+            view.flags.writeable = False
+            yield name, view
 
 
 def places(config: ModelConfig) -> dict[str, Place]:

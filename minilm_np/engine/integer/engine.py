@@ -4,7 +4,7 @@ Twin: `reference.py` here. Passes, threads and workspaces are those of `float32/
 is in `kernels/forward.py`. The bits of a vector are those of CONTRACT.md, on every processor.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,10 @@ class IntegerEngine(Float32Engine):
             weights[name] = found[name].view()
             weights[name].flags.writeable = False
         return weights
+
+    def iter_weights(self) -> Iterator[tuple[str, Vectors]]:
+        """The items of `weights()`."""
+        return iter(self.weights().items())
 
     def results(self, arrays: Mapping[str, Vectors]) -> tuple[dict[str, Vectors], ...]:
         """What each stage of a layer leaves in the arrays of a workspace, by the names of `reference.py`."""
