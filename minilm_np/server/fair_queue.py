@@ -2,7 +2,7 @@
 
 This is deficit round robin over requests (Shreedhar and Varghese, 1995), counted in tokens. Requests form a ring. A
 visit adds QUANTUM tokens to the credit of a request, and takes its next texts as far as the credit reaches. Unused
-credit remains for the next visit. A batch is filled by visits until it has the budget's tokens. The next batch continues
+credit remains for the next visit. Visits fill a batch until it has the budget's tokens. The next batch continues
 where this one stopped. So every request gets the same share of the engine, however many and however long its texts are:
 a text of at most QUANTUM tokens waits for one visit to each other request.
 
