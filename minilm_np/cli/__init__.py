@@ -35,7 +35,17 @@ from minilm_np.errors import MiniLMError
 
 try:
     from minilm_np.cli import (
-        conformance, diagnose, embed, encode, evaluate, models, search, serve, trace, train, verify,
+        conformance,
+        diagnose,
+        embed,
+        encode,
+        evaluate,
+        models,
+        search,
+        serve,
+        trace,
+        train,
+        verify,
     )  # fmt: skip
     from minilm_np.cli.options import HelpFormatter
 except KeyboardInterrupt:  # these imports take most of the time of a short command
