@@ -1,16 +1,17 @@
 """Pairs of deviations: which of them explain the vectors together."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
 from minilm_np.verify.diagnosis import Finding
 from minilm_np.verify.evidence import Evidence
-from minilm_np.verify.scoring import Candidate, measure
+from minilm_np.verify.scoring import Bar, Candidate, measure
 from minilm_np.verify.vector_errors import relative_errors
 
-Bar = Callable[[Sequence[Any], str], Iterable[Any]]  # items, and what is done to them -> the items, with a progress bar
+# A deviation leaves no error that is this many times the effect of the other one of the pair: effects are not exactly
+# additive, but a change of the sixth digit mends no error of the first one.
+MOST_MENDED = 10.0
 
 
 def fitting_pairs(
@@ -26,10 +27,10 @@ def fitting_pairs(
     for a, b in bar(possible, "pairs of deviations"):
         names, variation = (a.name, b.name), b.deviation.vary(a.deviation.vary(evidence.model.base))
         both = (evidence.probes[probe] for probe in np.flatnonzero(a.moves & b.moves))
-        places = sorted(both, key=evidence.model.lengths(variation).__getitem__)
+        places = evidence.shortest(variation, both)
         limit = max(a.limit, b.limit)
-        for some in (places[:1], places[1:4]):  # the shortest text excludes most pairs
-            left = relative_errors(evidence.vectors[some], evidence.model.vectors(variation, some).astype(np.float64))
+        for some in (places[:1], places[1:3]):  # the shortest text excludes most pairs
+            left = relative_errors(evidence.vectors[some], evidence.vectors_of(variation, some))
             nearest[names] = float(np.nanmax(left, initial=nearest.get(names, 0.0)))
             if nearest[names] > limit:
                 break
@@ -42,11 +43,16 @@ def _is_possible(evidence: Evidence, a: Candidate, b: Candidate) -> bool:
     """Whether the screen allows this pair.
 
     A text that only one of the two changes must be explained by that one, a text that neither changes by the model as
-    it is.
+    it is. And what one leaves must be of the size of the other one's effect.
     """
+    if a.deviation.kind == b.deviation.kind:
+        return False
     left = np.where(a.moves, a.left - a.limit, evidence.errors[evidence.probes] - evidence.tolerance)
     left = np.where(b.moves, b.left - b.limit, left)
-    return a.deviation.kind != b.deviation.kind and not (left[~(a.moves & b.moves)] > 0.0).any()
+    if (left[~(a.moves & b.moves)] > 0.0).any():
+        return False
+    mends = (a.left <= MOST_MENDED * b.change + a.limit) & (b.left <= MOST_MENDED * a.change + b.limit)
+    return bool(mends[np.isfinite(a.left) & np.isfinite(b.left) & a.moves & b.moves].all())
 
 
 def needs_both(evidence: Evidence, pair: Finding) -> bool:

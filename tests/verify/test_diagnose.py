@@ -9,7 +9,7 @@ import pytest
 from minilm_np import SentenceEncoder
 from minilm_np.verify.deviations import deviations
 from minilm_np.verify.diagnose import diagnose
-from tests.support.diagnose_models import CONFIG, LONG, SHORT, by_torch, explaining, folder
+from tests.support.diagnose_models import CONFIG, LONG, SHORT, WORDS, by_torch, explaining, folder
 from tests.support.torch_deviations import planted
 
 
@@ -20,10 +20,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
 
 @pytest.mark.parametrize("name", [one.name for one in deviations(CONFIG)])
 def test_every_deviation_is_named(encoder: SentenceEncoder, name: str) -> None:
-    texts = LONG if name.startswith("truncation") else SHORT
+    texts = LONG if name.startswith("truncation") else WORDS
     diagnosis = diagnose(encoder, by_torch(encoder, texts, name), texts)
     assert diagnosis.verdict == "explained", diagnosis.sentence
     assert explaining(diagnosis) == [{name}], diagnosis.sentence
+    assert diagnosis.findings[0].kinds == (next(one.kind for one in deviations(CONFIG) if one.name == name),)
 
 
 PAIRS = [
