@@ -128,9 +128,6 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
         findings += _measured(evidence, candidates, bar)
     seen = [one for one in case.candidates if one.is_seen]
     if not any(finding.explains for finding in findings):
-        mostly_right = 2 * len(wrong) <= len(texts)
-        if not mostly_right and not misfits.is_related(evidence, case.candidates):
-            return advice.unrelated(case)
         twins = {name for group in indistinguishable(evidence, case.candidates) for name in group[1:]}
         scaled = misfits.scaled(evidence, seen, twins, bar)
         if scaled is not None:
@@ -139,7 +136,7 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
         measured = [measure(evidence, names) for names in bar(pairs[:MEASURED], "pairs in float64")]
         measured = confirmed(evidence, measured)
         findings += [pair for pair in measured if pair.explains or pair.odd or needs_both(evidence, pair)]
-        if not any(finding.explains or finding.odd for finding in findings) and mostly_right:
+        if not any(finding.explains or finding.odd for finding in findings) and 2 * len(wrong) <= len(texts):
             wrong.sort(key=lambda row: -evidence.given.errors[row])
             return advice.some_wrong(case, wrong)
 
@@ -170,6 +167,8 @@ def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
         return advice.explained(case, findings)
     if findings and findings[0].odd:
         return advice.mostly_explained(case, findings)
+    if not misfits.is_related(evidence, case.candidates):
+        return advice.unrelated(case)
     low = misfits.low_precision(evidence, case.candidates, bar)
     if low is not None:
         return advice.low_precision(case, low)

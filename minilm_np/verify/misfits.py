@@ -11,7 +11,7 @@ import numpy as np
 from minilm_np.reference import Array
 from minilm_np.verify.diagnosis import Finding
 from minilm_np.verify.evidence import Evidence, Given
-from minilm_np.verify.low_precision import LEAST_ALIKE, is_like
+from minilm_np.verify.low_precision import is_like
 from minilm_np.verify.pairs import fitting_pairs
 from minilm_np.verify.scoring import Bar, Candidate, measure
 from minilm_np.verify.vector_errors import alike, norms, owners, relative_errors, units
@@ -68,6 +68,8 @@ def scaled(evidence: Evidence, seen: Sequence[Candidate], twins: set[str], bar: 
         found = evidence.vectors_of(evidence.variation(names), evidence.probes)
         known = np.isfinite(found).all(axis=1)
         factors = norms(vectors[known]) / norms(found[known])
+        if np.abs(factors - 1.0).max() <= evidence.tolerance:
+            continue
         return Scaled(finding, factors, [pair for pair in measured if pair.explains])
     return None
 
@@ -79,22 +81,22 @@ def low_precision(evidence: Evidence, candidates: Sequence[Candidate], bar: Bar)
     """
     probes, base = evidence.probes, evidence.model.base
     errors = evidence.vectors[probes] - evidence.base
-    for one in candidates:
-        known = np.isfinite(one.vectors).all(axis=1)
-        if one.deviation.kind == "weights" or not known.any():
-            continue
-        if alike(errors[known], one.vectors[known] - evidence.base[known]) >= LEAST_ALIKE:
-            return None
     places = evidence.few(base, probes, COMPARED_TOKENS)
     rows = [probes.index(place) for place in places]
     changes = {
         one.name: evidence.vectors_of(one.vary(base), places) - evidence.base[rows]
         for one in bar(evidence.low_precisions, "low-precision arithmetic")
     }
-    like = [name for name, change in changes.items() if is_like(errors[rows], change)]
+    like = {name: alike(errors[rows], change) for name, change in changes.items() if is_like(errors[rows], change)}
     if not like:
         return None
-    return replace(measure(evidence, (max(like, key=lambda name: alike(errors[rows], changes[name])),)), explains=False)
+    best = max(like, key=like.__getitem__)
+    for one in candidates:
+        known = np.isfinite(one.vectors).all(axis=1)
+        change = one.vectors[known] - evidence.base[known]
+        if one.deviation.kind != "weights" and known.any() and alike(errors[known], change) > like[best]:
+            return None
+    return replace(measure(evidence, (best,)), explains=False)
 
 
 def is_related(evidence: Evidence, candidates: Sequence[Candidate]) -> bool:
