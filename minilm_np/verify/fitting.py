@@ -12,6 +12,8 @@ from minilm_np.verify.variations import Deviation, Padding, Variation, Windows
 from minilm_np.verify.vector_errors import relative_errors
 
 CHECKED = 4  # texts that decide between rules of padding
+COARSE = 16, 32, 64, 128, 256  # tokens; the first lengths that are tried
+HOPELESS = 0.7  # if they all leave more than this part of the error, padding does not explain it
 REFINED = 3  # lengths around which the search for a length is refined
 MOST_FITTED = 3  # deviations that a fit returns
 
@@ -98,19 +100,22 @@ class _Fit:
         """
         own = self._evidence.model.padded(self._evidence.model.base)[place]
         P = self._evidence.model.base.config.max_position_embeddings
-        tried = sorted({min(own + 1, P), *(n for n in (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, P) if own < n <= P)})
+        tried = sorted({min(own + 1, P), *(n for n in COARSE if own < n <= P)})
+        if min(self.error(place, length) for length in tried) > HOPELESS * self._evidence.errors[place]:
+            return tried[0], np.inf
         while True:
             ranked = sorted(tried, key=lambda length: self.error(place, length))
             if self.error(place, ranked[0]) <= self.limit:
-                break
+                return ranked[0], self.error(place, ranked[0])
             middles: set[int] = set()
             for best in ranked[:REFINED]:
                 at = tried.index(best)
                 middles |= {(a + b) // 2 for a, b in itertools.pairwise(tried[max(0, at - 1) : at + 2])}
+            if ranked[0] == tried[-1]:
+                middles.add(min(2 * tried[-1], P))
             if middles <= {*tried}:
-                break
+                return ranked[0], self.error(place, ranked[0])
             tried = sorted({*tried, *middles})
-        return ranked[0], self.error(place, ranked[0])
 
     def consistent(self, rules: Sequence[Padding], places: Sequence[int]) -> list[Padding]:
         """Return the rules that explain further texts, too; of rules with the same lengths the likeliest one."""

@@ -50,31 +50,52 @@ def _even(model: Any) -> Callable[[Array], Array]:
     return lambda scores: np.full_like(scores, 1.0 / scores.shape[-1])
 
 
+def _none(model: Any) -> Callable[[Array], Array]:
+    """Return a softmax without a position to attend to: every position gets probability 0."""
+    return np.zeros_like
+
+
+# A mask of zeros excludes all positions. What attention makes of that differs. (name, what, softmax)
+NO_POSITION = (
+    ("attention to all alike", "each token attends to all positions alike, as in ONNX graphs and in eager attention",
+     _even),
+    ("no attention", "attention adds nothing but its bias, as in torch's scaled_dot_product_attention", _none),
+)  # fmt: skip
+
+
 def masks(config: ModelConfig) -> list[Deviation]:
     """Return wrong values of the attention mask and of the token types."""
     found = [
         Deviation(
-            "attention mask of zeros", "mask",
-            "The attention mask is 0 for every token, so that each token attends to all positions alike: the mask is "
-            "not filled, or 0 and 1 are confused.",
+            f"attention mask of zeros, {name}", "mask",
+            f"The attention mask is 0 for every token, so that {what}: the mask is not filled, or 0 and 1 are confused.",
             "Give the encoder a mask of 1 for each token and 0 for padding.",
-            lambda v: replace(v, functions=(*v.functions, ("softmax", _even))),
-        ),
+            lambda v, softmax=softmax: replace(  # type: ignore[misc]
+                v, functions=(*v.functions, ("softmax", softmax))
+            ),
+        )
+        for name, what, softmax in NO_POSITION
     ]  # fmt: skip
-    if config.type_vocab_size > 1:
-        found += [
+    if config.type_vocab_size < 2:
+        return found
+    found.append(
+        Deviation(
+            "token types of ones", "token types",
+            "All tokens have type 1 instead of 0, as if they were those of the second text of a pair.",
+            "Give the encoder token types of 0, or leave out this input.",
+            lambda v: replace(v, token_types="ones"),
+        )
+    )  # fmt: skip
+    for name, what, softmax in NO_POSITION:
+        found.append(
             Deviation(
-                "token types of ones", "token types",
-                "All tokens have type 1 instead of 0, as if they were those of the second text of a pair.",
-                "Give the encoder token types of 0, or leave out this input.",
-                lambda v: replace(v, token_types="ones"),
-            ),
-            Deviation(
-                "attention mask and token types swapped", "mask",
+                f"attention mask and token types swapped, {name}", "mask",
                 "The encoder gets the token types (zeros) as attention mask, and the attention mask (ones) as token "
-                "types: two inputs of an exported graph are in the wrong order.",
-                "Bind the inputs by name: input_ids, attention_mask, token_type_ids.",
-                lambda v: replace(v, functions=(*v.functions, ("softmax", _even)), token_types="mask"),
-            ),
-        ]  # fmt: skip
+                f"types: two inputs are in the wrong order. With a mask of zeros, {what}.",
+                "Pass the inputs by name: input_ids, attention_mask, token_type_ids.",
+                lambda v, softmax=softmax: replace(  # type: ignore[misc]
+                    v, functions=(*v.functions, ("softmax", softmax)), token_types="mask"
+                ),
+            )
+        )  # fmt: skip
     return found

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
@@ -70,17 +71,40 @@ class VariedTokens:
         ]
 
     def _tokenized(self, v: Variation) -> list[Tokens]:
-        described = json.loads(self._tokenizer.to_json())
-        for change in v.tokenizer:
-            described = change(described)
-        limit = UNCUT * self._config.max_position_embeddings
-        widened = replace(self._config, max_position_embeddings=limit, max_seq_length=limit, do_lower_case=False)
-        varied = TextTokenizer(Tokenizer.from_str(json.dumps(described)), widened)
+        varied = self._varied(v)
         before, after = tuple(varied.before), tuple(varied.after)
         return [
             Tokens(before, tuple(ids[len(before) : len(ids) - len(after)]), after)
             for ids in varied([v.prompt + text for text in self._texts]).ids
         ]
+
+    def _varied(self, v: Variation) -> TextTokenizer:
+        """The tokenizer of a variation, without the model's limit.
+
+        All variations share one `Tokenizer`, because its vocabulary takes long to read: the parts before the vocabulary
+        are replaced.
+        """
+        described = self._described
+        for change in v.tokenizer:
+            described = change(described)
+        small = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##"}
+        small |= {"max_input_chars_per_word": 1, "vocab": {"a": 0}}
+        parts = Tokenizer.from_str(json.dumps(described | {"model": small, "added_tokens": [], "post_processor": None}))
+        # a removed part is an empty sequence: `tokenizers` refuses None for it
+        self._shared.normalizer = parts.normalizer or normalizers.Sequence([])
+        self._shared.pre_tokenizer = parts.pre_tokenizer or pre_tokenizers.Sequence([])
+        limit = UNCUT * self._config.max_position_embeddings
+        widened = replace(self._config, max_position_embeddings=limit, max_seq_length=limit, do_lower_case=False)
+        return TextTokenizer(self._shared, widened)
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(self._tokenizer.to_json())
+        return described
+
+    @cached_property
+    def _shared(self) -> Tokenizer:
+        return Tokenizer.from_str(self._tokenizer.to_json())
 
     def _windows(self, tokens: Tokens, windows: Windows) -> list[Tokens]:
         """The parts of a text; a text without content has one."""

@@ -83,8 +83,8 @@ def planted(
     targets = [0] * len(texts) if padding is None else _padded(padding[1], list(map(len, all_ids)), texts)
     attended = padding is not None and "attended" in padding[padding.re.groups]
     counted = padding is not None and padding[padding.re.groups].endswith(("mean", "counted"))
-    swapped = bool(found("attention mask and token types swapped"))
-    blind = bool(found("attention mask of zeros")) or swapped
+    zeros = found("attention mask (of zeros|and token types swapped), (attention to all alike|no attention)")
+    swapped = zeros is not None and zeros[1] != "of zeros"
     ones = bool(found("token types of ones"))
     pools_special = not found("special tokens left out of the mean")
 
@@ -120,7 +120,9 @@ def planted(
             pooled[0] = pooled[n - 1] = False
         padded = torch.tensor([*ids, *[tokenizer.pad_token_id] * (len(is_token) - n)], dtype=torch.int64)
         mask = torch.ones_like(is_token) if attended else is_token
-        if blind:  # as transformers adds it to the scores
+        if zeros and zeros[2] == "no attention":  # as transformers gives it to torch
+            mask = torch.zeros_like(is_token)
+        elif zeros:  # as transformers adds it to the scores
             mask = torch.full(is_token.shape, torch.finfo(torch.float32).min)
         types = is_token.long() if swapped else torch.full_like(padded, int(ones))
         states = bert(padded, mask, types) if len(padded) else []

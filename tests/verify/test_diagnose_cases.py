@@ -69,7 +69,7 @@ def test_layers(deep: SentenceEncoder, name: str) -> None:
 @pytest.mark.parametrize(
     "pair",
     [
-        ("attention mask and token types swapped", "padding to the longest text attended to"),
+        ("attention mask and token types swapped, attention to all alike", "padding to the longest text attended to"),
         ("prompt 'query: '", "max pooling"),
         ("token types of ones", "splitting at white space only"),
         ("vocabulary in alphabetical order", "no normalisation"),
