@@ -1,6 +1,7 @@
 """Deviations with a number that is fitted to the vectors: how far texts are padded, how long windows are."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -102,7 +103,7 @@ class _Fit:
         P = self._evidence.model.base.config.max_position_embeddings
         tried = sorted({min(own + 1, P), *(n for n in COARSE if own < n <= P)})
         if min(self.error(place, length) for length in tried) > HOPELESS * self._evidence.errors[place]:
-            return tried[0], np.inf
+            return tried[0], math.inf
         while True:
             ranked = sorted(tried, key=lambda length: self.error(place, length))
             if self.error(place, ranked[0]) <= self.limit:

@@ -68,7 +68,8 @@ def masks(config: ModelConfig) -> list[Deviation]:
     found = [
         Deviation(
             f"attention mask of zeros, {name}", "mask",
-            f"The attention mask is 0 for every token, so that {what}: the mask is not filled, or 0 and 1 are confused.",
+            f"The attention mask is 0 for every token, so that {what}. The mask is not filled, or 0 and 1 are "
+            "confused.",
             "Give the encoder a mask of 1 for each token and 0 for padding.",
             lambda v, softmax=softmax: replace(  # type: ignore[misc]
                 v, functions=(*v.functions, ("softmax", softmax))
