@@ -13,8 +13,8 @@ from minilm_np.verify.variations import Deviation, Padding, Variation, Windows
 from minilm_np.verify.vector_errors import relative_errors
 
 CHECKED = 4  # texts that decide between rules of padding
-COARSE = 16, 32, 64, 128, 256  # tokens; the first lengths that are tried
-HOPELESS = 0.7  # if they all leave more than this part of the error, padding does not explain it
+COARSE = 8, 12, 16, 24, 32, 48, 64, 96, 128, 256  # tokens; the first lengths that are tried
+HOPELESS = 0.4  # if they all leave more than this part of the error, padding does not explain it
 REFINED = 3  # lengths around which the search for a length is refined
 MOST_FITTED = 3  # deviations that a fit returns
 

@@ -16,7 +16,7 @@ from minilm_np.verify.pairs import fitting_pairs
 from minilm_np.verify.scoring import Bar, Candidate, measure
 from minilm_np.verify.vector_errors import alike, norms, owners, relative_errors, units
 
-COMPARED_TOKENS = 600  # of the texts whose errors are compared with those of low-precision arithmetic
+COMPARED_TOKENS = 250  # of the texts whose errors are compared with those of low-precision arithmetic
 MOST_MOVED = 5000  # vectors; above that an order is not searched
 
 
