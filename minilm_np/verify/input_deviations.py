@@ -57,8 +57,8 @@ def _none(model: Any) -> Callable[[Array], Array]:
 
 # A mask of zeros excludes all positions. What attention makes of that differs. (name, what, softmax)
 NO_POSITION = (
-    ("attention to all alike", "each token attends to all positions alike, as in ONNX graphs and in eager attention",
-     _even),
+    ("attention to all alike",
+     "each token attends to all positions alike, as where a large number is subtracted from excluded scores", _even),
     ("no attention", "attention adds nothing but its bias, as in torch's scaled_dot_product_attention", _none),
 )  # fmt: skip
 

@@ -68,7 +68,7 @@ def _computing(weights: Deviation, functions: tuple[tuple[str, Make], ...]) -> C
 
 def _changed(names: tuple[str, ...], change: Callable[[Any], Any]) -> tuple[tuple[str, Make], ...]:
     """The makers of these functions of the reference, each one changed."""
-    return tuple((name, lambda model, name=name: change(getattr(model, name))) for name in names)  # type: ignore[misc]
+    return tuple((name, lambda model, name=name: change(getattr(model, name))) for name in names)
 
 
 def _then(rounded: Callable[[Array], Array]) -> Callable[[Any], Any]:

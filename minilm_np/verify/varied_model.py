@@ -237,7 +237,7 @@ class VariedModel:
 
 def _pooled(model: Any, states: Layers, tokens: Tokens, v: Variation) -> Array:  # (D,)
     """One vector of the hidden states of a text or part."""
-    x = sum(states[layer] for layer in v.layers) / len(v.layers) if len(v.layers) > 1 else states[v.layers[0]]
+    x = np.mean([states[layer] for layer in v.layers], axis=0) if len(v.layers) > 1 else states[v.layers[0]]
     n = len(tokens.ids)
     pooled = np.arange(len(x)) < (len(x) if v.pools_padding else n)  # (T,)
     if not v.pools_special_tokens:

@@ -87,7 +87,7 @@ class VariedTokens:
         described = self._described
         for change in v.tokenizer:
             described = change(described)
-        small = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##"}
+        small: dict[str, Any] = {"type": "WordPiece", "unk_token": "a", "continuing_subword_prefix": "##"}
         small |= {"max_input_chars_per_word": 1, "vocab": {"a": 0}}
         parts = Tokenizer.from_str(json.dumps(described | {"model": small, "added_tokens": [], "post_processor": None}))
         # a removed part is an empty sequence: `tokenizers` refuses None for it
