@@ -60,6 +60,9 @@ def report(diagnosis: Diagnosis) -> Iterator[str]:
     yield from diagnosis.what
     for remedy in diagnosis.remedies:
         yield f"What to do: {remedy}"
+    if diagnosis.tell_apart:
+        yield "What would confirm or exclude the nearest deviations:"
+        yield from (f"  {check}" for check in diagnosis.tell_apart)
     if diagnosis.before is not None:
         yield ""
         yield from _table(diagnosis, diagnosis.before)

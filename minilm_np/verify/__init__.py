@@ -20,16 +20,20 @@ Compare:
 
 Diagnose:
 
-- `variations.py`: the model with deviations, run
+- `variations.py`: deviations and variations, as data
+- `varied_tokens.py`, `varied_model.py`: the token ids, hidden states and vectors of a variation
 - `roundings.py`: numbers rounded to fewer bits or digits
-- `deviations.py`: the list of known deviations, from `input_deviations.py` and `model_deviations.py`
+- `deviations.py`: the list of known deviations, from `text_deviations.py`, `input_deviations.py`,
+  `model_deviations.py` and `pooling_deviations.py`
 - `low_precision.py`: low-precision arithmetic, which is recognised by its errors
 - `diagnosis.py`: the result
 - `diagnose.py`: `diagnose`, with the order of the steps
 - `vector_errors.py`: the errors, lengths and directions of vectors
 - `evidence.py`: what has to be explained, and on which texts
 - `compute_types.py`: vectors that this package made with another compute type
+- `dimensions.py`: numbers in another order, or fewer of them
 - `scoring.py`: how a deviation is tested and measured
+- `fitting.py`: deviations with a number that is fitted: the length of padding, the size of windows
 - `pairs.py`: pairs of deviations
 - `misfits.py`: another order, other lengths, single wrong vectors, low-precision arithmetic, another model
 - `advice.py`: the result in words

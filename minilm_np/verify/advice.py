@@ -11,6 +11,21 @@ from minilm_np.verify.scoring import Candidate, indistinguishable
 
 EXAMPLES = 3  # vectors that a sentence names
 
+_IDS = "Token ids: compare those of one text on both sides; `minilm-np trace TEXT` prints ours."
+_POOLED = "Pooling: average the hidden states of one text by hand, and compare that with the vector of the other side."
+_FIRST = "The encoder: compare the arrays of the first layer; `minilm-np trace TEXT --save FILE` writes ours."
+_ALONE = "Padding and masks: encode one text alone, and again with a longer one; its vector must not change."
+_LONG = "Truncation: encode a text of 200 words and its first 100 words; look for the length at which the vectors part."
+_WEIGHTS = "Weights: compare one matrix, such as encoder.layer.0.output.dense.weight, with model.safetensors."
+
+# By kind of deviation: a check on the other side that shows whether the deviation, or one like it, is present.
+CHECKS = {
+    "text": _IDS, "vocabulary": _IDS, "prompt": _IDS, "special tokens": _IDS, "truncation": _LONG,
+    "padding": _ALONE, "mask": _ALONE, "token types": _FIRST, "positions": _FIRST, "eps": _FIRST,
+    "activation": _FIRST, "order of LayerNorm": _FIRST, "weights": _WEIGHTS, "arithmetic": _WEIGHTS,
+    "pooling": _POOLED, "layers": _POOLED, "normalisation": _POOLED,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Case:
@@ -18,13 +33,18 @@ class Case:
 
     evidence: Evidence
     before: Finding  # the model without deviations
-    candidates: list[Candidate]  # all deviations, after the screen; none if a diagnosis was made without them
+    candidates: list[Candidate]  # all deviations, after the screen; none if a diagnosis was made without it
 
 
-def other_size(size: int, expected: int, n_texts: int) -> Diagnosis:
-    """Vectors with another number of numbers than the model's."""
-    sentence = f"These are vectors of another model: they have {size} numbers, this model's have {expected}."
-    return Diagnosis("unrelated", sentence, None, (), (), (), (), (), n_texts, 0)
+def other_size(size: int, expected: int, n_texts: int, how: str | None) -> Diagnosis:
+    """Vectors with another number of numbers than the model's. how: what was done after the others were left out."""
+    if how is None:
+        sentence = f"These are vectors of another model: they have {size} numbers, this model's have {expected}."
+        return Diagnosis("unrelated", sentence, None, (), (), (), (), (), (), n_texts, 0)
+    sentence = f"These are the first {size} of the {expected} numbers of each of the model's vectors, {how}."
+    what = "Vectors are cut to fewer dimensions, as with truncate_dim; this model was not trained for that."
+    remedy = f"Keep all {expected} numbers; or compare with `encode(..., truncate_dim={size})`."
+    return Diagnosis("explained", sentence, None, (), (), (), (what,), (remedy,), (), n_texts, 0)
 
 
 def match(case: Case) -> Diagnosis:
@@ -51,6 +71,15 @@ def reordered(case: Case, wrong: Sequence[int], texts: Sequence[int]) -> Diagnos
     moved = [f"vector {row} is that of text {text}" for row, text in zip(wrong, texts, strict=True)]
     sentence = f"These are the model's vectors in another order (counted from 0): {_listed(moved, len(moved))}."
     remedy = "Put the texts into the order of the vectors (--texts FILE), or the vectors into the order of the texts."
+    return _conclude(case, "reordered", sentence, [], remedy)
+
+
+def permuted(case: Case, places: Sequence[int]) -> Diagnosis:
+    """The model's vectors with their numbers in another order."""
+    moved = [f"number {here} is number {there} of the model's" for here, there in enumerate(places) if here != there]
+    order = "reversed" if list(places) == [*range(len(places))][::-1] else "in another order"
+    sentence = f"The numbers of each vector are {order} (counted from 0): {_listed(moved, len(moved))}."
+    remedy = "Keep the order of the dimensions: look where vectors are transposed, sorted, or put together from parts."
     return _conclude(case, "reordered", sentence, [], remedy)
 
 
@@ -96,10 +125,14 @@ def explained(case: Case, findings: list[Finding]) -> Diagnosis:
     return _conclude(case, "explained", sentence, findings)
 
 
-def mostly_explained(case: Case, findings: list[Finding], text: int) -> Diagnosis:
-    """The first finding explains the vectors of the probes, but not that of another text."""
+def mostly_explained(case: Case, findings: list[Finding]) -> Diagnosis:
+    """The first finding explains the texts of its measurement, but not all others."""
     best = findings[0]
-    sentence = f"{_claim(best)} most vectors ({_falls(case, best)}), but not that of text {text} (counted from 0)."
+    others = f" and of {len(best.odd) - 1} more" if len(best.odd) > 1 else ""
+    sentence = (
+        f"{_claim(best)} most vectors ({_falls(case, best)}), but not that of text {best.odd[0]}{others} "
+        "(counted from 0)."
+    )
     return _conclude(case, "unexplained", sentence, findings)
 
 
@@ -126,33 +159,49 @@ def low_precision(case: Case, finding: Finding) -> Diagnosis:
 def unexplained(case: Case, findings: list[Finding]) -> Diagnosis:
     """Vectors of this model with a deviation that is not known."""
     sentence = "No known deviation, and no pair of them, explains the vectors."
-    if findings and findings[0].relative_error < case.before.relative_error / 2:
-        sentence += f" The nearest is {_joined(findings[0])}: {_falls(case, findings[0])}, but that is not rounding."
+    near = [one for one in findings if one.relative_error < case.before.relative_error / 2]
+    if near:
+        sentence += f" The nearest is {_joined(near[0])}: {_falls(case, near[0])}, but that is not rounding."
+    elif findings:
+        sentence += (
+            f" None comes near: with {_joined(findings[0])}, the best of them, the largest error is "
+            f"{findings[0].max_abs_error:.1e}, without it {case.before.max_abs_error:.1e}."
+        )
+    checks = dict.fromkeys(CHECKS[kind] for one in findings for kind in one.kinds)
     remedy = (
         "Compare the steps: `minilm-np verify --against X` names the first step that differs. X is an ONNX export of "
         "the other implementation, or `transformers`."
     )
-    return _conclude(case, "unexplained", sentence, findings, remedy)
+    return _conclude(case, "unexplained", sentence, findings, remedy, tell_apart=tuple(checks))
 
 
-def _conclude(case: Case, verdict: Verdict, sentence: str, findings: list[Finding], remedy: str = "") -> Diagnosis:
+def _conclude(
+    case: Case, verdict: Verdict, sentence: str, findings: list[Finding], remedy: str = "",
+    tell_apart: tuple[str, ...] = (),
+) -> Diagnosis:  # fmt: skip
     evidence = case.evidence
-    explaining = {name for finding in findings if finding.explains for name in finding.deviations}
+    explaining = {name for finding in findings if finding.explains or finding.odd for name in finding.deviations}
     found = [finding.deviations for finding in findings]
     named = [one for one in evidence.known if one.name in explaining]
     named += [one for one in evidence.low_precisions if (one.name,) in found]
     remedies = [one.remedy for one in named] + ([remedy] if remedy else [])
+    base = evidence.model.base
+    if case.candidates:
+        void = [one.name for one in case.candidates if one.is_void]
+    else:
+        void = [one.name for one in evidence.known if not evidence.model.acts_on(one.vary(base)).any()]
     return Diagnosis(
         verdict,
         sentence,
         case.before,
         tuple(findings),
         indistinguishable(evidence, case.candidates),
-        tuple(one.name for one in case.candidates if not one.is_seen),
+        tuple(void),
         tuple(dict.fromkeys(one.what for one in named)),
         tuple(dict.fromkeys(remedies)),
+        tell_apart,
         len(evidence.given.texts),
-        len(evidence.probes),
+        len(evidence.telling(base)),
     )
 
 

@@ -1,13 +1,17 @@
 """Diagnose why another implementation's vectors differ: which known deviation, or which pair, explains them.
 
-The steps of a diagnosis, each in its file:
+The steps of a diagnosis, from the cheapest one to the most expensive one, each in its file:
 
-1. `evidence.py`: compare all vectors with the model, and choose a few texts on which each deviation can show.
-   `compute_types.py`: recognise vectors that this package made with another compute type.
-2. `scoring.py`: run every deviation on them in float32, and measure the promising ones in float64.
-3. `misfits.py`: check for another order, other lengths, single wrong vectors, low-precision arithmetic, another model.
-4. `pairs.py`: if no deviation explains the vectors, try the pairs that the first run did not exclude.
-5. `advice.py`: put the result into words.
+1. `evidence.py`: compare all vectors with the model, and choose a few texts on which each deviation can show. If all
+   match, the diagnosis ends here.
+2. `compute_types.py`, `misfits.py`, `dimensions.py`: recognise vectors that this package made with another compute
+   type, vectors in another order, numbers in another order.
+3. `scoring.py`: run every deviation on a few short texts in float32, and measure the promising ones in float64.
+4. `fitting.py`: fit the number of deviations that have one: the length of padding, the size of windows.
+5. `misfits.py`: check for other lengths.
+6. `pairs.py`: if no deviation explains the vectors, try the pairs that the first run did not exclude.
+7. `misfits.py`: check for single wrong vectors, low-precision arithmetic, another model.
+8. `advice.py`: put the result into words.
 """
 
 import functools
@@ -28,13 +32,16 @@ from minilm_np.verify import advice, misfits
 from minilm_np.verify.advice import Case
 from minilm_np.verify.compute_types import compute_type_of
 from minilm_np.verify.diagnosis import Diagnosis, Finding
-from minilm_np.verify.evidence import gather
+from minilm_np.verify.dimensions import first_numbers, order_of_numbers
+from minilm_np.verify.evidence import LEAST_ROUNDING, Evidence, gather
+from minilm_np.verify.fitting import fitted
 from minilm_np.verify.implementations import open_implementation
-from minilm_np.verify.pairs import Bar, fitting_pairs, needs_both
-from minilm_np.verify.scoring import indistinguishable, measure, remains, screen, unexplained_texts
+from minilm_np.verify.pairs import fitting_pairs, needs_both
+from minilm_np.verify.roundings import storage_rounding
+from minilm_np.verify.scoring import Bar, Candidate, confirmed, indistinguishable, measure, remains, screen_all
 from minilm_np.verify.texts import built_in_texts
 
-SHOWN = 4  # findings of a diagnosis, if fewer explain the vectors
+SHOWN = 3  # findings of a diagnosis, if fewer explain the vectors
 MEASURED = 12  # deviations, and pairs, that are measured in float64
 
 
@@ -53,7 +60,9 @@ def diagnose(
     given, texts = _given(encoder, vectors, texts)
     D = encoder.config.hidden_size
     if given.shape[1] != D:
-        return advice.other_size(given.shape[1], D, len(texts))
+        tolerance = 2.0 * LEAST_ROUNDING + storage_rounding(given)[1]
+        how = first_numbers(encoder, given, texts, tolerance) if given.shape[1] < D else None
+        return advice.other_size(given.shape[1], D, len(texts), how)
     with np.errstate(all="ignore"), one_blas_thread():  # a deviation whose numbers overflow explains nothing
         return _diagnosis(encoder, given, texts, functools.partial(_bar, shown=progress))
 
@@ -94,20 +103,30 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
     """The steps, from the cheapest explanation to the most expensive one."""
     evidence = gather(encoder, vectors, texts)
     before = measure(evidence, ())
-    if not before.explains and (compute_type := compute_type_of(encoder, evidence.given)) is not None:
-        return advice.made_here(Case(evidence, before, []), compute_type)
-    wrong = np.flatnonzero(~(evidence.given.errors <= evidence.tolerance)).tolist()
-    if not before.explains:
-        order = misfits.order(evidence.given, wrong, evidence.tolerance)
-        if order is not None:
-            return advice.reordered(Case(evidence, before, []), wrong, order)
-
-    case = Case(evidence, before, [screen(evidence, one) for one in bar(evidence.known, "deviations")])
+    case = Case(evidence, before, [])
     if before.explains:
         return advice.match(case)
+    if (compute_type := compute_type_of(encoder, evidence.given)) is not None:
+        return advice.made_here(case, compute_type)
+    wrong = np.flatnonzero(~(evidence.given.errors <= evidence.tolerance)).tolist()
+    order = misfits.order(evidence.given, wrong, evidence.tolerance)
+    if order is not None:
+        return advice.reordered(case, wrong, order)
+    places = order_of_numbers(evidence.given, evidence.tolerance)
+    if places is not None:
+        return advice.permuted(case, places)
+
+    acts = [evidence.model.acts_on(one.vary(evidence.model.base)) for one in evidence.known]
+    everywhere = [one for one, some in zip(evidence.known, acts, strict=True) if some.all()]
+    partial = [one for one, some in zip(evidence.known, acts, strict=True) if not some.all()]
+    case = Case(evidence, before, screen_all(evidence, everywhere, partial, bar))
+    findings = _measured(evidence, case.candidates, bar)
+    if not any(finding.explains for finding in findings) and (more := fitted(evidence)):
+        evidence.known.extend(more)
+        candidates = screen_all(evidence, [], more, bar)
+        case = Case(evidence, before, [*case.candidates, *candidates])
+        findings += _measured(evidence, candidates, bar)
     seen = [one for one in case.candidates if one.is_seen]
-    fitting = [(one.name,) for one in seen if one.fits]
-    findings = [measure(evidence, names) for names in bar(fitting[:MEASURED], "explanations in float64")]
     if not any(finding.explains for finding in findings):
         twins = {name for group in indistinguishable(evidence, case.candidates) for name in group[1:]}
         scaled = misfits.scaled(evidence, seen, twins, bar)
@@ -115,8 +134,9 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
             return _conclusion(case, scaled.exact, bar) if scaled.exact else advice.scaled(case, scaled)
         pairs = fitting_pairs(evidence, itertools.combinations(seen, 2), twins, bar)
         measured = [measure(evidence, names) for names in bar(pairs[:MEASURED], "pairs in float64")]
-        findings += [pair for pair in measured if pair.explains or needs_both(evidence, pair)]
-        if not any(finding.explains for finding in findings) and 2 * len(wrong) <= len(texts):
+        measured = confirmed(evidence, measured)
+        findings += [pair for pair in measured if pair.explains or pair.odd or needs_both(evidence, pair)]
+        if not any(finding.explains or finding.odd for finding in findings) and 2 * len(wrong) <= len(texts):
             wrong.sort(key=lambda row: -evidence.given.errors[row])
             return advice.some_wrong(case, wrong)
 
@@ -124,8 +144,15 @@ def _diagnosis(encoder: SentenceEncoder, vectors: Array, texts: list[str], bar: 
     others = [names for names in nearest if names not in {finding.deviations for finding in findings}]
     findings += [measure(evidence, names) for names in others[: max(0, SHOWN - len(findings))]]
     findings = [finding for finding in findings if finding.relative_error < np.inf]
-    findings.sort(key=lambda finding: (not finding.explains, finding.relative_error))
+    findings.sort(key=lambda finding: (not finding.explains, len(finding.odd) or len(texts), finding.relative_error))
     return _conclusion(case, findings, bar)
+
+
+def _measured(evidence: Evidence, candidates: Sequence[Candidate], bar: Bar) -> list[Finding]:
+    """The candidates that may explain the vectors, measured."""
+    fitting = [(one.name,) for one in candidates if one.fits]
+    found = [measure(evidence, names) for names in bar(fitting[:MEASURED], "explanations in float64")]
+    return confirmed(evidence, found)
 
 
 def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
@@ -137,8 +164,9 @@ def _conclusion(case: Case, findings: list[Finding], bar: Bar) -> Diagnosis:
             findings = [
                 replace(one, explains=one.explains and one.relative_error <= evidence.tolerance) for one in findings
             ]
-        odd = unexplained_texts(evidence, findings[0])
-        return advice.mostly_explained(case, findings, odd[0]) if odd else advice.explained(case, findings)
+        return advice.explained(case, findings)
+    if findings and findings[0].odd:
+        return advice.mostly_explained(case, findings)
     if not misfits.is_related(evidence, case.candidates):
         return advice.unrelated(case)
     low = misfits.low_precision(evidence, case.candidates, bar)

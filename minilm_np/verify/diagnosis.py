@@ -11,11 +11,13 @@ class Finding:
     """The error that remains if the model is run with these deviations."""
 
     deviations: tuple[str, ...]  # none, one or two
+    kinds: tuple[str, ...]  # of each deviation: "pooling", "text", ...
     max_abs_error: float  # the largest difference of a number
     relative_error: float  # the largest difference over the largest number of that vector; of the worst text
     rounding: float  # the relative error that rounding explains: of float32, and of the stored numbers
     min_cosine: float
     explains: bool  # the relative error is rounding
+    odd: tuple[int, ...] = ()  # texts, counted from 0, that are not explained, while those of the measurement are
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Diagnosis:
     no_effect: tuple[str, ...]  # deviations that these texts do not show
     what: tuple[str, ...]  # for each deviation that explains the vectors: what it is, and which software does it
     remedies: tuple[str, ...]  # what to do
+    tell_apart: tuple[str, ...]  # if nothing explains the vectors: what would confirm or exclude the nearest findings
     n_texts: int
     n_measured: int  # texts on which the findings were measured
 

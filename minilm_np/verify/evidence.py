@@ -1,14 +1,17 @@
 """The evidence of a diagnosis: the vectors, their errors, and the few texts on which the deviations are tried.
 
-Three sets of texts, each one a part of the set before it:
+Four sets of texts, each one a part of the set before it:
 
 - all texts: every vector is compared with the model as it is;
 - the sample: at most SAMPLE texts, from which the search chooses;
-- the probes: a few texts of each kind, with at most SEARCH_TOKENS tokens; every deviation is tried on them.
+- the probes: a few texts of each kind, with at most SEARCH_TOKENS tokens;
+- the texts of one deviation: the screen runs it on the shortest few probes on which it acts, a measurement in float64
+  on the most telling probes, with at most MEASURE_TOKENS tokens.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,16 +20,18 @@ from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.deviations import deviations
 from minilm_np.verify.low_precision import low_precisions
 from minilm_np.verify.roundings import storage_rounding
-from minilm_np.verify.variations import Deviation, Variation, VariedModel
+from minilm_np.verify.variations import Deviation, Variation
+from minilm_np.verify.varied_model import VariedModel
 from minilm_np.verify.vector_errors import relative_errors
 
 SAMPLE = 1000  # texts
-SEARCH_TOKENS = 1500  # of all probes, padding included
+SEARCH_TOKENS = 1500  # of all probes
+MEASURE_TOKENS = 600  # of the probes of one measurement, padding included
+NOISE_TOKENS = 300  # of the texts on which our own rounding is measured
 SHORT = 6  # tokens; shorter texts show less than others, so they are chosen last
 
-ROUNDING = (
-    8.0  # rounding explains errors up to this many times our own float32 error: other orders of sums may be worse
-)
+# Rounding explains errors up to this many times our own float32 error: other orders of sums may be worse.
+ROUNDING = 8.0
 LEAST_ROUNDING = 4e-6  # relative to a vector's largest number
 
 
@@ -48,30 +53,48 @@ class Evidence:
     """What is tried, on which texts, and what counts as rounding."""
 
     given: Given
-    known: list[Deviation]
-    low_precisions: list[Deviation]
+    known: list[Deviation]  # `diagnose` appends those that it fits
     sample: list[int]  # rows of `given`, ascending
     vectors: Array  # (sample, D) the given ones
     errors: Array  # (sample,) theirs
     model: VariedModel  # on the texts of the sample
-    lengths: list[int]  # tokens of each text of the sample
-    acts: dict[str, Array]  # by deviation: the texts of the sample on which it can act, (sample,) bool
-    probes: list[int]  # places in the sample, ascending
-    base: Array  # (probes, D) the model's vectors by the reference in float32, as float64
+    probes: list[int]  # places in the sample, the most telling first
+    base: Array  # (probes, D) the model's vectors in float32, as float64
     rounding: float  # the relative error that float32 rounding explains
     tolerance: float  # the same of two sides that both round, with the rounding of the stored numbers
+
+    @cached_property
+    def low_precisions(self) -> list[Deviation]:
+        """Return the low-precision arithmetics."""
+        return low_precisions()
 
     def variation(self, names: Iterable[str]) -> Variation:
         """Return the model with these deviations."""
         variation = self.model.base
         for name in names:
-            variation = next(one for one in (*self.known, *self.low_precisions) if one.name == name).vary(variation)
+            variation = self.named(name).vary(variation)
         return variation
+
+    def named(self, name: str) -> Deviation:
+        """Return the deviation of this name."""
+        return next(one for one in (*self.known, *self.low_precisions) if one.name == name)
+
+    def shortest(self, variation: Variation, places: Iterable[int]) -> list[int]:
+        """Return texts of the sample, the shortest first; those that show little are the last."""
+        own, lengths = self.model.padded(self.model.base), self.model.padded(variation)
+        return sorted(places, key=lambda place: (own[place] < SHORT, lengths[place]))
 
     def few(self, variation: Variation, places: Iterable[int], budget: int) -> list[int]:
         """Return the shortest of some texts of the sample that fit into a number of tokens; at least one."""
-        lengths = self.model.lengths(variation)
-        return _within(sorted(places, key=lambda place: (self.lengths[place] < SHORT, lengths[place])), lengths, budget)
+        return _within(self.shortest(variation, places), self.model.padded(variation), budget)
+
+    def telling(self, variation: Variation) -> list[int]:
+        """Return the most telling probes that fit into a measurement, ascending."""
+        return sorted(_within(self.probes, self.model.padded(variation), MEASURE_TOKENS))
+
+    def vectors_of(self, variation: Variation, places: Sequence[int]) -> Array:  # (places, D)
+        """Return the vectors of some texts of the sample under a variation, in float32, as float64."""
+        return self.model.vectors(variation, places).astype(np.float64)
 
 
 def gather(encoder: SentenceEncoder, vectors: Array, texts: list[str]) -> Evidence:
@@ -80,15 +103,17 @@ def gather(encoder: SentenceEncoder, vectors: Array, texts: list[str]) -> Eviden
     sample = _sample(given.errors, encoder.tokenizer(texts).n_tokens)
     model = VariedModel(encoder, [texts[row] for row in sample])
     known = deviations(encoder.config)
-    acts = {one.name: model.acts_on(one.vary(model.base)) for one in known}
-    lengths = model.lengths(model.base)
-    probes = _probes(list(acts.values()), lengths, given.errors[sample])
+    errors = given.errors[sample]
+    lengths = model.padded(model.base)
+    probes = _probes([model.acts_on(one.vary(model.base)) for one in known], lengths, errors)
     base = model.vectors(model.base, probes).astype(np.float64)
-    noise = relative_errors(base, model.vectors(model.base, probes, np.float64))
+    few = _within(
+        sorted(range(len(probes)), key=lambda n: lengths[probes[n]]), [lengths[n] for n in probes], NOISE_TOKENS
+    )
+    noise = relative_errors(base[few], model.vectors(model.base, [probes[n] for n in few], np.float64))
     rounding = max(LEAST_ROUNDING, ROUNDING * float(noise.max()))
     return Evidence(
-        given, known, low_precisions(), sample, given.vectors[sample], given.errors[sample],
-        model, lengths, acts, probes, base, rounding,
+        given, known, sample, given.vectors[sample], errors, model, probes, base, rounding,
         tolerance=2.0 * rounding + given.storage,
     )  # fmt: skip
 
@@ -123,7 +148,8 @@ def _probes(acts: list[Array], lengths: Sequence[int], errors: Array) -> list[in
         more += [*cheap[1:3], max(places, key=errors.__getitem__)]
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
     spread = [by_length[place] for place in np.linspace(0, len(by_length) - 1, 12).astype(int)]
-    return sorted(_within([int(np.argmax(errors)), *first, *more, *spread], lengths, SEARCH_TOKENS))
+    first.sort(key=lengths.__getitem__)
+    return _within([int(np.argmax(errors)), *first, *more, *spread], lengths, SEARCH_TOKENS)
 
 
 def _within(places: Iterable[int], lengths: Sequence[int], budget: int) -> list[int]:

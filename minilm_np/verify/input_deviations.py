@@ -1,134 +1,102 @@
-"""Deviations before and after the encoder: token ids, truncation, padding, pooling, normalisation."""
+"""Deviations of the encoder's inputs: padding, the attention mask, the token types."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.verify.variations import LONGEST, Deviation, Variation
+from minilm_np.reference import Array
+from minilm_np.verify.variations import LONGEST, Deviation, Padding
 
-# ---- truncation and padding ------------------------------------------------------------------------------------------
+MASKED = {  # name, what happens, remedy by (attends to padding, pools padding)
+    (False, True): ("counted in the mean", "pooling counts the padding", "Pass the attention mask to the pooling."),
+    (True, False): ("attended to", "tokens attend to the padding", "Pass the attention mask to the encoder."),
+    (True, True): ("attended to and counted", "tokens attend to the padding and pooling counts it",
+                   "Pass the attention mask to the encoder and to the pooling."),
+}  # fmt: skip
 
-LIMITS = {
-    128: "the limit in the tokenizer.json of all-MiniLM-L6-v2, which applies if that file is loaded alone",
-    512: "all positions of BERT, the default of transformers and of many servers",
-    510: "all positions of BERT except two for [CLS] and [SEP]",
-}
 
-
-def truncations(config: ModelConfig) -> list[Deviation]:
-    """Return other limits."""
-    own, P = config.max_seq_length, config.max_position_embeddings
-    limits = {min(limit, P) for limit in (32, 64, 128, 256, 384, 510, 512, own - 2, own + 2) if limit > 2} - {own}
-    return [
-        Deviation(
-            f"truncation at {limit}", "truncation",
-            f"Texts are truncated at {limit} tokens instead of {own}"
-            f"{f': this is {LIMITS[limit]}' if limit in LIMITS else ''}.",
-            f"Set the maximum length to {own} tokens, [CLS] and [SEP] included.",
-            lambda v, limit=limit: replace(v, config=replace(v.config, max_seq_length=limit)),  # type: ignore[misc]
-        )
-        for limit in sorted(limits)
-    ]  # fmt: skip
+def padding(rule: Padding, attends: bool, pools: bool) -> Deviation:
+    """Return the deviation that computes with padding as if it were text."""
+    words, done, remedy = MASKED[attends, pools]
+    target = {
+        "fixed": str(rule.number),
+        "multiple": f"multiples of {rule.number}",
+        "batch": f"the longest of each batch of {rule.number}",
+        "sorted batch": f"the longest of each batch of {rule.number}, longest texts first",
+    }[rule.rule]
+    if rule == LONGEST:
+        target = "the longest text"
+    return Deviation(
+        f"padding to {target} {words}", "padding",
+        f"Texts are padded to {target}, and {done}: an attention mask is ignored, as in hand-written pooling and in "
+        "exported graphs without this input.",
+        remedy,
+        lambda v: replace(v, padding=rule, attends_to_padding=attends, pools_padding=pools),
+    )  # fmt: skip
 
 
 def paddings(config: ModelConfig) -> list[Deviation]:
-    """Return the ways to compute with padding as if it were text."""
-    found = []
+    """Return the usual ways to compute with padding as if it were text; `fitting.py` finds others."""
     lengths = {min(length, config.max_position_embeddings) for length in (128, 256)}
-    for pad_to in (*sorted(lengths), LONGEST):
-        length = "the longest text" if pad_to == LONGEST else str(pad_to)
-        for words, done, remedy, attends, pools in (
-            ("counted in the mean", "pooling counts the padding", "Pass the attention mask to the pooling.", False,
-             True),
-            ("attended to", "tokens attend to the padding", "Pass the attention mask to the encoder.", True, False),
-            ("attended to and counted", "tokens attend to the padding and pooling counts it",
-             "Pass the attention mask to the encoder and to the pooling.", True, True),
-        ):  # fmt: skip
-            found.append(
-                Deviation(
-                    f"padding to {length} {words}", "padding",
-                    f"Texts are padded to {length}, and {done}: an attention mask is ignored, as in hand-written "
-                    "pooling and in exported graphs without this input.",
-                    remedy,
-                    lambda v, pad_to=pad_to, attends=attends, pools=pools: replace(  # type: ignore[misc]
-                        v, pad_to=pad_to, attends_to_padding=attends, pools_padding=pools
-                    ),
-                )
-            )  # fmt: skip
-    return found
+    rules = [*(Padding("fixed", length) for length in sorted(lengths)), LONGEST]
+    return [padding(rule, attends, pools) for rule in rules for attends, pools in MASKED]
 
 
-# ---- from the token vectors to one vector ----------------------------------------------------------------------------
-
-POOLINGS = {
-    "mean": ("mean pooling", "The vector is the mean over all tokens, as in most models."),
-    "cls": ("CLS pooling", "The vector is that of [CLS], as in servers that do not read the pooling config."),
-    "max": ("max pooling", "The vector is the maximum over all tokens."),
-}
+def _even(model: Any) -> Callable[[Array], Array]:
+    """Return a softmax that ignores the scores: every position gets the same probability."""
+    return lambda scores: np.full_like(scores, 1.0 / scores.shape[-1])
 
 
-def poolings(config: ModelConfig) -> list[Deviation]:
-    """Return other poolings, and normalisation if the model has none, or none if it has one."""
+def _none(model: Any) -> Callable[[Array], Array]:
+    """Return a softmax without a position to attend to: every position gets probability 0."""
+    return np.zeros_like
+
+
+# A mask of zeros excludes all positions. What attention makes of that differs. (name, what, softmax)
+NO_POSITION = (
+    ("attention to all alike",
+     "each token attends to all positions alike, as where a large number is subtracted from excluded scores", _even),
+    ("no attention", "attention adds nothing but its bias, as in torch's scaled_dot_product_attention", _none),
+)  # fmt: skip
+
+
+def masks(config: ModelConfig) -> list[Deviation]:
+    """Return wrong values of the attention mask and of the token types."""
     found = [
         Deviation(
-            name, "pooling", what, f"Set the pooling to {config.pooling_mode!r}, as in 1_Pooling/config.json.",
-            lambda v, mode=mode: replace(v, config=replace(v.config, pooling_mode=mode)),  # type: ignore[misc]
+            f"attention mask of zeros, {name}", "mask",
+            f"The attention mask is 0 for every token, so that {what}. The mask is not filled, or 0 and 1 are "
+            "confused.",
+            "Give the encoder a mask of 1 for each token and 0 for padding.",
+            lambda v, softmax=softmax: replace(  # type: ignore[misc]
+                v, functions=(*v.functions, ("softmax", softmax))
+            ),
         )
-        for mode, (name, what) in POOLINGS.items()
-        if mode != config.pooling_mode
+        for name, what, softmax in NO_POSITION
     ]  # fmt: skip
-    normalize = not config.normalize
+    if config.type_vocab_size < 2:
+        return found
     found.append(
         Deviation(
-            "normalisation" if normalize else "no normalisation", "normalisation",
-            "Vectors are scaled to unit length, which the model does not do." if normalize else
-            "Vectors are not scaled to unit length, as in transformers' BertModel followed by pooling alone.",
-            "Leave out the normalisation." if normalize else "Divide each vector by its length.",
-            lambda v: replace(v, config=replace(v.config, normalize=normalize)),
+            "token types of ones", "token types",
+            "All tokens have type 1 instead of 0, as if they were those of the second text of a pair.",
+            "Give the encoder token types of 0, or leave out this input.",
+            lambda v: replace(v, token_types="ones"),
         )
     )  # fmt: skip
-    found.append(
-        Deviation(
-            "special tokens left out of the mean", "special tokens",
-            "Pooling does not count [CLS] and [SEP], as with a mask of special tokens.",
-            "Pool over every token of the attention mask, [CLS] and [SEP] included.",
-            lambda v: replace(v, pools_special_tokens=False),
-        )
-    )  # fmt: skip
+    for name, what, softmax in NO_POSITION:
+        found.append(
+            Deviation(
+                f"attention mask and token types swapped, {name}", "mask",
+                "The encoder gets the token types (zeros) as attention mask, and the attention mask (ones) as token "
+                f"types: two inputs are in the wrong order. With a mask of zeros, {what}.",
+                "Pass the inputs by name: input_ids, attention_mask, token_type_ids.",
+                lambda v, softmax=softmax: replace(  # type: ignore[misc]
+                    v, functions=(*v.functions, ("softmax", softmax)), token_types="mask"
+                ),
+            )
+        )  # fmt: skip
     return found
-
-
-# ---- from text to token ids ------------------------------------------------------------------------------------------
-
-
-def texts() -> list[Deviation]:
-    """Return deviations of the tokenizer."""
-
-    def normalizing(**options: bool) -> Callable[[Variation], Variation]:
-        return lambda v: replace(v, normalizer=tuple(options.items()))
-
-    remedy = "Use the tokenizer.json of the model, or BERT's WordPiece with do_lower_case=True."
-    return [
-        Deviation(
-            "special tokens left out of the input", "special tokens",
-            "Texts are encoded without [CLS] and [SEP], as with add_special_tokens=False.",
-            "Put [CLS] before and [SEP] after each text.",
-            lambda v: replace(v, special_tokens=False),
-        ),
-        Deviation(
-            "no lower-casing", "text",
-            "Texts are not lower-cased, and accents are not stripped, as with do_lower_case=False.",
-            remedy, normalizing(lowercase=False),
-        ),
-        Deviation(
-            "no lower-casing, accents stripped", "text",
-            "Texts are not lower-cased; accents are stripped.",
-            remedy, normalizing(lowercase=False, strip_accents=True),
-        ),
-        Deviation(
-            "accents not stripped", "text",
-            "Accents are not stripped, as in hand-written tokenizers that only lower-case.",
-            "Strip accents after lower-casing: decompose (Unicode NFD) and drop the combining marks.",
-            normalizing(strip_accents=False),
-        ),
-    ]  # fmt: skip

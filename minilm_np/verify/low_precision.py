@@ -13,7 +13,7 @@ import numpy as np
 from minilm_np.reference import Array
 from minilm_np.verify import model_deviations
 from minilm_np.verify.roundings import rounded_to_bfloat16, rounded_to_float16
-from minilm_np.verify.variations import Deviation, Variation
+from minilm_np.verify.variations import Deviation, Make, Variation
 from minilm_np.verify.vector_errors import alike, norms
 
 # Measured against the errors of our variations: those of torch's float16, bfloat16 and autocast, and of onnxruntime's
@@ -28,29 +28,30 @@ def low_precisions() -> list[Deviation]:
     """Return all known low-precision arithmetics."""
     weights = {one.name: one for one in model_deviations.weights()}
     remedy = "Compute in float32; or keep this, if the error is small enough for your use of the vectors."
-    found = [
-        Deviation(
-            f"arithmetic in {name}", "arithmetic",
-            f"Weights and the results of operations are {name}, as with {whose}.", remedy,
-            lambda v, name=name, rounded=rounded: _computing(  # type: ignore[misc]
-                weights[f"weights rounded to {name}"].vary(v), ROUNDED, lambda f: lambda *a, **b: rounded(f(*a, **b))
-            ),
-        )
-        for name, rounded, whose in (
-            ("float16", rounded_to_float16, "torch's model.half() and autocast"),
-            ("bfloat16", lambda x: rounded_to_bfloat16(x).astype(x.dtype), "torch's model.bfloat16() and autocast"),
-        )
-    ]  # fmt: skip
-    found += [
-        Deviation(
-            f"arithmetic in int8, weights per {each}", "arithmetic",
-            "The dense layers' weights and inputs are int8, as after onnxruntime's dynamic quantisation.", remedy,
-            lambda v, each=each: _computing(  # type: ignore[misc]
-                weights[f"int8 weights per {each}"].vary(v), ("linear",), lambda f: lambda x, **b: f(_levels(x), **b)
-            ),
-        )
-        for each in ("tensor", "channel")
-    ]  # fmt: skip
+    found = []
+    for name, rounded, whose in (
+        ("float16", rounded_to_float16, "torch's model.half() and autocast"),
+        ("bfloat16", _bfloat16, "torch's model.bfloat16() and autocast"),
+    ):
+        found.append(
+            Deviation(
+                f"arithmetic in {name}", "arithmetic",
+                f"Weights and the results of operations are {name}, as with {whose}.", remedy,
+                _computing(weights[f"weights rounded to {name}"], _changed(ROUNDED, _then(rounded))),
+            )
+        )  # fmt: skip
+    changed = _changed(("linear",), lambda f: lambda x, **b: f(_levels(x), **b))
+    for name, of_weights in (
+        *((f"int8, weights per {each}", f"int8 weights per {each}") for each in ("tensor", "channel")),
+        ("int8, uint8 weights with a zero point", "uint8 weights with a zero point"),
+    ):
+        found.append(
+            Deviation(
+                f"arithmetic in {name}", "arithmetic",
+                "The dense layers' weights and inputs are 8-bit integers, as after onnxruntime's dynamic quantisation.",
+                remedy, _computing(weights[of_weights], changed),
+            )
+        )  # fmt: skip
     return found
 
 
@@ -60,10 +61,23 @@ def is_like(error: Array, ours: Array) -> bool:  # (n, D), (n, D) -> ()
     return bool(SIZES[0] <= sizes.min() and sizes.max() <= SIZES[1] and alike(error, ours) >= LEAST_ALIKE)
 
 
-def _computing(v: Variation, names: tuple[str, ...], change: Callable[[Any], Any]) -> Variation:
-    """The variation with these functions of the reference changed."""
-    makers = {name: lambda model, name=name: change(getattr(model, name)) for name in names}
-    return replace(v, functions={**v.functions, **makers})
+def _computing(weights: Deviation, functions: tuple[tuple[str, Make], ...]) -> Callable[[Variation], Variation]:
+    """A change of a variation: these weights, and these functions."""
+    return lambda v: replace(weights.vary(v), functions=(*v.functions, *functions))
+
+
+def _changed(names: tuple[str, ...], change: Callable[[Any], Any]) -> tuple[tuple[str, Make], ...]:
+    """The makers of these functions of the reference, each one changed."""
+    return tuple((name, lambda model, name=name: change(getattr(model, name))) for name in names)
+
+
+def _then(rounded: Callable[[Array], Array]) -> Callable[[Any], Any]:
+    """A change of a function: its result is rounded."""
+    return lambda f: lambda *a, **b: rounded(f(*a, **b))
+
+
+def _bfloat16(x: Array) -> Array:
+    return rounded_to_bfloat16(x).astype(x.dtype)
 
 
 def _levels(x: Array) -> Array:  # (..., T, K) -> (..., T, K)

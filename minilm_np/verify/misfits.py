@@ -11,11 +11,12 @@ import numpy as np
 from minilm_np.reference import Array
 from minilm_np.verify.diagnosis import Finding
 from minilm_np.verify.evidence import Evidence, Given
-from minilm_np.verify.low_precision import LEAST_ALIKE, is_like
-from minilm_np.verify.pairs import Bar, fitting_pairs
-from minilm_np.verify.scoring import Candidate, measure
+from minilm_np.verify.low_precision import is_like
+from minilm_np.verify.pairs import fitting_pairs
+from minilm_np.verify.scoring import Bar, Candidate, measure
 from minilm_np.verify.vector_errors import alike, norms, owners, relative_errors, units
 
+COMPARED_TOKENS = 250  # of the texts whose errors are compared with those of low-precision arithmetic
 MOST_MOVED = 5000  # vectors; above that an order is not searched
 
 
@@ -64,8 +65,11 @@ def scaled(evidence: Evidence, seen: Sequence[Candidate], twins: set[str], bar: 
         normalisations = [one for one in seen if one.deviation.kind == "normalisation"]
         pairs = [(one, other) for one in seen if one.name in names for other in normalisations]
         measured = [measure(evidence, pair) for pair in fitting_pairs(evidence, pairs, twins, bar)]
+        found = evidence.vectors_of(evidence.variation(names), evidence.probes)
         known = np.isfinite(found).all(axis=1)
         factors = norms(vectors[known]) / norms(found[known])
+        if np.abs(factors - 1.0).max() <= evidence.tolerance:
+            continue
         return Scaled(finding, factors, [pair for pair in measured if pair.explains])
     return None
 
@@ -75,18 +79,24 @@ def low_precision(evidence: Evidence, candidates: Sequence[Candidate], bar: Bar)
 
     candidates: all deviations, after the screen.
     """
-    errors = evidence.vectors[evidence.probes] - evidence.base
-    others = [one for one in candidates if one.deviation.kind != "weights"]
-    if any(alike(errors, np.nan_to_num(one.vectors - evidence.base)) >= LEAST_ALIKE for one in others):
-        return None
+    probes, base = evidence.probes, evidence.model.base
+    errors = evidence.vectors[probes] - evidence.base
+    places = evidence.few(base, probes, COMPARED_TOKENS)
+    rows = [probes.index(place) for place in places]
     changes = {
-        one.name: evidence.model.vectors(one.vary(evidence.model.base), evidence.probes) - evidence.base
+        one.name: evidence.vectors_of(one.vary(base), places) - evidence.base[rows]
         for one in bar(evidence.low_precisions, "low-precision arithmetic")
     }
-    like = [name for name, change in changes.items() if is_like(errors, change)]
+    like = {name: alike(errors[rows], change) for name, change in changes.items() if is_like(errors[rows], change)}
     if not like:
         return None
-    return replace(measure(evidence, (max(like, key=lambda name: alike(errors, changes[name])),)), explains=False)
+    best = max(like, key=like.__getitem__)
+    for one in candidates:
+        known = np.isfinite(one.vectors).all(axis=1)
+        change = one.vectors[known] - evidence.base[known]
+        if one.deviation.kind != "weights" and known.any() and alike(errors[known], change) > like[best]:
+            return None
+    return replace(measure(evidence, (best,)), explains=False)
 
 
 def is_related(evidence: Evidence, candidates: Sequence[Candidate]) -> bool:

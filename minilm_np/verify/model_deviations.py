@@ -9,7 +9,7 @@ import numpy as np
 
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
-from minilm_np.verify.roundings import rounded_to_bfloat16, rounded_to_float16, rounded_to_int8
+from minilm_np.verify.roundings import rounded_to_bfloat16, rounded_to_float16, rounded_to_int8, rounded_to_uint8
 from minilm_np.verify.variations import Deviation, Variation
 
 Vary = Callable[[Variation], Variation]
@@ -34,7 +34,10 @@ def activations() -> list[Deviation]:
     remedy = "Set the activation to the exact GELU with erf ('gelu' in config.json, not 'gelu_new' or 'gelu_tanh')."
 
     def with_gelu(gelu: Callable[[Array], Array]) -> Vary:
-        return lambda v: replace(v, functions={**v.functions, "gelu": lambda model: gelu})
+        def make(model: Any) -> Callable[[Array], Array]:
+            return gelu
+
+        return lambda v: replace(v, functions=(*v.functions, ("gelu", make)))
 
     return [
         Deviation(
@@ -109,7 +112,7 @@ def encoders(config: ModelConfig) -> list[Deviation]:
             "pre-norm", "order of LayerNorm",
             "LayerNorm is applied before attention and feed-forward, as in GPT-2, instead of after each sum.",
             "Apply LayerNorm to the sum of each block's input and output.",
-            lambda v: replace(v, functions={**v.functions, "layer": pre_norm}),
+            lambda v: replace(v, functions=(*v.functions, ("layer", pre_norm))),
         ),
     ]  # fmt: skip
 
@@ -150,5 +153,12 @@ def weights() -> list[Deviation]:
                 ("tensor", None, "matrix, as in quantised ONNX exports"),
                 ("channel", 1, "output channel, as in torchao and in per-channel ONNX exports"),
             )
+        ),
+        Deviation(
+            "uint8 weights with a zero point", "weights",
+            "The dense layers' weights are uint8, with one scale and one zero point per matrix, as in older ONNX "
+            "exports (QUInt8); activations are float32.",
+            remedy, rounding(rounded_to_uint8, True),
+            rounding(lambda array: rounded_to_uint8(array, divides=False), True),
         ),
     ]  # fmt: skip

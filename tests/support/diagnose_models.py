@@ -29,6 +29,7 @@ SHORT = [
     "what is it? 42!",
     "the quick brown fox jumps over the lazy dog",
 ]
+WORDS = [*SHORT, "wait... really?! no, it IS a dog's", "我喜欢 cats 机器学习"]  # on which all tokenizers differ
 LONG = [*SHORT[:3], *(("jump over the lazy fox " * 40)[:n] for n in (75, 79, 170, 320, 480, 700))]
 
 

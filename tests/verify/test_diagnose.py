@@ -9,7 +9,7 @@ import pytest
 from minilm_np import SentenceEncoder
 from minilm_np.verify.deviations import deviations
 from minilm_np.verify.diagnose import diagnose
-from tests.support.diagnose_models import CONFIG, LONG, SHORT, by_torch, explaining, folder
+from tests.support.diagnose_models import CONFIG, LONG, SHORT, WORDS, by_torch, explaining, folder
 from tests.support.torch_deviations import planted
 
 
@@ -20,10 +20,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
 
 @pytest.mark.parametrize("name", [one.name for one in deviations(CONFIG)])
 def test_every_deviation_is_named(encoder: SentenceEncoder, name: str) -> None:
-    texts = LONG if name.startswith("truncation") else SHORT
+    texts = LONG if name.startswith("truncation") else WORDS
     diagnosis = diagnose(encoder, by_torch(encoder, texts, name), texts)
     assert diagnosis.verdict == "explained", diagnosis.sentence
     assert explaining(diagnosis) == [{name}], diagnosis.sentence
+    assert diagnosis.findings[0].kinds == (next(one.kind for one in deviations(CONFIG) if one.name == name),)
 
 
 PAIRS = [
@@ -112,3 +113,23 @@ def test_published_model(published: SentenceEncoder, names: tuple[str, ...]) -> 
     diagnosis = diagnose(published, vectors, texts)
     assert diagnosis.verdict == ("explained" if names else "match"), diagnosis.sentence
     assert explaining(diagnosis)[:1] == ([set(names)] if names else []), diagnosis.sentence
+
+
+@pytest.mark.weights
+def test_inputs_swapped_in_transformers(published: SentenceEncoder) -> None:
+    """The vectors that people get who confuse the attention mask with the token types, by transformers itself."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["This is an example sentence", "a dog runs home", "what is the capital of Peru?"]
+    folder = str(published.model_path)
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    vectors = []
+    for text in texts:
+        inputs = tokenizer(text, return_tensors="pt")
+        real = inputs["attention_mask"]
+        with torch.no_grad():
+            hidden = model(inputs["input_ids"], attention_mask=torch.zeros_like(real), token_type_ids=real)[0]
+        vectors.append(torch.nn.functional.normalize(hidden.mean(1), dim=1)[0].numpy())
+    diagnosis = diagnose(published, np.stack(vectors), texts)
+    assert explaining(diagnosis) == [{"attention mask and token types swapped, no attention"}], diagnosis.sentence
