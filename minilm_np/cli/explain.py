@@ -22,8 +22,8 @@ def add(commands: "Commands") -> None:
         _explain,
         "write a page that shows how a text becomes its vector",
         'minilm-np explain "A text" --output page.html',
-        details="The page is one HTML file that needs no network. It shows the pipeline with every step's numbers, the\n"
-        "tokens, the attention of all heads, the layers, and what each token contributes to the vector.",
+        details="The page is one HTML file that needs no network. It shows the pipeline with every step's numbers,\n"
+        "the tokens, the attention of all heads, the layers, and what each token contributes to the vector.",
     )
     parser.add_argument("text", metavar="TEXT", help="the text")
     parser.add_argument(

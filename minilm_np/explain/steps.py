@@ -49,7 +49,7 @@ LAYER = (
     ),
     Step(f"{_ATTENTION}.self.key", "Key", "K = x Wᵀ + b", "What each token offers to be found by.", ("{input}",)),
     Step(
-        f"{_ATTENTION}.self.value", "Value", "V = x Wᵀ + b", "What each token hands over where it is found.", ("{input}",)
+        f"{_ATTENTION}.self.value", "Value", "V = x Wᵀ + b", "What each token hands over.", ("{input}",)
     ),
     Step(
         f"{_ATTENTION}.self.scores", "Attention scores", "Q Kᵀ / √E",
@@ -97,12 +97,12 @@ LAYER = (
 )  # fmt: skip
 
 _POOLING = {
-    "mean": ("x̄ = (x₁ + … + x_T) / T", "The mean of all token vectors, [CLS] and [SEP] included."),
-    "cls": ("x₁", "The vector of the first token, [CLS]. The other tokens act on it only through attention."),
-    "max": ("maxₜ xₜ", "For each dimension the largest number of all tokens."),
+    "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors, [CLS] and [SEP] included."),
+    "cls": ("x̄ = x₁", "The vector of the first token, [CLS]. The other tokens act on it only through attention."),
+    "max": ("x̄ = maxₜ xₜ", "For each dimension the largest number of all tokens."),
     "mean_sqrt_len_tokens": (
-        "(x₁ + … + x_T) / √T",
-        "The sum of all token vectors, divided by the root of their number.",
+        "x̄ = Σₜ xₜ / √T",
+        "The sum of all token vectors, divided by √T.",
     ),
 }
 

@@ -21,14 +21,14 @@ SHOWN_REMAINDER = 2000  # characters of a truncated text's remainder
 AXES = {"T": "tokens", "D": "dimension", "F": "feature"}
 
 _VECTOR = {
-    "mean": "The vector is the mean of the token vectors{then}, so each token contributes exactly its own vector divided "
-    "by T{norm}. The contributions add up to the vector.",
-    "mean_sqrt_len_tokens": "The vector is the sum of the token vectors, divided by √T{then}, so each token contributes "
-    "exactly its own vector divided by √T{norm}. The contributions add up to the vector.",
-    "cls": "This model takes the vector of the first token{then}. The other tokens contribute nothing directly: they act "
-    "on the first token through attention, which this chart does not show.",
-    "max": "This model takes the largest number of all tokens in each dimension{then}. A token contributes the dimensions "
-    "in which it has the largest number{norm}, and 0 elsewhere. The contributions add up to the vector.",
+    "mean": "The vector is the mean of the token vectors{then}, so each token contributes exactly its own vector "
+    "divided by T{norm}. The contributions add up to the vector.",
+    "mean_sqrt_len_tokens": "The vector is the sum of the token vectors, divided by √T{then}, so each token "
+    "contributes exactly its own vector divided by √T{norm}. The contributions add up to the vector.",
+    "cls": "This model takes the vector of the first token{then}. The other tokens contribute nothing directly: they "
+    "act on the first token through attention, which this chart does not show.",
+    "max": "This model takes the largest number of all tokens in each dimension{then}. A token contributes the "
+    "dimensions in which it has the largest number{norm}, and 0 elsewhere. The contributions add up to the vector.",
 }
 
 
@@ -108,7 +108,7 @@ def _pipeline(explanation: "TextExplanation") -> Section:
     diagram = element(
         "ol",
         _box("Text", f"{len(found.text):,} characters"),
-        _box("Tokens", f"T = {len(found.tokens)} word pieces, each with an id in a vocabulary of V = {config.vocab_size:,}"),
+        _box("Tokens", f"T = {len(found.tokens)} word pieces, each with an id below V = {config.vocab_size:,}"),
         _group("Embeddings", "Each token id becomes a vector of D numbers.", EMBEDDINGS, found),
         _group(layers, "Attention moves information between tokens. The feed-forward part works on each token alone. "
                "All layers compute the same steps, with different weights.", LAYER, found, choice),
@@ -150,17 +150,14 @@ def _group(title: str, introduction: str, steps: Sequence[Step], found: Trace, *
 
 
 def _step(step: Step, found: Trace) -> Html:
-    letters = dimensions(step.output)
-    sample = step.output.replace("{layer}", "0")
-    shape = f"{letters} = {' × '.join(map(str, found[sample].shape))}"
     summary = element(
         "summary",
         element("span", step.title, class_="name"),
         element("span", step.formula, class_="formula"),
-        element("span", shape, class_="shape"),
+        element("span", _shape(step.output, found), class_="shape"),
     )
     code = []
-    for excerpt in lines_of(sample):
+    for excerpt in lines_of(step.output.replace("{layer}", "0")):
         lines = f"line {excerpt.first}" if excerpt.first == excerpt.last else f"lines {excerpt.first} to {excerpt.last}"
         name = f"reference.py, {lines}"
         code += [
@@ -171,8 +168,8 @@ def _step(step: Step, found: Trace) -> Html:
         "div",
         pages.paragraph(step.meaning),
         pages.component("statistics", arrays=[*step.inputs, step.output]),
-        *(_heat_map("Input", name) for name in step.inputs),
-        _heat_map("Output", step.output),
+        *(_heat_map("Input", name, found) for name in step.inputs),
+        _heat_map("Output", step.output, found),
         element("h4", "The code"),
         *code,
         class_="inside",
@@ -180,12 +177,18 @@ def _step(step: Step, found: Trace) -> Html:
     return element("details", summary, inside, class_="step")
 
 
-def _heat_map(role: str, name: str) -> Html:
+def _shape(name: str, found: Trace) -> str:
+    """Dimension letters and sizes, such as "T D = 9 × 384"."""
+    name = name.replace("{layer}", "0").replace("{input}", "embeddings.LayerNorm")
+    return f"{found.dimensions[name]} = {' × '.join(map(str, found[name].shape))}"
+
+
+def _heat_map(role: str, name: str, found: Trace) -> Html:
     letters = dimensions(name).split() if name != "{input}" else ["T", "D"]
     rows, columns = ("", "D") if letters == ["D"] else letters[-2:]
     return pages.heat_map(
         name,
-        title=f"{role}: {name}",
+        title=f"{role}: {name}, {_shape(name, found)}",
         rows=AXES.get(rows, "vector"),
         columns=AXES[columns],
         scale="sequential" if name.endswith(".probs") else "diverging",
@@ -259,9 +262,9 @@ def _attention(explanation: "TextExplanation") -> Section:
     return Section(
         "attention",
         "Attention",
-        "Each small picture is one head: a row per token that looks, a column per token that is looked at. In the small "
-        "pictures colours follow the square root of the probability, so that weak links stay visible. Choose one to open "
-        "it large.",
+        "Each small picture is one head: a row per token that looks, a column per token that is looked at. In the "
+        "small pictures, colours follow the square root of the probability, so that weak links stay visible. Choose one "
+        "to open it large.",
         [view],
     )
 
@@ -299,8 +302,8 @@ def _layers(explanation: "TextExplanation") -> Section:
     return Section(
         "layers",
         "Layers",
-        "How each token's vector moves from the embeddings to the last layer. Each thin line is one token; the dashed line "
-        "is the mean. Layers count from 0, as in the names of the weights.",
+        "How each token's vector moves from the embeddings to the last layer. Each thin line is one token; the dashed "
+        "line is the mean. Layers count from 0, as in the names of the weights.",
         views,
     )
 
@@ -329,9 +332,11 @@ def _vector(explanation: "TextExplanation") -> Section:
                 f"{float(explanation.shares.sum()):.6f}.",
             ),
             pages.heat_map(
-                "contributions", title=f"Contribution of each token to each number, T D = {len(explanation.shares)} × {D}",
+                "contributions",
+                title=f"Contribution of each token to each number, T D = {len(explanation.shares)} × {D}",
                 rows="tokens", columns="dimension", labels=["token", "dimension", "contribution"],
-                note=f"The sum over tokens differs from the vector by at most {explanation.error:.1e}: float32 rounding.",
+                note=f"The sum over tokens differs from the vector by at most {explanation.error:.1e}, which is float32 "
+                "rounding.",
             ),
         ],
     )  # fmt: skip

@@ -8,7 +8,17 @@ import { cursor, frame } from "./table.js";
 import { onTheme, property } from "./theme.js";
 
 const LABEL = 12; // pixels between labels
+const MANY = 2000; // cells
 const TALLEST = 520; // pixels of all rows, if a row may be thinner than a label
+
+// The absolute value at the end of the scale: the largest, or the 99.8th percentile if that is much smaller, so that
+// single huge values leave the rest visible.
+function scaleEnd(numbers) {
+  const sizes = Float64Array.from(numbers, (number) => Math.abs(number) || 0).sort();
+  const largest = sizes.at(-1) ?? 0;
+  const most = sizes[Math.floor(0.998 * (sizes.length - 1))];
+  return numbers.length > MANY && largest > 1.5 * most && most > 0 ? most : largest;
+}
 
 export async function heatMap(root, options) {
   const { rows, columns, scale } = options;
@@ -35,7 +45,6 @@ export async function heatMap(root, options) {
     rowLabels = labelsOf(rows, R);
     columnLabels = labelsOf(columns, C);
     parts.title(resolved(options.title));
-    parts.note(options.note, data.note);
     canvas.setAttribute("aria-label", `${resolved(options.title)}, ${R} rows, ${C} columns. Arrow keys read cells; Enter selects the row.`);
     paint();
     parts.retable();
@@ -44,9 +53,7 @@ export async function heatMap(root, options) {
   // Colours of all cells, one pixel each; scaled when drawn.
   function paint() {
     if (!data) return;
-    limit = 0;
-    for (let i = 0, n = R * C, start = head * n; i < n; i++) limit = Math.max(limit, Math.abs(data.stored[start + i]));
-    limit = limit * data.step || 1;
+    limit = scaleEnd(data.stored.subarray(head * R * C, (head + 1) * R * C)) * data.step || 1;
     const table = colours(scale);
     const pixels = new ImageData(C, R);
     for (let i = 0, n = R * C, start = head * n; i < n; i++) {
@@ -62,6 +69,10 @@ export async function heatMap(root, options) {
     low.textContent = scale === "diverging" ? shown(-limit, false) : "0";
     high.textContent = shown(limit, false);
     legend.classList.toggle("centred", scale === "diverging");
+    let beyond = 0;
+    for (let i = 0, n = R * C, start = head * n; i < n; i++) beyond += Math.abs(data.stored[start + i]) * data.step > limit * 1.000001;
+    const colour = data.exact && beyond ? `${beyond} larger values have the colour of the end of the scale.` : "";
+    parts.note(options.note, data.note, colour);
     draw();
   }
 
@@ -74,7 +85,7 @@ export async function heatMap(root, options) {
     const top = named ? Math.ceil(widest(columnLabels)) + 10 : 20;
     const square = named && isNamed(rows) && R > 1;
     let cell = (width - left - 2) / C;
-    if (named) cell = Math.min(cell, 30);
+    if (named) cell = Math.min(cell, 44);
     let height = clamp(TALLEST / R, 2, 18);
     if (square) height = cell = Math.min(cell, Math.max(2, 640 / R));
     return { left, top, cell, height, width: Math.ceil(left + cell * C + 2), total: Math.ceil(top + height * R + 2) };

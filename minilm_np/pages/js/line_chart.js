@@ -24,8 +24,8 @@ export async function lineChart(root, options) {
   let low = all.length ? Math.min(...all.slice(0, 1e5)) : 0, high = all.length ? Math.max(...all.slice(0, 1e5)) : 1;
   if (options.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
   const step = options.log ? Math.max(1, Math.round((high - low) / 6)) : roundStep(high - low || 1, 5);
-  low = Math.floor(low / step) * step;
-  high = Math.max(low + step, Math.ceil(high / step) * step);
+  low = Math.floor(low / step + 1e-6) * step; // a rounding error adds no tick
+  high = Math.max(low + step, Math.ceil(high / step - 1e-6) * step);
 
   const mean = Array.from({ length: X }, (_, x) => {
     const column = Array.from({ length: S }, (_, s) => value(s, x)).filter(usable);
