@@ -95,7 +95,7 @@ def write(path: str | os.PathLike[str], page: str) -> None:
     if len(content) > LARGE:
         warnings.warn(
             f"{os.fspath(path)}: this page has {len(content) / 1e6:.0f} MB: a shorter text gives a smaller page",
-            stacklevel=2,
+            stacklevel=3,
         )
     try:
         with atomic_file(path) as file:
