@@ -39,8 +39,8 @@ def numbers(texts: list[str]) -> list[float]:
     return [float(text.replace("−", "-")) for text in texts]
 
 
-def figure(page: Any, title: str) -> Any:
-    return page.locator("figure", has=page.locator("figcaption", has_text=title)).first
+def figure(root: Any, title: str) -> Any:
+    return root.locator("figure").filter(has_text=title).first
 
 
 def test_the_tables_have_the_numbers_of_the_arrays(browser: Browser, path: Path, explanation: TextExplanation) -> None:
