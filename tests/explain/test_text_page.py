@@ -147,9 +147,9 @@ def test_axe_finds_nothing_serious_and_nothing_is_too_wide(
     browser: Browser, path: Path, width: int, theme: str
 ) -> None:
     def look(page: Any) -> list[str]:
-        page.evaluate("document.querySelectorAll('details.step').forEach((step) => (step.open = true))")
+        page.evaluate("[0, 7, 8, 16].forEach((at) => (document.querySelectorAll('details.step')[at].open = true))")
         page.locator(".chip").nth(1).click()
-        page.wait_for_selector("[data-view]:not([data-state=ready])", state="detached")
+        page.wait_for_selector("details[open] [data-view]:not([data-state=ready])", state="detached")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         return accessibility_problems(page)
 

@@ -83,7 +83,7 @@ export async function heatMap(root, options) {
   function measure(context) {
     const width = parts.body.clientWidth;
     const named = isNamed(columns);
-    context.font = `12px ${property("--sans")}`;
+    context.font = `600 12px ${property("--sans")}`; // as wide as a selected label
     const widest = (labels) => Math.max(...labels.slice(0, 300).map((text) => context.measureText(shortened(text, 14)).width));
     const left = isNamed(rows) ? Math.ceil(widest(rowLabels)) + 10 : 4;
     const top = named ? Math.ceil(widest(columnLabels)) + 10 : 20;
