@@ -48,7 +48,10 @@ def test_the_tables_have_the_numbers_of_the_arrays(browser: Browser, path: Path,
         def rows(title: str) -> list[list[float]]:
             place = figure(page, title)
             place.get_by_role("button", name="Show as table").click()
-            return [numbers(row.locator("td").all_inner_texts()) for row in place.locator("tbody tr").all()]
+            cells = place.locator("tbody").evaluate(
+                "body => [...body.rows].map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))"
+            )
+            return [numbers(row) for row in cells]
 
         for title, array in (
             ("Length of each", explanation.norms),
