@@ -30,7 +30,7 @@ function list(parts, options, labels, value, limit, exact) {
     return el(
       "button",
       { type: "button", class: "row", "aria-pressed": "false", click: () => select(options.axis, i) },
-      el("bdi", { class: "name" }, text), el("span", { class: negative ? "track centred" : "track" }, fill), el("span", { class: "number" }, shown(value(i), exact)),
+      el("bdi", { class: "name", dir: "ltr" }, text), el("span", { class: negative ? "track centred" : "track" }, fill), el("span", { class: "number" }, shown(value(i), exact)),
     );
   });
   parts.body.append(el("div", { class: "bar-list", role: "group", "aria-label": options.title }, ...buttons));

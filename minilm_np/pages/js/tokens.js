@@ -1,4 +1,5 @@
-// The tokens of a text as a row of buttons, above the text with the characters of each marked.
+// The tokens of a text as a row of buttons, above the text with the characters of each marked. Tokens are written from
+// left to right in any script: otherwise the ## of a Hebrew piece would stand at its end.
 
 import { values } from "./arrays.js";
 import { el } from "./dom.js";
@@ -11,7 +12,7 @@ export function tokens(root, options) {
     el(
       "button",
       { type: "button", class: options.special.includes(index) ? "chip special" : "chip", "aria-pressed": "false", click: () => select(options.axis, index) },
-      el("span", { class: "index" }, String(index)), el("bdi", {}, text), el("span", { class: "id" }, String(options.ids[index])),
+      el("span", { class: "index" }, String(index)), el("bdi", { dir: "ltr" }, text), el("span", { class: "id" }, String(options.ids[index])),
     ),
   );
   const pieces = options.pieces.map(([characters, index]) => {
@@ -34,7 +35,7 @@ export function tokens(root, options) {
 // A small bar at the bottom of the window that names the selected token, with buttons to move on and to clear.
 export function selectionBar(root, options) {
   const labels = values.axes[options.axis];
-  const name = el("bdi");
+  const name = el("bdi", { dir: "ltr" });
   const move = (by) => {
     const next = (selected(options.axis) + by + labels.length) % labels.length;
     if (next !== selected(options.axis)) select(options.axis, next);
