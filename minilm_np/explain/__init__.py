@@ -7,7 +7,7 @@
     explanation.write("explanation.html")  # one file, which needs nothing but a browser
 
 - `text.py`: the arrays of one text
-- `text_page.py`: its page
+- `text_page.py`: its page; `pipeline.py`: the first part of it
 - `steps.py`: the steps of the pipeline: formulas, inputs, outputs
 - `source.py`: the lines of `reference.py` that compute a step
 """
