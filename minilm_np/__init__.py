@@ -4,8 +4,9 @@
 
     vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
 
-These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `evaluation`,
-`verify`, `train`, `integrations` and `jobs`. The manual is in `docs/`.
+These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `explain` (pages
+about texts), `evaluation`, `verify`, `train`, `integrations`, `jobs` (files of any size) and `server`. The manual is in
+`docs/`.
 
 To read the code, begin with `reference.py`: the whole model, and the letters that are used everywhere. Then come
 `model_files/` and `text/` (model folders; texts to token ids), `sentence_encoder.py` (the public class) and `cli/`. For

@@ -17,6 +17,7 @@ Reading order:
     evaluate.py     `eval`: measure the quality of a model
     train.py        `train`: train a model on pairs of texts
     trace.py        `trace`: print every intermediate array of a text
+    explain.py      `explain`: write a page that shows how a text becomes its vector
     verify.py       `verify`: compare with another implementation of the model
     diagnose.py     `diagnose`: explain why another implementation gives different vectors
     conformance.py  `conformance`: write or check a file that specifies what an implementation must compute
@@ -40,20 +41,21 @@ try:
         embed,
         encode,
         evaluate,
+        explain,
         models,
         search,
         serve,
         trace,
         train,
         verify,
-    )  # fmt: skip
+    )
     from minilm_np.cli.options import HelpFormatter
 except KeyboardInterrupt:  # these imports take most of the time of a short command
     print("minilm-np: interrupted", file=sys.stderr)
     sys.exit(130)
 
 # In the order of --help. Each has `add(commands)`, which adds its parsers and names the functions that they run.
-COMMANDS = (encode, embed, search, trace, verify, diagnose, conformance, train, evaluate, serve, models)
+COMMANDS = (encode, embed, search, trace, explain, verify, diagnose, conformance, train, evaluate, serve, models)
 
 DESCRIPTION = """\
 Turn texts into vectors, and compare texts by the cosines of their vectors. The model is
