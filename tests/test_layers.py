@@ -30,6 +30,7 @@ LAYERS = (
     ("util",),
     ("evaluation",),
     ("train", "verify", "integrations"),
+    ("explain",),
     ("cli",),
     ("__main__",),
 )
