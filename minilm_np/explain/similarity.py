@@ -103,8 +103,10 @@ def similarity(
     tokenized = [tokens_of(model.tokenizer, text) for text in texts]
     model.tokenizer.check_tokens([ids for _, ids, _, _ in tokenized])
     states_a, states_b = encoder.encode(texts, prompt="", output_value="token_embeddings", on_truncation="ignore")
-    options = {"prompt": "", "normalize_embeddings": True, "on_truncation": "ignore"}
-    vector_a, vector_b = encoder.encode(texts, truncate_dim=config.hidden_size, **options).astype(np.float64)
+    vectors_of_encode = encoder.encode(
+        texts, prompt="", truncate_dim=config.hidden_size, normalize_embeddings=True, on_truncation="ignore"
+    )
+    vector_a, vector_b = vectors_of_encode.astype(np.float64)
 
     weights = reference.nest(encoder.weights, np.float64)
     all_ids = [np.array(ids, np.int64) for _, ids, _, _ in tokenized]
