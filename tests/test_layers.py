@@ -22,6 +22,7 @@ LAYERS = (
     ("vectors",),
     ("model_files",),
     ("reference",),
+    ("pages",),
     ("text",),
     ("engine",),
     ("encoding",),

@@ -4,11 +4,12 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilm_np._checks import printable
-from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.files import check_output, read_texts
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, add_page_option, load
 from minilm_np.cli.printing import columns, one_line
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.compare import TOLERANCE, Comparison, compare
@@ -52,12 +53,15 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--all", action="store_true", help="one row per intermediate with all errors, instead of one row per layer"
     )
+    add_page_option(verify, "with the errors of each step as a chart")
     add_format_option(verify)
     add_model_options(verify)
     verify.epilog = f"{verify.epilog}\n\nexit code: 0 within the tolerance, 1 outside it or failed, 2 wrong usage"
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.page is not None:
+        check_output(Path(options.page), "--page")
     texts = None if options.texts is None else read_texts(options.texts)
     encoder = load(options)
     if options.print_texts:
@@ -65,6 +69,10 @@ def _verify(options: argparse.Namespace) -> int:
             print(json.dumps({"label": label, "text": text}))
         return 0
     comparison = compare(encoder, options.against, texts, tolerance=options.tolerance, progress=True)
+    if options.page is not None:
+        from minilm_np.verify.page import comparison_page, write
+
+        write(options.page, comparison_page(comparison))
     if options.format == "json":
         print(json.dumps(comparison.as_dict(), indent=1))
     else:

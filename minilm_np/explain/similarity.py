@@ -13,6 +13,7 @@ The hidden state of a token depends on the whole text. A contribution therefore 
 the word. `gradients.py` asks the other question: what the word embeddings at the input change.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,6 +22,7 @@ import numpy as np
 
 from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
+from minilm_np._forks import no_fork
 from minilm_np.explain.gradients import Attribution, integrated_gradients
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
@@ -80,6 +82,20 @@ class Similarity:
         order = np.argsort(-np.abs(self.contributions), axis=None, kind="stable")[:n]
         rows, columns = np.unravel_index(order, self.contributions.shape)
         return [Pair(int(i), int(j), float(self.contributions[i, j])) for i, j in zip(rows, columns, strict=True)]
+
+    def page(self) -> str:
+        """Return a self-contained HTML page that shows all of this."""
+        with no_fork:
+            from minilm_np.explain.similarity_page import similarity_page
+
+        return similarity_page(self)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the page atomically. Raises SaveError."""
+        with no_fork:
+            from minilm_np import pages
+
+        pages.write(path, self.page())
 
     def __repr__(self) -> str:
         sizes = f"{len(self.a.ids)} and {len(self.b.ids)} tokens"

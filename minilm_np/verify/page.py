@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from minilm_np.pages.marks import Column, Series, log_bar, log_chart, table, text
 from minilm_np.pages.plain import document
+from minilm_np.pages.plain import write as write
 from minilm_np.verify.array_errors import Errors, Row, summarised
 from minilm_np.verify.compare import PARTING, Comparison
 from minilm_np.verify.diagnosis import Diagnosis, Finding
