@@ -5,10 +5,13 @@ The names are Hugging Face's, as `reference.py` records them: `embeddings.word_e
 """
 
 import importlib.metadata
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, overload
+
+import numpy as np
 
 from minilm_np._checks import check_texts, short_repr
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
@@ -31,6 +34,19 @@ def dimensions(name: str) -> str:
     if name.endswith((".scores", ".probs")):
         return "H T T"
     return "T F" if ".intermediate." in name else "T D"
+
+
+def statistics(array: Array) -> dict[str, float]:
+    """Mean, standard deviation, minimum, maximum and Euclidean norm of an array, computed in float64."""
+    with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
+        wide = array.astype(np.float64).ravel()
+        return {
+            "mean": float(wide.mean()),
+            "std": float(wide.std()),
+            "min": float(wide.min()),
+            "max": float(wide.max()),
+            "norm": math.sqrt(float(wide @ wide)),
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ Reading order:
     evaluate.py     `eval`: measure the quality of a model
     train.py        `train`: train a model on pairs of texts
     trace.py        `trace`: print every intermediate array of a text
+    explain.py      `explain`: write a page that shows how a text becomes its vector
     verify.py       `verify`: compare with another implementation of the model
     diagnose.py     `diagnose`: explain why another implementation gives different vectors
     conformance.py  `conformance`: write or check a file that specifies what an implementation must compute
@@ -32,14 +33,14 @@ import minilm_np
 from minilm_np.errors import MiniLMError
 
 try:
-    from minilm_np.cli import conformance, diagnose, encode, evaluate, models, search, trace, train, verify
+    from minilm_np.cli import conformance, diagnose, encode, evaluate, explain, models, search, trace, train, verify
     from minilm_np.cli.options import HelpFormatter
 except KeyboardInterrupt:  # these imports take most of the time of a short command
     print("minilm-np: interrupted", file=sys.stderr)
     sys.exit(130)
 
 # In the order of --help. Each has `add(commands)`, which adds its parsers and names the functions that they run.
-COMMANDS = (encode, search, trace, verify, diagnose, conformance, train, evaluate, models)
+COMMANDS = (encode, search, trace, explain, verify, diagnose, conformance, train, evaluate, models)
 
 DESCRIPTION = """\
 Turn texts into vectors, and compare texts by the cosines of their vectors. The model is

@@ -51,8 +51,9 @@ def _diagnose(options: argparse.Namespace) -> int:
     encoder = load(options)
     diagnosis = diagnose(encoder, options.source, texts, progress=True)
     if options.page is not None:
+        from minilm_np.pages import write
         from minilm_np.verify.compare import compare
-        from minilm_np.verify.page import diagnosis_page, write
+        from minilm_np.verify.page import diagnosis_page
 
         write(options.page, diagnosis_page(diagnosis, compare(encoder, options.source, texts, progress=True)))
     if options.format == "json":

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from minilm_np.cli.files import check_output, decoded
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
 from minilm_np.cli.printing import cells, columns, write_json, write_lines
 from minilm_np.engine import registry
-from minilm_np.trace import DTYPES, Array, Trace, trace
+from minilm_np.trace import DTYPES, Trace, statistics, trace
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -62,19 +60,6 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
-def _statistics(array: Array) -> dict[str, float]:
-    """Mean, standard deviation, minimum, maximum and Euclidean norm, computed in float64."""
-    with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
-        wide = array.astype(np.float64).ravel()
-        return {
-            "mean": float(wide.mean()),
-            "std": float(wide.std()),
-            "min": float(wide.min()),
-            "max": float(wide.max()),
-            "norm": math.sqrt(float(wide @ wide)),
-        }
-
-
 def _as_json(found: Trace) -> dict[str, Any]:
     return {
         "text": found.text,
@@ -90,7 +75,7 @@ def _as_json(found: Trace) -> dict[str, Any]:
         "intermediates": [
             {"name": name, "dimensions": found.dimensions[name], "shape": list(array.shape)}
             # JSON has no NaN and no infinity
-            | {key: value if math.isfinite(value) else None for key, value in _statistics(array).items()}
+            | {key: value if math.isfinite(value) else None for key, value in statistics(array).items()}
             | {"first": [value if math.isfinite(value) else None for value in array.ravel()[:FIRST].tolist()]}
             for name, array in found.items()
         ],
@@ -120,7 +105,7 @@ def _as_table(found: Trace, width: int) -> list[str]:
         if apart:
             lines.append(name)
         row = f"{'' if apart else name:{of_name}} {letters:{of_letters}} {shape:>{of_shape}}"
-        lines.append(row + "".join(map(_number, [*_statistics(array).values(), *array.ravel()[:first].tolist()])))
+        lines.append(row + "".join(map(_number, [*statistics(array).values(), *array.ravel()[:first].tolist()])))
     return lines
 
 

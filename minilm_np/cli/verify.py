@@ -70,7 +70,8 @@ def _verify(options: argparse.Namespace) -> int:
         return 0
     comparison = compare(encoder, options.against, texts, tolerance=options.tolerance, progress=True)
     if options.page is not None:
-        from minilm_np.verify.page import comparison_page, write
+        from minilm_np.pages import write
+        from minilm_np.verify.page import comparison_page
 
         write(options.page, comparison_page(comparison))
     if options.format == "json":

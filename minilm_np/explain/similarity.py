@@ -1,13 +1,11 @@
 """Why two texts are as similar as they are: their cosine as a sum over pairs of tokens, and integrated gradients.
 
-**The sum over pairs is exact.** A pooled vector is a sum of one share per token: v_a = sum_i s_i for text A, and
-v_b = sum_j s_j for text B. So
+**The sum over pairs is exact.** A sentence vector is a sum of one contribution per token, for every kind of pooling (see
+`text.contributions_of`): v_a = sum_i s_i for text A, and v_b = sum_j s_j for text B, both of unit length. So
 
-    cosine(v_a, v_b) = sum_ij contributions[i, j],    contributions[i, j] = s_i . s_j / (|v_a| |v_b|)
+    cosine(v_a, v_b) = sum_ij contributions[i, j],    contributions[i, j] = s_i . s_j
 
-The share of a token is, with x its hidden state after the last layer: x / T for the mean; x / sqrt(T) for
-mean_sqrt_len_tokens; for cls, x for the first token and 0 for the others, so one pair has the whole cosine; for max,
-the numbers of x that are the largest of all tokens (the first of equals), 0 elsewhere.
+For cls, one pair has the whole cosine: that of the first tokens.
 
 The hidden state of a token depends on the whole text. A contribution therefore belongs to a token *in its text*, not to
 the word. `gradients.py` asks the other question: what the word embeddings at the input change.
@@ -15,16 +13,17 @@ the word. `gradients.py` asks the other question: what the word embeddings at th
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
-from minilm_np._forks import no_fork
 from minilm_np.explain.gradients import Attribution, integrated_gradients
+from minilm_np.explain.text import contributions_of
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.pages import write
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.text.tokenizer import TextTokenizer
@@ -85,17 +84,13 @@ class Similarity:
 
     def page(self) -> str:
         """Return a self-contained HTML page that shows all of this."""
-        with no_fork:
-            from minilm_np.explain.similarity_page import similarity_page
+        from minilm_np.explain.similarity_page import similarity_page
 
         return similarity_page(self)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the page atomically. Raises SaveError."""
-        with no_fork:
-            from minilm_np import pages
-
-        pages.write(path, self.page())
+        """Write the page atomically. Warns before it writes more than 10 MB. Raises SaveError."""
+        write(path, self.page())
 
     def __repr__(self) -> str:
         sizes = f"{len(self.a.ids)} and {len(self.b.ids)} tokens"
@@ -146,23 +141,9 @@ def similarity(
 
 def pair_contributions(x_a: Array, x_b: Array, config: ModelConfig) -> Array:  # (T_a, D), (T_b, D) -> (T_a, T_b)
     """Return the contribution of each pair of tokens to the cosine, in float64, from the hidden states of two texts."""
-    shares_a, shares_b = (shares(x.astype(np.float64), config.pooling_mode) for x in (x_a, x_b))
-    lengths = [max(float(np.linalg.norm(of_text.sum(axis=0))), 1e-12) for of_text in (shares_a, shares_b)]
-    return shares_a @ shares_b.T / (lengths[0] * lengths[1])
-
-
-def shares(x: Array, mode: str) -> Array:  # (T, D) -> (T, D)
-    """Return the share of each token in the pooled vector: their sum over T is `reference.pooling(x, None, mode)`."""
-    if mode == "mean":
-        return x / len(x)
-    if mode == "mean_sqrt_len_tokens":
-        return x / np.sqrt(float(len(x)))
-    first = np.zeros_like(x, dtype=bool)  # where the token gives the number of the vector
-    if mode == "cls":
-        first[0] = True
-    else:
-        np.put_along_axis(first, x.argmax(axis=0)[None], True, axis=0)
-    return np.where(first, x, 0.0)
+    normalizing = replace(config, normalize=True)  # a cosine is of vectors of unit length
+    shares_a, shares_b = (contributions_of(x.astype(np.float64), normalizing) for x in (x_a, x_b))
+    return shares_a @ shares_b.T
 
 
 def baseline_ids(ids: Array, tokenizer: TextTokenizer) -> Array:  # (T,) -> (T,)

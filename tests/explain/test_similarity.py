@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minilm_np import InputTypeError, InputValueError, SentenceEncoder, reference
 from minilm_np.explain import Similarity, similarity
-from minilm_np.explain.similarity import baseline_ids, pair_contributions, shares
+from minilm_np.explain.similarity import baseline_ids, pair_contributions
 from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 from tests.support.compare import assert_close
 from tests.support.models import living_weights
@@ -84,13 +84,6 @@ def test_every_pooling_through_the_public_call(kind: tuple[str, bool]) -> None:
     if kind[0] == "cls":
         assert np.count_nonzero(found.contributions) == 1
         assert found.strongest(1)[0][:2] == (0, 0)
-
-
-@pytest.mark.parametrize("mode", POOLING_MODES)
-def test_shares_add_up_to_the_pooled_vector(mode: str) -> None:
-    x = np.random.default_rng(0).normal(size=(7, 12))
-    x[3] = x[5]  # equals: the first one counts
-    assert_close(shares(x, mode).sum(axis=0), reference.pooling(x, None, mode), abs_=1e-15)
 
 
 def test_contributions_equal_two_loops() -> None:

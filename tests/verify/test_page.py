@@ -95,7 +95,7 @@ def test_the_page_has_the_numbers_of_the_comparison(parted: Any) -> None:
 
 def test_a_chart_has_a_mark_for_each_step_of_both_sides(parted: Any) -> None:
     page = Elements(comparison_page(parted))
-    titles = re.findall(r"<title>([^<]+)</title></g>", comparison_page(parted))
+    titles = re.findall(r"<title>([^<]+)</title></(?:circle|polygon)>", comparison_page(parted))
     assert len(titles) == 2 * len(parted.intermediates)
     assert f"{WHERE}: theirs {next(r for r in parted.intermediates if r.name == WHERE).theirs.max_rel:.2e}" in titles
     assert sum(tag == "polyline" for tag, _ in page.tags) == 3
