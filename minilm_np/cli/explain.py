@@ -23,8 +23,8 @@ def add(commands: "Commands") -> None:
         _explain,
         "write a page that explains a text, or the similarity of two",
         'minilm-np explain "A text" --output page.html',
-        details="The page is one HTML file that needs no network. For one text it shows the pipeline with every step's\n"
-        "numbers, the tokens, the attention of all heads, the layers, and what each token contributes to the vector.\n"
+        details="The page is one HTML file that needs no network. For one text it shows the pipeline with the\n"
+        "numbers of every step, the tokens, the attention, the layers, and what each token contributes to the vector.\n"
         "For two texts it shows their cosine as a sum over pairs of tokens, and integrated gradients.",
     )
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="one text, or two to explain their similarity")
@@ -37,7 +37,7 @@ def add(commands: "Commands") -> None:
     add_model_options(
         parser,
         backend="numpy",
-        backend_help="of the cosine of two texts; all else is the numpy backend's",
+        backend_help="of the cosine of two texts; all other numbers are of the numpy backend",
         threads=False,
     )
 

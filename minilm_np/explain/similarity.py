@@ -1,6 +1,6 @@
 """Why two texts are as similar as they are: their cosine as a sum over pairs of tokens, and integrated gradients.
 
-**The sum over pairs is exact.** A sentence vector is a sum of one contribution per token, for every kind of pooling (see
+**The sum over pairs is exact.** A sentence vector is a sum of one contribution per token, for every pooling (see
 `text.contributions_of`): v_a = sum_i s_i for text A, and v_b = sum_j s_j for text B, both of unit length. So
 
     cosine(v_a, v_b) = sum_ij contributions[i, j],    contributions[i, j] = s_i . s_j

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 AXES = {"a": "tokens of A", "b": "tokens of B"}
 STRONGEST = 12  # pairs that are listed
+SHOWN_TEXT = 300  # characters of a text in the table
 
 LIMITS = (
     "A contribution belongs to a token in its text. The hidden state of a token mixes in all other tokens of the text, "
@@ -33,7 +34,7 @@ def similarity_page(found: "Similarity") -> str:
     return pages.document(
         f"Why is the cosine {found.cosine:.4f}?",
         f"Two texts, as {found.model} sees them.",
-        [_result(found), _pairs(found), _tokens(found), _gradients(found), _limits()],
+        [_result(found), _pairs(found), _tokens(found), _limits()],
         arrays={name: pages.exact(array) for name, array in arrays.items()},
         values={"axes": tokens},
         footer=f"Contributions: backend {found.backend}, {found.compute_type}, pooling {found.pooling}. Integrated "
@@ -43,7 +44,7 @@ def similarity_page(found: "Similarity") -> str:
 
 def _result(found: "Similarity") -> pages.Section:
     rows = [
-        [name, side.text or "(empty)", str(len(side.tokens)), "yes" if side.truncated else "no"]
+        [name, pages.element("bdi", _shown(side.text)), str(len(side.tokens)), "yes" if side.truncated else "no"]
         for name, side in (("A", found.a), ("B", found.b))
     ]
     return pages.Section(
@@ -62,6 +63,11 @@ def _result(found: "Similarity") -> pages.Section:
             pages.paragraph(adds_up(found)),
         ],
     )
+
+
+def _shown(text: str) -> str:
+    """A text for the table: its start, if it is long."""
+    return "(empty)" if not text else text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}..."
 
 
 def adds_up(found: "Similarity") -> str:
@@ -92,7 +98,7 @@ def _pairs(found: "Similarity") -> pages.Section:
         "pairs",
         "Pairs of tokens",
         f"{kinds[found.pooling]}. The cosine is therefore exactly a sum over all pairs of a token of A and a token of "
-        "B. Blue pairs raise it, orange pairs lower it.",
+        "B. Orange pairs raise it, blue pairs lower it.",
         [
             pages.heat_map(
                 "contributions",
@@ -112,38 +118,39 @@ def _pairs(found: "Similarity") -> pages.Section:
 
 
 def _tokens(found: "Similarity") -> pages.Section:
-    return pages.Section(
-        "tokens",
-        "What each token contributes",
-        "The sum of a row, and of a column, of the matrix: all pairs of one token. Each of the two charts adds up to "
-        "the cosine.",
-        [
-            pages.bars("rows", title="Tokens of A: sum of their pairs", axis=AXES["a"], y="contribution"),
-            pages.bars("columns", title="Tokens of B: sum of their pairs", axis=AXES["b"], y="contribution"),
-        ],
-    )
-
-
-def _gradients(found: "Similarity") -> pages.Section:
     rows = [_completeness(name, side) for name, side in (("A", found.a), ("B", found.b))]
     return pages.Section(
-        "gradients",
-        "Integrated gradients of the input",
-        "The other question: how much of the cosine comes from each word embedding at the input? Every token of one "
-        "text starts as [PAD] and moves to its own embedding, while the other text stays as it is. Along the way, the "
-        "gradients of the cosine are summed.",
+        "tokens",
+        "Tokens, by two methods",
+        "Left: the sum of all pairs of a token; each of these charts adds up to the cosine. Right: integrated "
+        "gradients, which ask how much of the cosine comes from each word embedding at the input. Every token of one "
+        "text starts as [PAD] and moves to its own embedding, while the other text stays as it is; the gradients of "
+        "the cosine are summed along the way.",
         [
-            pages.bars("gradients a", title="Tokens of A: integrated gradients", axis=AXES["a"], y="attribution"),
-            pages.bars("gradients b", title="Tokens of B: integrated gradients", axis=AXES["b"], y="attribution"),
+            _side_by_side(
+                pages.bars("rows", title="Tokens of A: sum of their pairs", axis=AXES["a"], y="contribution"),
+                pages.bars("gradients a", title="Tokens of A: integrated gradients", axis=AXES["a"], y="attribution"),
+            ),
+            _side_by_side(
+                pages.bars("columns", title="Tokens of B: sum of their pairs", axis=AXES["b"], y="contribution"),
+                pages.bars("gradients b", title="Tokens of B: integrated gradients", axis=AXES["b"], y="attribution"),
+            ),
             pages.table(
-                ["text", "cosine", "with [PAD] only", "difference", "sum of the bars", "residual", "steps"],
+                ["text", "cosine", "with [PAD] only", "difference", "sum of gradients", "residual", "steps"],
                 rows,
-                caption="Completeness: the bars of a text add up to the difference that its tokens make",
+                caption="Completeness: the gradients of a text add up to the difference that its tokens make",
                 numbers=[1, 2, 3, 4, 5, 6],
             ),
-            pages.paragraph("[CLS] and [SEP] have no bar, because they are the same in the baseline."),
+            pages.paragraph(
+                "The [CLS] and [SEP] that the tokenizer adds have no gradient bar: they are the same in the baseline.",
+                class_="note",
+            ),
         ],
     )
+
+
+def _side_by_side(*views: str) -> pages.Html:
+    return pages.element("div", *views, class_="side-by-side")
 
 
 def _completeness(name: str, side: "ComparedText") -> list[str]:
@@ -160,4 +167,5 @@ def _completeness(name: str, side: "ComparedText") -> list[str]:
 
 
 def _limits() -> pages.Section:
-    return pages.Section("limits", "What these views do not show", LIMITS[0], [pages.paragraph(LIMITS[1])])
+    items = pages.element("ul", *(pages.element("li", limit) for limit in LIMITS))
+    return pages.Section("limits", "What these views do not show", "Two known limits of such attributions.", [items])

@@ -7,7 +7,7 @@ diagnose --page` write.
 import math
 from collections.abc import Sequence
 
-from minilm_np import pages
+from minilm_np import __version__, pages
 from minilm_np.pages import Html, Section, element, paragraph
 from minilm_np.pages.marks import Series, log_bar, log_chart
 from minilm_np.verify.array_errors import Row, summarised
@@ -17,6 +17,7 @@ from minilm_np.verify.diagnosis import Diagnosis, Finding
 EPS = 2.0**-23  # of float32: a smaller error of ours counts as this in the limit
 HEADER = ("step", "ours", "theirs", "theirs / ours", "min cosine", "worst text", "token (position)")
 NUMBERS = (1, 2, 3, 4)  # the columns of numbers
+FOOTER = f"Computed with minilm_np {__version__}. The page requests nothing from any network."
 SMALLEST = 1e-12  # errors below this count as 0 in the chart: float64 rounding would stretch its scale
 
 
@@ -27,7 +28,8 @@ def comparison_page(comparison: Comparison) -> str:
         "Two implementations of one sentence-embedding model, both measured against the same model in float64.",
         comparison_sections(comparison),
         arrays={},
-        values={"axes": {}},
+        values={},
+        footer=FOOTER,
     )
 
 
@@ -39,7 +41,8 @@ def diagnosis_page(diagnosis: Diagnosis, comparison: Comparison | None = None) -
         "Vectors of another implementation, and the known deviations from the model that could explain them.",
         diagnosis_sections(diagnosis) + ([] if comparison is None else comparison_sections(comparison)[1:]),
         arrays={},
-        values={"axes": {}},
+        values={},
+        footer=FOOTER,
     )
 
 
@@ -54,7 +57,7 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
             Section(
                 "layers",
                 "Layer by layer" if rows else "The vectors",
-                "ours, theirs: the relative error against float64. Worst text and token: where the two sides differ most.",
+                "ours, theirs: relative errors against float64. Worst text and token: where the two sides differ most.",
                 [_table(caption, summarised(rows) + last, comparison)],
             )
         )
@@ -78,7 +81,7 @@ def _result(comparison: Comparison) -> Section:
     return Section(
         "result",
         f"Result: {word.lower()}",
-        f"{comparison.verdict}.",
+        f"{comparison.verdict[0].upper()}{comparison.verdict[1:]}.",
         [
             pages.facts(facts),
             paragraph("Differences of vectors are relative to the length of the vector.", class_="note"),
@@ -93,15 +96,16 @@ def _parting(comparison: Comparison) -> Section:
         note = "The other implementation shows no intermediate arrays: only the vectors are compared."
         return Section("parting", "Where they part", note, [])
     names = [row.name for row in rows]
-    ours, theirs = ([_visible(error) for error in (row.ours.max_rel for row in rows)],
-                    [_visible(row.theirs.max_rel) for row in rows])  # fmt: skip
+    ours = [_visible(row.ours.max_rel) for row in rows]
+    theirs = [_visible(row.theirs.max_rel) for row in rows]
     series = (
         Series("ours (float32)", "ours", ours, "circle"),
         Series("theirs", "theirs", theirs, "diamond"),
         Series(f"limit: {PARTING:g} times ours", "limit", [PARTING * max(error, EPS) for error in ours]),
     )
-    marked = {} if where is None else {"marked": names.index(where), "marked_label": f"they part: {where}"}
-    drawn = log_chart("Relative error of each step against float64", names, _groups(names), series, **marked)
+    marked = None if where is None else names.index(where)
+    title = "Relative error of each step against float64"
+    drawn = log_chart(title, names, _groups(names), series, marked, f"they part: {where}")
     parted = (
         "The other implementation stays below the limit at every step."
         if where is None
@@ -115,8 +119,9 @@ def _parting(comparison: Comparison) -> Section:
         [
             drawn,
             paragraph(
-                "Relative error: the largest difference of a number, over the largest number of the array; of the worst "
-                "text. The scale is logarithmic: one line up is ten times the error. A zero lies on the lowest line.",
+                "Relative error: the largest difference of a number, over the largest number of the array; of the "
+                "worst text. The scale is logarithmic: one line up is ten times the error. Zeros lie on the lowest "
+                "line.",
                 class_="note",
             ),
             element(
