@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from minilm_np import HubError, SentenceEncoder
 from minilm_np.model_files.hub import fetch
+from tests.support.browser import Browser, running_browser
 from tests.support.disks import mounted
 
 # Every run draws the same examples: a failure is a failure for everybody. Slow machines are not a failure.
@@ -63,6 +64,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "disk").mkdir()
     with mounted(tmp_path / "disk", 8 << 20) as disk:
         yield disk
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser, for the tests of pages."""
+    yield from running_browser()
 
 
 @pytest.fixture(scope="session")

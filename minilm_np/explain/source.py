@@ -20,18 +20,13 @@ class Excerpt(NamedTuple):
 
 
 def lines_of(name: str) -> list[Excerpt]:
-    """Return the statements that compute the intermediate `name`, then the functions of the module that they call."""
+    """Return the lines that compute the intermediate `name`, then each function of the module that they call."""
     function, recorded = _place(name)
     statements = _statements(function, recorded)
     source, start = inspect.getsourcelines(function)
-    excerpts = [
-        Excerpt(
-            start + node.lineno - 1,
-            start + (node.end_lineno or node.lineno) - 1,
-            textwrap.dedent("".join(source[node.lineno - 1 : node.end_lineno])),
-        )
-        for node in statements
-    ]
+    first, last = statements[0].lineno, statements[-1].end_lineno or 0
+    code = textwrap.dedent("".join(source[first - 1 : last]))
+    excerpts = [Excerpt(start + first - 1, start + last - 1, code)]
     called = dict.fromkeys(
         node.func.id
         for statement in statements
@@ -43,8 +38,8 @@ def lines_of(name: str) -> list[Excerpt]:
             isinstance(found := getattr(reference, other, None), FunctionType)
             and found.__module__ == reference.__name__
         ):
-            body, first = inspect.getsourcelines(found)
-            excerpts.append(Excerpt(first, first + len(body) - 1, "".join(body)))
+            body, start = inspect.getsourcelines(found)
+            excerpts.append(Excerpt(start, start + len(body) - 1, "".join(body)))
     return excerpts
 
 

@@ -263,8 +263,8 @@ def _attention(explanation: "TextExplanation") -> Section:
         "attention",
         "Attention",
         "Each small picture is one head: a row per token that looks, a column per token that is looked at. In the "
-        "small pictures, colours follow the square root of the probability, so that weak links stay visible. Choose one "
-        "to open it large.",
+        "small pictures, colours follow the square root of the probability, so that weak links stay visible. Choose "
+        "one to open it large.",
         [view],
     )
 
@@ -335,8 +335,8 @@ def _vector(explanation: "TextExplanation") -> Section:
                 "contributions",
                 title=f"Contribution of each token to each number, T D = {len(explanation.shares)} × {D}",
                 rows="tokens", columns="dimension", labels=["token", "dimension", "contribution"],
-                note=f"The sum over tokens differs from the vector by at most {explanation.error:.1e}, which is float32 "
-                "rounding.",
+                note=f"The sum over tokens differs from the vector by at most {explanation.error:.1e}, because of "
+                "float32 rounding.",
             ),
         ],
     )  # fmt: skip

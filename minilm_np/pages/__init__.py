@@ -17,7 +17,7 @@ How to write a page:
     )
     pages.write("page.html", html)
 
-- `document.py`: the document, its Content-Security-Policy, and writing it
+- `html_document.py`: the document, its Content-Security-Policy, and writing it
 - `arrays.py`: arrays as text: exact, or rounded for display
 - `components.py`: the views: heat map, line chart, bars, tokens, facts, and others
 - `marks.py`, `marks.css`: charts on logarithmic scales, drawn without a script
@@ -43,7 +43,7 @@ from minilm_np.pages.components import (
     paragraph,
     table,
 )
-from minilm_np.pages.document import Section, document, write
+from minilm_np.pages.html_document import Section, document, write
 
 __all__ = [
     "Embedded",

@@ -1,4 +1,4 @@
-"""The page of two texts in a real browser: its numbers are the arrays, it works by keyboard, and texts are not markup."""
+"""The page of two texts in a real browser: its numbers are the arrays, and it works by keyboard."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ def test_the_keyboard_reads_a_pair_and_selects_its_token(browser: Browser, path:
         return readout, page.locator("button[aria-pressed=true] .name").all_inner_texts()
 
     readout, chosen = browser.visit(path, look)
-    assert readout.startswith(f"token of A “{found.a.tokens[1]}” (1), token of B “{found.b.tokens[1]}” (1): contribution ")
+    assert readout.startswith(
+        f"token of A “{found.a.tokens[1]}” (1), token of B “{found.b.tokens[1]}” (1): contribution "
+    )
     np.testing.assert_allclose(numbers([readout.rpartition(" ")[2]])[0], found.contributions[1, 1], rtol=1e-5)
     assert chosen[:2] == [found.a.tokens[1]] * 2  # in both charts of A
 

@@ -7,7 +7,8 @@ const decoded = new Map();
 
 export const values = JSON.parse(document.getElementById("values").textContent);
 
-// Returns a promise of {shape, stored, step, exact, note}; the value of cell i is stored[i] * step.
+// Returns a promise of {shape, stored, step, steps, exact, note}. The value of cell i is stored[i] * step; in an array of
+// three dimensions, steps[index of the first] replaces step if there are several.
 export function array(name) {
   if (!decoded.has(name)) decoded.set(name, decode(name));
   return decoded.get(name);
@@ -16,14 +17,21 @@ export function array(name) {
 export const hasArray = (name) => name in values.arrays;
 
 async function decode(name) {
-  const { shape, kind, step, clipped } = values.arrays[name];
+  const { shape, kind, steps, clipped } = values.arrays[name];
   const element = document.querySelector(`script[data-array="${CSS.escape(name)}"]`);
-  const text = atob(element.textContent);
-  const compressed = Uint8Array.from(text, (character) => character.charCodeAt(0));
-  const stream = new Blob([compressed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(element.textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const planes = new Uint8Array(await new Response(stream).arrayBuffer());
   const stored = new VIEWS[kind](joined(planes, WIDTHS[kind]).buffer);
-  return { shape, stored, step, exact: kind.startsWith("float"), note: noteOf(kind, step, clipped) };
+  return { shape, stored, steps, step: steps[0], exact: kind.startsWith("float"), note: noteOf(kind, steps, clipped) };
+}
+
+// Base64 as bytes. Not every browser has `fromBase64` yet.
+function bytesOf(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i);
+  return bytes;
 }
 
 // Bytes from their planes: all first bytes, then all second bytes, and so on.
@@ -36,11 +44,11 @@ function joined(planes, width) {
   return bytes;
 }
 
-function noteOf(kind, step, clipped) {
+function noteOf(kind, steps, clipped) {
   if (kind === "uint16") return "Values are rounded to multiples of 1/65535.";
   if (kind !== "int8") return "";
   const beyond = clipped ? ` ${clipped} larger values have the colour of the end of the scale.` : "";
-  return `Values are rounded for display, to multiples of ${step.toPrecision(3)}.${beyond}`;
+  return `Values are rounded for display, to ${steps.length > 1 ? "49 levels per head" : `multiples of ${steps[0].toPrecision(3)}`}.${beyond}`;
 }
 
 // The labels of an axis: those of the page, or the axis's name with a number.

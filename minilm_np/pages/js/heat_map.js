@@ -33,7 +33,8 @@ export async function heatMap(root, options) {
   parts.body.append(chooser, canvas, legend);
 
   let data, R, C, head = options.index ?? 0, limit = 1, rowLabels = [], columnLabels = [], at = null, image, layout;
-  const value = (r, c) => data.stored[(head * R + r) * C + c] * data.step;
+  const step = () => data.steps[head] ?? data.step;
+  const value = (r, c) => data.stored[(head * R + r) * C + c] * step();
 
   async function load() {
     const name = resolved(options.array);
@@ -53,11 +54,11 @@ export async function heatMap(root, options) {
   // Colours of all cells, one pixel each; scaled when drawn.
   function paint() {
     if (!data) return;
-    limit = scaleEnd(data.stored.subarray(head * R * C, (head + 1) * R * C)) * data.step || 1;
+    limit = scaleEnd(data.stored.subarray(head * R * C, (head + 1) * R * C)) * step() || 1;
     const table = colours(scale);
     const pixels = new ImageData(C, R);
     for (let i = 0, n = R * C, start = head * n; i < n; i++) {
-      const colour = level(data.stored[start + i] * data.step, limit, scale) * 3;
+      const colour = level(data.stored[start + i] * step(), limit, scale) * 3;
       pixels.data[i * 4] = table[colour];
       pixels.data[i * 4 + 1] = table[colour + 1];
       pixels.data[i * 4 + 2] = table[colour + 2];
@@ -70,7 +71,7 @@ export async function heatMap(root, options) {
     high.textContent = shown(limit, false);
     legend.classList.toggle("centred", scale === "diverging");
     let beyond = 0;
-    for (let i = 0, n = R * C, start = head * n; i < n; i++) beyond += Math.abs(data.stored[start + i]) * data.step > limit * 1.000001;
+    for (let i = 0, n = R * C, start = head * n; i < n; i++) beyond += Math.abs(data.stored[start + i]) * step() > limit * 1.000001;
     const colour = data.exact && beyond ? `${beyond} larger values have the colour of the end of the scale.` : "";
     parts.note(options.note, data.note, colour);
     draw();
@@ -127,8 +128,8 @@ export async function heatMap(root, options) {
       });
     } else {
       context.fillStyle = property("--quiet");
-      const step = C * cell < 300 ? Math.ceil(C / 3 / 64) * 64 : Math.ceil(C / 6 / 64) * 64;
-      for (let c = 0; c < C; c += step) context.fillText(String(c), left + c * cell, top - 9);
+      const gap = C * cell < 300 ? Math.ceil(C / 3 / 64) * 64 : Math.ceil(C / 6 / 64) * 64;
+      for (let c = 0; c < C; c += gap) context.fillText(String(c), left + c * cell, top - 9);
     }
     context.strokeStyle = property("--accent");
     context.lineWidth = 2;

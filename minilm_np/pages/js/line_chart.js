@@ -6,6 +6,7 @@ import { onSelect, select, selected } from "./state.js";
 import { cursor, frame } from "./table.js";
 
 const FEW = 6; // lines that get separate colours, dashes and marks
+const DENSE = 40; // more lines are fainter
 const MARKS = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0", "M-4 -4h8v8h-8z", "M0 -5l5 9h-10z", "M-5 0l5 -5l5 5l-5 5z", "M0 5l5 -9h-10z", "M-5 -1.5h3.5v-3.5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5z"];
 
 export async function lineChart(root, options) {
@@ -67,7 +68,7 @@ export async function lineChart(root, options) {
     const marked = new Set([chosen, at?.[0]].filter((s) => s !== null && s !== undefined && s < S));
     for (let s = 0; s < S; s++) {
       if (S > FEW && marked.has(s)) continue;
-      nodes.push(svg("path", { d: path(row(s)), class: S <= FEW ? `line few series-${s}${marked.has(s) ? " marked" : ""}` : "line many" }));
+      nodes.push(svg("path", { d: path(row(s)), class: S <= FEW ? `line few series-${s}${marked.has(s) ? " marked" : ""}` : S > DENSE ? "line many dense" : "line many" }));
       if (S <= FEW) row(s).forEach((v, x) => usable(v) && nodes.push(svg("path", { d: MARKS[s], transform: `translate(${px(x)} ${py(v)})`, class: `mark series-${s}` })));
     }
     const ends = [];

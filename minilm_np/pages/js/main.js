@@ -44,7 +44,7 @@ const near = new IntersectionObserver(
 const waiting = [...document.querySelectorAll("[data-view]")];
 waiting.forEach((root) => near.observe(root));
 
-// What no closed step hides is drawn before anybody prints it.
+// What no closed step hides is drawn in time for printing.
 const later = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
 function startNext() {
   const next = waiting.find((root) => !root.dataset.state && !root.closest("details:not([open])"));
@@ -53,4 +53,5 @@ function startNext() {
     later(startNext);
   } else document.documentElement.dataset.ready = "";
 }
+addEventListener("toggle", () => later(startNext), { capture: true }); // a step was opened
 later(startNext);

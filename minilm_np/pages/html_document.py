@@ -4,8 +4,8 @@ The policy forbids everything (`default-src 'none'`) except the one style sheet 
 names by their SHA-256. The file therefore makes no request, and markup in a text could run nothing even if it were
 not escaped.
 
-The scripts are ES modules in `js/`. A page that is opened from disk may not import others, so they are joined here: each
-becomes a function that returns its exports, in the order of MODULES, in which no module comes before one it imports.
+The scripts are ES modules in `js/`. A page that is opened from disk may not import others, so they are joined here:
+each becomes a function that returns its exports. In the order of MODULES, a module comes after those that it imports.
 """
 
 import base64
@@ -95,7 +95,7 @@ def write(path: str | os.PathLike[str], page: str) -> None:
     if len(content) > LARGE:
         warnings.warn(
             f"{os.fspath(path)}: this page has {len(content) / 1e6:.0f} MB: a shorter text gives a smaller page",
-            stacklevel=2,
+            stacklevel=3,
         )
     try:
         with atomic_file(path) as file:
