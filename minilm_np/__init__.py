@@ -4,8 +4,8 @@
 
     vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
 
-These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `evaluation`,
-`verify`, `train` and `integrations`. The manual is in `docs/`.
+These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `explain`
+(a page about a text), `evaluation`, `verify`, `train` and `integrations`. The manual is in `docs/`.
 
 To read the code, begin with `reference.py`: the whole model, and the letters that are used everywhere. Then come
 `model_files/` and `text/` (model folders; texts to token ids), `sentence_encoder.py` (the public class) and `cli/`. For

@@ -92,10 +92,9 @@ def _is_record(node: ast.AST) -> bool:
 
 
 def _assigns(statement: ast.stmt, names: set[str]) -> bool:
-    """Whether a statement assigns one of the names, without recording anything."""
+    """Whether a statement assigns one of the names alone, without recording anything."""
     if not isinstance(statement, ast.Assign) or any(
         isinstance(node, ast.Name) and node.id == "record" for node in ast.walk(statement)
     ):
         return False
-    targets = {node.id for target in statement.targets for node in ast.walk(target) if isinstance(node, ast.Name)}
-    return bool(targets & names)
+    return any(isinstance(target, ast.Name) and target.id in names for target in statement.targets)

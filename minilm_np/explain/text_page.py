@@ -1,5 +1,6 @@
 """The page of one text: pipeline, tokens, attention, layers, vector."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -143,10 +144,14 @@ def _box(title: str, content: str) -> Html:
 
 
 def _group(title: str, introduction: str, steps: Sequence[Step], found: Trace, *before: str) -> Html:
-    inner = element("ol", *(element("li", _step(step, found)) for step in steps))
-    return element(
-        "li", element("div", element("h3", title), element("p", introduction), *before, inner, class_="group")
+    """Steps with an arrow from each to the next. Steps that read the same arrays stand together, without arrows."""
+    stages = [list(stage) for _, stage in itertools.groupby(steps, key=lambda step: step.inputs)]
+    rows = (
+        element("li", *(_step(step, found) for step in stage), class_="parallel" if len(stage) > 1 else "single")
+        for stage in stages
     )
+    content = (element("h3", title), element("p", introduction), *before, element("ol", *rows))
+    return element("li", element("div", *content, class_="group"))
 
 
 def _step(step: Step, found: Trace) -> Html:

@@ -74,7 +74,7 @@ export async function attention(root, options) {
     const row = Array.from({ length: T }, (_, to) => [data.stored[(head * T + token) * T + to] * data.step, to]);
     const names = labelsOf(options.axis, T);
     const most = row.sort((a, b) => b[0] - a[0]).slice(0, 5).map(([share, to]) => `${names[to]} (${to}) ${shown(share, false)}`);
-    strongest.textContent = `In layer ${layer}, head ${head}, \u201c${names[token]}\u201d (${token}) attends most to: ${most.join(", ")}.`;
+    strongest.textContent = `In layer ${layer}, head ${head}, \u201c${names[token]}\u201d (${token}) attends most to: ${most.join("; ")}.`;
   }
 
   // Each pixel of a small picture is the largest probability of the cells that it covers, brightened by a root.

@@ -38,7 +38,8 @@ export function frame(root, options, source) {
   return {
     body,
     retable,
-    title: (text) => (title.textContent = text),
+    // long names may break after a dot
+    title: (text) => title.replaceChildren(...text.split(/(?<=\.)/).flatMap((part) => [part, el("wbr")])),
     read: (text) => (readout.textContent = text),
     note: (...texts) => (note.textContent = texts.filter(Boolean).join(" ")),
   };
