@@ -23,7 +23,6 @@ baseline of [PAD] between [CLS] and [SEP] is the usual choice, as in the tutoria
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,6 @@ from minilm_np.train.backward import layer_backward, layer_norm_backward, normal
 FEWEST_STEPS, MOST_STEPS = 24, 192
 TOLERANCE = 1e-3  # of the residual: more steps are taken until it is smaller
 CHUNK_TOKENS = 1024  # whose intermediates are in memory at once, about 0.25 GB in float64
-SHORT_TOKENS = 64  # with fewer rows in a matrix, a second thread of BLAS costs more than it saves
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +106,7 @@ def cosine_and_gradient(
         flat[name] = x
         return x
 
-    with one_blas_thread() if total.shape[0] * total.shape[1] <= SHORT_TOKENS else nullcontext():
+    with one_blas_thread():  # its threads wait for each other by spinning, which costs most on a busy machine
         record = keep if gradient else reference.ignore
         inputs = [layer_norm(total, **norm, eps=eps)]
         for number, of_layer in layers.items():

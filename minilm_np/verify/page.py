@@ -15,7 +15,7 @@ from minilm_np.verify.compare import PARTING, Comparison
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 
 EPS = 2.0**-23  # of float32: a smaller error of ours counts as this in the limit
-HEADER = ("step", "ours", "theirs", "theirs / ours", "min cosine", "worst text", "token (position)")
+HEADER = ("step", "ours", "theirs", "theirs / ours", "min cosine", "worst text", "token")
 NUMBERS = (1, 2, 3, 4)  # the columns of numbers
 FOOTER = f"Computed with minilm_np {__version__}. The page requests nothing from any network."
 SMALLEST = 1e-12  # errors below this count as 0 in the chart: float64 rounding would stretch its scale
@@ -57,7 +57,8 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
             Section(
                 "layers",
                 "Layer by layer" if rows else "The vectors",
-                "ours, theirs: relative errors against float64. Worst text and token: where the two sides differ most.",
+                "ours, theirs: relative errors against float64. Worst text and token (with its position): where the "
+                "sides differ most.",
                 [_table(caption, summarised(rows) + last, comparison)],
             )
         )
@@ -237,8 +238,7 @@ def _candidates(diagnosis: Diagnosis, before: Finding) -> Section:
         "candidates",
         "Candidates and their distances",
         "Each row runs the model with one deviation, or with two. The shorter the bar, the smaller the error that "
-        "remains, on a logarithmic scale. A candidate whose bar ends before the upright line leaves only what rounding "
-        "explains.",
+        "remains, on a logarithmic scale. The upright line is the error that rounding explains.",
         [
             pages.table(header, rows, caption="The model as it is, and the nearest candidates", numbers=(2, 3, 4, 5)),
             paragraph(

@@ -10,7 +10,7 @@ import pytest
 
 from minilm_np import SentenceEncoder, cli, pages
 from minilm_np.trace import tokens_of
-from minilm_np.verify import compare, diagnose
+from minilm_np.verify import Diagnosis, compare, diagnose
 from minilm_np.verify.page import comparison_page, diagnosis_page, number
 from tests.support.browser import Browser, accessibility_problems
 from tests.support.verify_ports import TEXTS, Port, Stored, fault
@@ -63,6 +63,11 @@ def shift_token(x: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def parted(small: SentenceEncoder) -> Any:
     return compare(small, Port(small, fault(WHERE, shift_token)), TEXTS)
+
+
+@pytest.fixture(scope="module")
+def scaled(small: SentenceEncoder) -> Diagnosis:
+    return diagnose(small, Port(small).vectors(TEXTS) * 3.0, TEXTS)
 
 
 def test_the_worst_token_of_a_step_is_named(small: SentenceEncoder, parted: Any) -> None:
@@ -128,11 +133,8 @@ def test_texts_and_names_are_never_markup(small: SentenceEncoder) -> None:
         assert "default-src 'none'" in page
 
 
-def test_the_page_of_a_diagnosis_lists_the_candidates(small: SentenceEncoder) -> None:
-    texts = [*TEXTS, "one more text", "and another one"]
-    vectors = Port(small).vectors(texts) * 3.0
-    diagnosis = diagnose(small, vectors, texts)
-    page = Elements(diagnosis_page(diagnosis, compare(small, Stored(vectors, texts), texts)))
+def test_the_page_of_a_diagnosis_lists_the_candidates(scaled: Diagnosis, parted: Any) -> None:
+    diagnosis, page = scaled, Elements(diagnosis_page(scaled, parted))
     assert diagnosis.sentence in page.text
     assert diagnosis.before is not None
     assert page.row("the model as it is")[2:5] == [
@@ -166,10 +168,9 @@ def test_the_commands_write_the_page(
 
 @pytest.mark.parametrize(("width", "theme"), [(400, "light"), (900, "dark"), (1600, "light")])
 def test_the_pages_in_a_browser(
-    browser: Browser, small: SentenceEncoder, parted: Any, tmp_path: Path, width: int, theme: str
+    browser: Browser, parted: Any, scaled: Diagnosis, tmp_path: Path, width: int, theme: str
 ) -> None:
-    diagnosis = diagnose(small, Port(small).vectors(TEXTS) * 3.0, TEXTS)
-    for name, page in (("verify", comparison_page(parted)), ("diagnose", diagnosis_page(diagnosis, parted))):
+    for name, page in (("verify", comparison_page(parted)), ("diagnose", diagnosis_page(scaled, parted))):
         path = tmp_path / f"{name}.html"
         pages.write(path, page)
 
