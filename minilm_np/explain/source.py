@@ -4,11 +4,12 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import NamedTuple
 
 from minilm_np import reference
+from minilm_np.reference import Array
 
 
 class Excerpt(NamedTuple):
@@ -43,7 +44,7 @@ def lines_of(name: str) -> list[Excerpt]:
     return excerpts
 
 
-def _place(name: str) -> tuple[FunctionType, str]:
+def _place(name: str) -> tuple[Callable[..., Array], str]:
     """The function that records an intermediate, and the name that it passes to `record`."""
     if name.startswith("embeddings."):
         return reference.embeddings, name.removeprefix("embeddings.")
@@ -58,7 +59,7 @@ def _place(name: str) -> tuple[FunctionType, str]:
     return reference.forward, name
 
 
-def _statements(function: FunctionType, recorded: str) -> list[ast.stmt]:
+def _statements(function: Callable[..., Array], recorded: str) -> list[ast.stmt]:
     """The statement that records, after those that assign the names in the recorded expression.
 
     A name that is recorded, too, is the result of another step, and its assignment is left out.
@@ -74,7 +75,7 @@ def _statements(function: FunctionType, recorded: str) -> list[ast.stmt]:
 
 
 @functools.cache
-def _tree(function: FunctionType) -> ast.AST:
+def _tree(function: Callable[..., Array]) -> ast.AST:
     return ast.parse(inspect.getsource(function)).body[0]
 
 

@@ -60,8 +60,12 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
     Raises InputTypeError, InputValueError (the text cannot be encoded).
     """
     model = model_of(encoder)
-    found = trace(model, text)
-    L = model.config.num_hidden_layers
+    with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
+        return _explanation(trace(model, text), model.config)
+
+
+def _explanation(found: Trace, config: ModelConfig) -> TextExplanation:
+    text, L = found.text, config.num_hidden_layers
     layers = [f"encoder.layer.{number}" for number in range(L)]
     names = ["embeddings.LayerNorm", *(f"{layer}.output.LayerNorm" for layer in layers)]
     states = np.stack([found[name] for name in names]).astype(np.float64)  # (L + 1, T, D)
@@ -70,12 +74,12 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
     for layer, before in zip(layers, names[:-1], strict=True):
         residuals += [found[before], found[f"{layer}.attention.output.LayerNorm"]]
         updates += [found[f"{layer}.attention.output.dense"], found[f"{layer}.output.dense"]]
-    contributions = contributions_of(states[-1], model.config)
+    contributions = contributions_of(states[-1], config)
     squared = float(vector.astype(np.float64) @ vector.astype(np.float64))
     end = max((stop for _, stop in found.offsets), default=0)
     return TextExplanation(
         trace=found,
-        config=model.config,
+        config=config,
         remainder=text[end:] if found.truncated else "",
         vector=vector,
         norms=_norms(states).T,

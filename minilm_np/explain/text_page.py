@@ -35,6 +35,11 @@ _VECTOR = {
 
 def text_page(explanation: "TextExplanation") -> str:
     """Return the page of a text as HTML."""
+    with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
+        return _page(explanation)
+
+
+def _page(explanation: "TextExplanation") -> str:
     found, config = explanation.trace, explanation.config
     L = config.num_hidden_layers
     return pages.document(

@@ -12,6 +12,7 @@ from minilm_np.explain import TextExplanation
 from minilm_np.model_files.config import POOLING_MODES
 from minilm_np.model_files.random_weights import SMALL
 from tests.support.browser import Browser, accessibility_problems
+from tests.support.encoders import overflowing
 
 TEXT = 'a <script>alert(1)</script> "b" \u2028 & [SEP] c'
 STRANGE = [
@@ -48,7 +49,10 @@ def test_the_tables_have_the_numbers_of_the_arrays(browser: Browser, path: Path,
         def rows(title: str) -> list[list[float]]:
             place = figure(page, title)
             place.get_by_role("button", name="Show as table").click()
-            return [numbers(row.locator("td").all_inner_texts()) for row in place.locator("tbody tr").all()]
+            cells = place.locator("tbody").evaluate(
+                "body => [...body.rows].map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))"
+            )
+            return [numbers(row) for row in cells]
 
         for title, array in (
             ("Length of each", explanation.norms),
@@ -144,8 +148,11 @@ def test_arrow_keys_open_another_head(browser: Browser, path: Path, explanation:
 
 @pytest.mark.parametrize(("width", "theme"), [(400, "dark"), (900, "light")])
 def test_axe_finds_nothing_serious_and_nothing_is_too_wide(
-    browser: Browser, path: Path, width: int, theme: str
+    browser: Browser, tmp_path: Path, width: int, theme: str
 ) -> None:
+    path = tmp_path / "page.html"
+    explain.text(SentenceEncoder.random(seed=1, backend="numpy"), "a b").write(path)
+
     def look(page: Any) -> list[str]:
         page.evaluate("[0, 7, 8, 16].forEach((at) => (document.querySelectorAll('details.step')[at].open = true))")
         page.locator(".chip").nth(1).click()
@@ -169,6 +176,16 @@ def test_strange_texts_are_only_text(browser: Browser, tmp_path: Path, text: str
     shown, count, subtitle = browser.visit(tmp_path / "page.html", look)
     assert shown == text and count == len(found.trace.tokens)
     assert subtitle == (text or "(the empty text)")
+
+
+def test_numbers_that_are_not_finite_are_shown_as_they_are(browser: Browser, tmp_path: Path) -> None:
+    explain.text(overflowing(SentenceEncoder.random(backend="numpy")), "a b").write(tmp_path / "page.html")
+
+    def look(page: Any) -> list[str]:
+        assert page.locator("[data-state=failed]").count() == 0
+        return page.locator(".bar-list .number").all_text_contents()
+
+    assert set(browser.visit(tmp_path / "page.html", look)) == {"NaN"}
 
 
 @pytest.mark.parametrize("mode", POOLING_MODES)

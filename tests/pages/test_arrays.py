@@ -23,7 +23,7 @@ def stored(embedded: Embedded) -> Array:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exact_arrays_keep_every_bit(dtype: type) -> None:
-    array = np.random.default_rng(1).standard_normal((3, 5)).astype(dtype)
+    array: Array = np.random.default_rng(1).standard_normal((3, 5)).astype(dtype)
     array[0, :3] = np.nan, -np.inf, -0.0
     embedded = pages.exact(array)
     assert stored(embedded).dtype == dtype and stored(embedded).tobytes() == array.tobytes()
