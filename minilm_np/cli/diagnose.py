@@ -3,10 +3,11 @@
 import argparse
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.files import check_output, read_texts
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, add_page_option, load
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -33,6 +34,7 @@ def add(commands: "Commands") -> None:
         help="the texts of the vectors: one per line, or .jsonl with `text` (default: the texts of X if X has texts, "
         "else the built-in ones)",
     )
+    add_page_option(command, "with the candidates, their distances, and the errors of each step")
     add_format_option(command)
     add_model_options(command)
     command.epilog = (
@@ -43,9 +45,17 @@ def add(commands: "Commands") -> None:
 def _diagnose(options: argparse.Namespace) -> int:
     if not is_source(options.source):
         options.parser.error(f"argument --vectors/--against: expected one of {SOURCES}, found {options.source!r}")
+    if options.page is not None:
+        check_output(Path(options.page), "--page")
     texts = None if options.texts is None else read_texts(options.texts)
     encoder = load(options)
     diagnosis = diagnose(encoder, options.source, texts, progress=True)
+    if options.page is not None:
+        from minilm_np.pages import write
+        from minilm_np.verify.compare import compare
+        from minilm_np.verify.page import diagnosis_page
+
+        write(options.page, diagnosis_page(diagnosis, compare(encoder, options.source, texts, progress=True)))
     if options.format == "json":
         print(json.dumps(diagnosis.as_dict(), indent=1))
     else:

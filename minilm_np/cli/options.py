@@ -99,6 +99,13 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_page_option(parser: argparse.ArgumentParser, contents: str) -> None:
+    """Add --page FILE."""
+    parser.add_argument(
+        "--page", metavar="FILE", help=f"also write a self-contained HTML page to this file, {contents}"
+    )
+
+
 def load(options: argparse.Namespace) -> SentenceEncoder:
     """Load the model that the options of `add_model_options` name."""
     return SentenceEncoder(

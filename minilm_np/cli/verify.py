@@ -4,11 +4,12 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilm_np._checks import printable
-from minilm_np.cli.files import read_texts
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.files import check_output, read_texts
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, add_page_option, load
 from minilm_np.cli.printing import columns, one_line
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, summarised
@@ -72,6 +73,7 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--corpus", metavar="FILE", help="as --retrieval, in these texts: one per line, or .jsonl with `text`"
     )
+    add_page_option(verify, "with the errors of each step as a chart")
     add_format_option(verify)
     add_model_options(verify)
     verify.epilog = (
@@ -81,6 +83,8 @@ def add(commands: "Commands") -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.page is not None:
+        check_output(Path(options.page), "--page")
     texts = None if options.texts is None else read_texts(options.texts)
     corpus = None if options.corpus is None else read_texts(options.corpus)
     encoder = load(options)
@@ -97,6 +101,11 @@ def _verify(options: argparse.Namespace) -> int:
     comparison = compare(encoder, other, texts, tolerance=options.tolerance, progress=True)
     found = comparison.as_dict()
     show(table(comparison, every=options.all))
+    if options.page is not None:
+        from minilm_np.pages import write
+        from minilm_np.verify.page import comparison_page
+
+        write(options.page, comparison_page(comparison))
     is_stable = True
     if options.stability:
         stability = check_stability(encoder, other, texts, progress=True)

@@ -20,6 +20,7 @@ How to write a page:
 - `html_document.py`: the document, its Content-Security-Policy, and writing it
 - `arrays.py`: arrays as text: exact, or rounded for display
 - `components.py`: the views: heat map, line chart, bars, tokens, facts, and others
+- `marks.py`, `marks.css`: charts on logarithmic scales, drawn without a script
 - `page.html`, `page.css`, `js/`: what the browser reads; `js/main.js` lists the views
 
 Views with the same axis share its selection: a token selected in one view is selected in all. Every view has a table

@@ -120,7 +120,7 @@ def _read(name: str) -> str:
 
 @functools.cache
 def _style() -> str:
-    return _read("page.css")
+    return _read("page.css") + _read("marks.css")
 
 
 @functools.cache

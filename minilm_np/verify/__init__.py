@@ -38,6 +38,8 @@ Diagnose:
 - `misfits.py`: another order, other lengths, single wrong vectors, low-precision arithmetic, another model
 - `advice.py`: the result in words
 
+Pages: `page.py`, the results of both as HTML
+
 Conformance files, for implementations in other languages (CONFORMANCE.md):
 
 - `conformance.py`: `write` and `check`

@@ -32,6 +32,8 @@ class Row:
     ours: Errors  # ours against float64
     theirs: Errors  # theirs against float64
     worst_text: str  # the label of the text with the largest difference
+    worst_position: int | None = None  # the token of that text with the largest difference; of scores, the query
+    worst_token: str | None = None  # that token, if the caller of `row` adds it
 
 
 def largest_error(found: Array, truth: Array, floor: float = 0.0) -> tuple[float, float]:
@@ -62,8 +64,13 @@ def errors(found: Array, truth: Array) -> Errors:
 
 def row(name: str, ours: Array, theirs: Array | None, truth: Array, text: str) -> Row:
     """Return the errors of one array of one text; theirs are infinite if `theirs` is None."""
-    difference, error = (INFINITE, INFINITE) if theirs is None else (errors(theirs, ours), errors(theirs, truth))
-    return Row(name, difference, errors(ours, truth), error, text)
+    if theirs is None:
+        return Row(name, INFINITE, errors(ours, truth), INFINITE, text)
+    found = Row(name, errors(theirs, ours), errors(ours, truth), errors(theirs, truth), text)
+    if truth.ndim < 2:  # a vector, which belongs to no token
+        return found
+    of_rows = np.abs(theirs.astype(np.float64) - ours).max(axis=-1)  # (T,) or (H, T)
+    return replace(found, worst_position=int(of_rows.reshape(-1, of_rows.shape[-1]).max(axis=0).argmax()))
 
 
 def worst(known: Row | None, new: Row) -> Row:
@@ -77,6 +84,8 @@ def worst(known: Row | None, new: Row) -> Row:
         _worst_errors(known.ours, new.ours),
         _worst_errors(known.theirs, new.theirs),
         larger.worst_text,
+        larger.worst_position,
+        larger.worst_token,
     )
 
 

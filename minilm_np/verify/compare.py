@@ -6,7 +6,7 @@ The reference for both sides is `reference.py` in float64, one text at a time. T
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ class _Steps:
 
     def __init__(self, encoder: SentenceEncoder, problems: list[str]) -> None:
         self.rows: dict[str, Row] = {}
-        self.problems, self.config = problems, encoder.config
+        self.problems, self.config, self.tokenizer = problems, encoder.config, encoder.tokenizer
         weights = encoder.weights
         self.single, self.double = (reference.nest(weights, dtype) for dtype in (np.float32, np.float64))
 
@@ -166,14 +166,14 @@ class _Steps:
 
         def judge(name: str, truth: Array) -> Array:  # immediately, so that the float64 arrays need not be stored
             if name in ours:
-                self._judge(name, ours.pop(name), np.asarray(theirs[name]), truth, label)
+                self._judge(name, ours.pop(name), np.asarray(theirs[name]), truth, label, ids)
             return truth
 
         if theirs:
             reference.forward(ids, self.single, self.config, record=keep)
         return reference.forward(ids, self.double, self.config, record=judge)
 
-    def _judge(self, name: str, ours: Array, theirs: Array, truth: Array, label: str) -> None:
+    def _judge(self, name: str, ours: Array, theirs: Array, truth: Array, label: str, ids: Array) -> None:
         if theirs.shape != truth.shape:
             self.problems.append(f"{label}: {name} has shape {theirs.shape}, expected {truth.shape}")
             return
@@ -181,6 +181,8 @@ class _Steps:
         if not finite:
             self.problems.append(f"{label}: {name} is not finite")
         found = row(name, ours, theirs if finite else None, truth, label)
+        if found.worst_position is not None:
+            found = replace(found, worst_token=self.tokenizer.token(int(ids[found.worst_position])))
         self.rows[name] = worst(self.rows.get(name), found)
 
 
