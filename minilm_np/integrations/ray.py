@@ -69,8 +69,7 @@ def embed_dataset(
         compute=ray.data.ActorPoolStrategy(size=fitting if actors is None else check_int("actors", actors, 1)),
         fn_constructor_args=(settled(model), options, call, column, output_column),
         num_cpus=RESERVED * threads,
-        scheduling_strategy="SPREAD",  # one actor per machine, where there are as many machines as actors
-    )
+    )  # by default Ray Data spreads actors: one per machine, where there are as many machines as actors
 
 
 def _processors() -> list[int]:
