@@ -5,7 +5,6 @@
 reads the settings from the environment: see `ServerSettings.from_environment`.
 """
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,11 +31,9 @@ from minilm_np.server.failures import RequestError, Why
 from minilm_np.server.service import Service
 from minilm_np.server.settings import ServerSettings
 
-_logger = logging.getLogger("minilm_np.server")
-
 
 def create_app(settings: ServerSettings | None = None, encoder: SentenceEncoder | None = None) -> Starlette:
-    """Return the application. It loads the model at once, and starts its thread with the ASGI server.
+    """Return the application. It loads the model at once, and starts its threads with the ASGI server.
 
     settings: None: those of the environment. encoder: an encoder to use; None: loaded as the settings say.
     Raises as `SentenceEncoder` and `ServerSettings.from_environment`.
@@ -50,7 +47,7 @@ def create_app(settings: ServerSettings | None = None, encoder: SentenceEncoder 
         local_files_only=settings.offline,
     )
     service = Service(encoder.model, settings)
-    encoder.encode("")  # the first call is slower than the others
+    encoder.encode("a")  # the first call is slower than the others
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

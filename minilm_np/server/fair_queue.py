@@ -1,10 +1,10 @@
 """`FairQueue`: which texts are encoded together next.
 
-Deficit round robin over requests (Shreedhar and Varghese, 1995), counted in tokens. The requests stand in a ring. A
-visit gives a request QUANTUM tokens of credit, and takes its next texts as far as the credit reaches; credit that is
-left is kept for the next visit. A batch is filled by visits until it has the budget's tokens, and the next batch goes
-on where this one stopped. So a request of 1,000 texts, or a long text, gets the same share of the engine as a short
-one: a text of at most QUANTUM tokens waits for one visit to each other request, however much they contain.
+This is deficit round robin over requests (Shreedhar and Varghese, 1995), counted in tokens. Requests form a ring. A
+visit adds QUANTUM tokens to the credit of a request, and takes its next texts as far as the credit reaches. Unused
+credit remains for the next visit. Visits fill a batch until it has the budget's tokens. The next batch continues
+where this one stopped. So every request gets the same share of the engine, however many and however long its texts are:
+a text of at most QUANTUM tokens waits for one visit to each other request.
 
 There is no thread and no clock here: see `engine_threads.py`.
 """

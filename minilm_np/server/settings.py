@@ -16,7 +16,7 @@ API_KEY = "MINILM_NP_API_KEY"  # the environment variable
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Everything that a server can be told. `from_environment` reads it for an application in another ASGI server.
+    """The settings of a server. `from_environment` reads them for an application in another ASGI server.
 
     Raises InputTypeError, InputValueError: a limit is not a number greater than 0.
     """
@@ -34,7 +34,7 @@ class ServerSettings:
 
     served_model_name: str = ""  # for `model` of OpenAI's API; "": the name of the model or of its folder
     api_key: str = field(default="", repr=False)  # "": no key is needed
-    truncate: bool = False  # what happens to a text that is too long if the request does not say
+    truncate: bool = False  # whether texts that are too long are truncated if the request does not say
 
     # limits of one request
     max_body_bytes: int = 8 << 20
@@ -50,9 +50,9 @@ class ServerSettings:
     # seconds
     head_timeout: float = 10.0  # from the first byte of a request, or from a new connection, to the end of the headers
     body_timeout: float = 30.0
-    queue_timeout: float = 60.0  # until the vectors are there
+    queue_timeout: float = 60.0  # until the vectors are computed
     write_timeout: float = 30.0  # for a client to read a part of its response
-    keep_alive: float = 30.0  # an idle connection stays open
+    keep_alive: float = 30.0  # that an idle connection stays open
     graceful_timeout: float = 60.0  # for the requests in flight after SIGTERM
 
     log_format: str = "text"  # one line per request: "text", "json" or "none"

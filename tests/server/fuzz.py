@@ -32,12 +32,10 @@ def fuzz(*options: str) -> tuple[int, str]:
         (Path(folder) / "config.toml").write_text(CONFIG)
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", f"{folder}/config.toml", "run"]
         command += [f"{url}/openapi.json", "--no-color"]
+        command += ["--header", f"Authorization: Bearer {KEY}", *options]
         ran = subprocess.run(
-            [*command, "--header", f"Authorization: Bearer {KEY}", *options],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+            command, capture_output=True, text=True, check=False, cwd=folder
+        )  # it writes a cache there
     return ran.returncode, ran.stdout + ran.stderr
 
 

@@ -196,8 +196,9 @@ def test_bodies_in_memory_are_counted_until_their_requests_are_over(
 ) -> None:
     body = json.dumps({"inputs": "a" * 10}).encode()
     with running_waiting(encoder, max_bodies_bytes=2 * len(body)) as (url, engine):
-        first = [threads.submit(ask, url, EMBED, body) for _ in range(2)]
+        first = [threads.submit(ask, url, EMBED, body)]
         engine.wait_for_batch()
+        first.append(threads.submit(ask, url, EMBED, body))
         waits_until_queued(url, 1)
         assert ask(url, EMBED, body).status == 429
         engine.go.set()
