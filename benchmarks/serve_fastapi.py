@@ -1,9 +1,10 @@
 """A service with FastAPI and sentence-transformers, as a careful team would write it; one of `benchmarks.serve`.
 
-    python -m benchmarks.serve_fastapi FOLDER --port N --threads N [--most-texts N]
+    python -m benchmarks.serve_fastapi FOLDER --port N --threads N [--most-texts N] [--batch-size N]
 
-- Requests wait in a queue. One thread encodes everything that waits, up to a number of texts, in one forward pass;
+- Requests wait in a queue. One thread encodes everything that waits, up to 64 texts, with one call of `encode`;
   meanwhile the event loop reads and writes. There is no timer: an idle service computes a request at once.
+- `encode` sorts the texts by length and pads 16 at a time: of 8, 16, 32 and 64, this took the least CPU time per text.
 - orjson writes the vectors; uvicorn runs on uvloop and httptools; there is no access log.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 Waiting = tuple[list[str], "asyncio.Future[Any]"]
 
 
-def create_app(folder: str, threads: int, most_texts: int) -> Any:
-    """Return the application. most_texts: of one forward pass; one request may have more."""
+def create_app(folder: str, threads: int, most_texts: int, batch_size: int) -> Any:
+    """Return the application. most_texts: of one call of `encode`; one request may have more."""
     import orjson
     import torch
     from fastapi import FastAPI, Response
@@ -35,7 +36,7 @@ def create_app(folder: str, threads: int, most_texts: int) -> Any:
     thread = ThreadPoolExecutor(1)
 
     def encode(texts: list[str]) -> Any:
-        return model.encode(texts, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
+        return model.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
 
     async def batches() -> None:
         while True:
@@ -88,9 +89,10 @@ def main() -> None:
     parser.add_argument("folder", metavar="FOLDER", help="folder of the model")
     parser.add_argument("--port", type=int, metavar="N", required=True, help="port on 127.0.0.1")
     parser.add_argument("--threads", type=int, metavar="N", required=True, help="threads of torch")
-    parser.add_argument("--most-texts", type=int, metavar="N", default=64, help="per forward pass (default: 64)")
+    parser.add_argument("--most-texts", type=int, metavar="N", default=64, help="encoded together (default: 64)")
+    parser.add_argument("--batch-size", type=int, metavar="N", default=16, help="per forward pass (default: 16)")
     options = parser.parse_args()
-    app = create_app(options.folder, options.threads, options.most_texts)
+    app = create_app(options.folder, options.threads, options.most_texts, options.batch_size)
     uvicorn.run(app, host="127.0.0.1", port=options.port, access_log=False, log_level="warning")
 
 
