@@ -73,7 +73,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     folder = fetch(on_message=lambda message: None).path
     every, left_out = peers(folder, options.threads, options.infinity, options.onnx)
     if options.only:
-        every = {name: peer for name, peer in every.items() if name.startswith(tuple(options.only.split(",")))}
+        chosen = tuple(options.only.split(","))
+        every = {name: peer for name, peer in every.items() if name.startswith(chosen)}
+        left_out = {name: why for name, why in left_out.items() if name.startswith(chosen)}
     found: dict[str, Any] = {
         "machine": machine(), "threads": options.threads, "clients": options.clients, "rounds": options.rounds,
         "seconds": options.seconds, "quick": options.quick, "left_out": left_out, "servers": {},
@@ -90,6 +92,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
                 say(f"{name} is left out: {error}")
                 continue
             processes[name].pause()
+        if "ceiling" not in processes or len(processes) == 1:
+            sys.exit(f"nothing to measure: {left_out}")
         ceiling = processes.pop("ceiling")
         requests = {name: [process.peer.request(text) for text in texts] for name, process in processes.items()}
         for name, difference in differences(processes, texts[:20]).items():
@@ -205,7 +209,7 @@ def table(found: Mapping[str, Any]) -> str:
         markdown(
             (
                 "server", "requests per second", "p50, ms", "p99, ms", "p50 at half, ms", "p99 at half, ms",
-                "CPU ms per request", "CPUs of the client", "peak memory, MB", "failed",
+                "CPU ms per request", "CPUs of client", "peak memory, MB", "failed",
             ),
             [_row(one) for one in servers.values()],
         ),
