@@ -1,6 +1,7 @@
 """Clients that harm a server, over a real socket. `python -m tests.faults serving` does the same on a larger scale."""
 
 import json
+import socket
 import threading
 import time
 
@@ -30,7 +31,7 @@ def test_hundreds_of_connections_beyond_the_limit_are_refused(encoder: SentenceE
     ids=["headers", "body", "chunk"],
 )  # fmt: skip
 def test_requests_that_drip_end_in_time_and_block_nobody(encoder: SentenceEncoder, start: bytes, status: str) -> None:
-    found = {}
+    found: dict[str, int] = {}
     with running(encoder, head_timeout=0.5, body_timeout=0.5) as url:
         dripping = threading.Thread(target=lambda: found.update(hostile.drips(url, 30, start, 0.02)))
         dripping.start()
@@ -118,7 +119,7 @@ def test_many_requests_that_are_cut_off(url: str) -> None:
     request = hostile.HEAD + b'Content-Length: 15\r\n\r\n{"inputs": "a"}'
     begin = time.monotonic()
     for end in range(0, len(request), 3):
-        with hostile.socket.create_connection(hostile.address(url), hostile.SECONDS) as client:
+        with socket.create_connection(hostile.address(url), hostile.SECONDS) as client:
             client.sendall(request[:end])
     assert ask(url, "/embed", {"inputs": "a"}).status == 200
     assert time.monotonic() - begin < hostile.SECONDS
