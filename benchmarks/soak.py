@@ -31,6 +31,7 @@ from minilm_np.model_files.hub import fetch
 
 FLAT = 16e6  # bytes by which the memory may grow after the warm-up
 WARM_UP = 0.2  # of the time
+OVERLOADED = ("429", "503")  # correct answers where other programs take the processors; the report counts them
 ALWAYS = post("/v1/embeddings", {"model": MODEL, "input": "A text that is sent again and again"})
 
 
@@ -124,6 +125,8 @@ class Soak:
                 writer.write(request)
                 status, body = await response(reader)
                 self.statuses[status] += 1
+                if status in OVERLOADED:
+                    continue
                 if status != expected:
                     self.faults[f"expected status {expected}, found {status}: {body[:100]!r}"] += 1
                     return
