@@ -14,6 +14,7 @@ from minilm_np.server.connections import protocol_with_limits
 from minilm_np.server.settings import ServerSettings
 
 BACKLOG = 2048  # connections that the system holds before they are accepted
+LINGERING = 16_384  # refused connections that are closed a second later
 SPARE_FILES = 200  # open files besides the connections
 SWITCH_SECONDS = 0.0005  # how long a thread may keep the others waiting for Python's lock; the default is 0.005
 
@@ -81,7 +82,7 @@ def is_loopback(host: str) -> bool:
 
 def raise_file_limit(settings: ServerSettings) -> None:
     """Allow the process as many open files as its connections need, as far as the system lets it."""
-    needed = settings.max_connections + BACKLOG + SPARE_FILES
+    needed = settings.max_connections + BACKLOG + LINGERING + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
         most = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
