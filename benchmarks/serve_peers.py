@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -32,6 +33,7 @@ class Peer:
     title: str
     command: tuple[str, ...]
     path: str = "/v1/embeddings"
+    far: float = 1e-4  # a larger difference of a number in a vector is another model
     own_threads: bool = True  # the command has an option for the number of threads; otherwise the environment sets it
 
     def request(self, text: str) -> bytes:
@@ -39,15 +41,19 @@ class Peer:
 
 
 def peers(
-    folder: Path, threads: int, infinity: str | None, onnx: Path | None
+    folder: Path, threads: int, infinity: str | None, onnx: Path | None, compute_types: Sequence[str] = ()
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """Return the servers by their short names, and why others are left out. PORT in a command stands for the port.
 
     infinity: the program `infinity_emb`. onnx: a folder with the model and `onnx/model.onnx`, for its engine optimum.
+    compute_types: of more servers of ours, beside float32: "int16", "int8".
     """
     python, number = sys.executable, str(threads)
     ours = (python, "-m", "minilm_np", "serve", "--model", str(folder), "--port", "PORT", "--threads", number)
     found = {"minilm_np": Peer(OURS, (*ours, "--log-format", "none"))}
+    for name in compute_types:
+        command = (*ours, "--log-format", "none", "--compute-type", name)
+        found[f"minilm_np-{name}"] = Peer(f"{OURS}, {name}", command, far=0.1)
     left_out = {}
     if missing := [name for name in ("fastapi", "sentence-transformers", "torch") if not installed_version(name)]:
         left_out["fastapi"] = f"not installed: {', '.join(missing)}"

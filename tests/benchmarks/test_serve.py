@@ -150,7 +150,7 @@ def test_the_report_compares_ours_with_each_other_server() -> None:
     }  # fmt: skip
     lines = [" ".join(line.replace("|", " ").split()) for line in table(found).splitlines()]
     assert "ours 900 (900 to 910) 50.0 100.0 5.0 10.0 2.00 0.10 250 0" in lines
-    assert "theirs 3.00 0.25 0.25" in lines
+    assert "ours against theirs 3.00 0.25 0.25" in lines
     assert "left out: infinity: not installed" in lines
 
 
