@@ -150,8 +150,9 @@ def _as_text(result: "Conformance") -> str:
         return "\n".join(lines)
     lines += [
         "",
-        "error: largest |difference| / largest |float64 of the file|, of the worst text;",
-        "bit for bit: the part of the numbers that differ",
+        "error: largest |difference from the file's float64 array| / largest |number",
+        "of that array|, of the worst text; empty: this array was not compared;",
+        "bit for bit: the fraction of the numbers that differ;",
         f"*: out of tolerance ({', '.join(f'{key} {value:.1e}' for key, value in tolerance.items())})",
         "",
         *(f"{'':{width}}" + "".join(f"{column.split()[line]:>10} " for column in columns) for line in (0, 1)),
@@ -170,22 +171,32 @@ def _token_ids(result: "Conformance") -> str:
         return "not in the port's file"
     texts = sum(not row.conforms for row in of_texts)
     lines = sum(int(row.max_abs) for row in of_lines)
-    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((texts, "text"), (lines, "line")) if n]
+    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((texts, "text"), (lines, "tokenizer line")) if n]
     if parts:
         return f"differ in {' and '.join(parts)} *"
-    return "equal in all texts" + " and lines" * bool(of_lines)
+    compared = [f"all {len(of_texts)} compared texts"] if of_texts else []
+    return f"equal in {' and '.join([*compared, *['all compared tokenizer lines'] * bool(of_lines)])}"
 
 
 def _verdict(result: "Conformance") -> str:
     first = result.first_failure
     if first is None:
-        return "conforms: every array is within its tolerance"
+        return "conforms: every compared array is within its tolerance"
     if first.text is None:
-        return f"does not conform: the token ids of {first.max_abs:.0f} lines differ (tokenizer_lines in the manifest)"
+        return (
+            f"does not conform: the token ids differ in {first.max_abs:.0f} of the file's `tokenizer_lines`, short "
+            "texts that only test the tokenizer: compare your ids with `tokenizer_lines.ids` (see CONFORMANCE.md)"
+        )
     text = result.manifest["texts"][first.text]["text"]
     shown = repr(text if len(text) <= 40 else text[:37] + "...")
+    if first.name == "ids":
+        return (
+            f"does not conform: the token ids of text {first.text} (counted from 0), {shown}, differ at "
+            f"{first.max_abs:.0f} position{'s' * (first.max_abs != 1)}: correct the tokenizer first"
+        )
     return (
-        f"does not conform: the first array out of tolerance is {first.name} of text {first.text}, {shown}, "
+        f"does not conform: the first array out of tolerance is {first.name} of text {first.text} (counted from 0), "
+        f"{shown}, "
         f"{first.implementation}: error {first.max_rel:.2g}, tolerance {first.tolerance:.2g}"
     )
 

@@ -80,17 +80,17 @@ def report(diagnosis: Diagnosis) -> Iterator[str]:
         return
     if diagnosis.indistinguishable:
         yield ""
-        yield "The same effect on these texts:"
+        yield "Not distinguished by these texts (one group per line):"
         yield from (f"  {' = '.join(names)}" for names in diagnosis.indistinguishable)
     if diagnosis.no_effect:
         yield ""
-        yield "No effect on these texts, so neither found nor excluded:"
+        yield "Neither found nor excluded, because they have no effect on these texts:"
         yield from (f"  {name}" for name in diagnosis.no_effect)
 
 
 def _table(diagnosis: Diagnosis, before: Finding) -> Iterator[str]:
     unit = ", at unit length" if diagnosis.verdict == "scaled" else ""
-    rows = [("the model as it is", before)]
+    rows = [("no deviation", before)]
     rows += [(f"{' and '.join(one.deviations) or 'the model'}{unit}", one) for one in diagnosis.findings]
     width = max(len(name) for name, _ in rows if len(name) <= WIDEST)
     yield f"{'':{width}}  max abs  relative  rounding  min cosine"
@@ -104,7 +104,7 @@ def _table(diagnosis: Diagnosis, before: Finding) -> Iterator[str]:
         )
     some = ""
     if diagnosis.n_measured < diagnosis.n_texts:
-        some = f" of {diagnosis.n_measured} of {diagnosis.n_texts} texts, a few of each kind, with the worst"
-    yield f"(errors in float64{some};"
-    yield " relative: max abs over the largest number of the vector;"
-    yield " rounding: the relative error that rounding explains)"
+        some = f" {diagnosis.n_measured} of {diagnosis.n_texts} texts: a few of each kind, and the worst;"
+    yield f"(errors: against the model in float64, with the deviation of the row;{some}"
+    yield " relative: max abs / the largest number of the vector;"
+    yield " rounding: the largest relative error that rounding can cause)"

@@ -42,7 +42,7 @@ def add(commands: "Commands") -> None:
         "describe the model, where it comes from, and the versions in use",
         "minilm-np info",
         details="Print one fact per line. Two machines that print the same fingerprint compute the same vectors,\n"
-        "bit for bit. The fingerprint of a published model must be the published one.",
+        "bit for bit. If this package knows the fingerprint of a published model, `as published` compares.",
     )
     add_format_option(info)
     add_model_options(info)
@@ -115,7 +115,7 @@ def _version(name: str) -> str:
 
 ABSENT = {
     "contract": "(none: the BLAS decides the last bits)",
-    "instructions": "(chosen by the compiler)",
+    "instructions": "(CPU instructions: chosen by the compiler)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
     "as_published": "(unknown: no fingerprint is published for this model and contract)",
@@ -128,13 +128,15 @@ def _readable(name: str, fact: Any) -> str:
         return "yes, every file has the published SHA-256" if fact else "no, this package has no SHA-256 for this model"
     if name == "as_published" and fact is not None:
         if fact:
-            return "yes, this machine computes the published bits"
+            return "yes, the fingerprint is the published one"
         return (
-            "NO: this machine computes other bits. If another release of tokenizers is not the reason, this is a bug "
-            "of this package: please report it with all these lines"
+            "NO: the fingerprint is another one, so this machine computes other bits. If another release of tokenizers "
+            "is not the reason, this is a bug of this package: please report it with all these lines"
         )
     if fact is None:
         return ABSENT[name]
+    if name == "contract":
+        return f"{fact} (version of the numerical contract, see CONTRACT.md)"
     if isinstance(fact, bool):
         return "yes" if fact else "no"
     if isinstance(fact, dict):

@@ -53,7 +53,7 @@ def add(commands: "Commands") -> None:
         type=_tolerance,
         default=TOLERANCE,
         metavar="ERROR",
-        help="largest difference of a number of a vector, relative to the vector's length (default: %(default)s)",
+        help="largest difference of a number that is allowed, relative to the vector's length (default: %(default)s)",
     )
     verify.add_argument(
         "--all", action="store_true", help="one row per intermediate with all errors, instead of one row per layer"
@@ -67,11 +67,11 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--retrieval",
         action="store_true",
-        help="also compare the 10 nearest neighbours that both sides find in 300 built-in sentences, or in the texts "
-        "of X if X is a file of vectors",
+        help="also search 300 built-in sentences with the vectors of both sides, and compare the 10 nearest neighbours "
+        "of each; if X is a file of vectors, search the texts of X",
     )
     verify.add_argument(
-        "--corpus", metavar="FILE", help="as --retrieval, in these texts: one per line, or .jsonl with `text`"
+        "--corpus", metavar="FILE", help="as --retrieval, but search these texts: one per line, or .jsonl with `text`"
     )
     add_page_option(verify, "with the errors of each step as a chart")
     add_format_option(verify)
@@ -135,12 +135,14 @@ def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
     if rows:
         yield from _detailed(rows, columns()) if every else _short(rows)
     if comparison.intermediates:
-        yield "(our intermediates: the NumPy reference in float32; our vectors: the backend)"
+        yield "(our `vector`: the backend; our other rows: the NumPy reference in float32)"
     for problem in comparison.problems[:SHOWN_PROBLEMS]:
         yield f"problem: {printable(problem)}"
     if len(comparison.problems) > SHOWN_PROBLEMS:
         yield f"problem: and {len(comparison.problems) - SHOWN_PROBLEMS} more (--format json lists all)"
     yield printable(comparison.verdict)
+    if comparison.largest is not None and comparison.largest > comparison.tolerance:
+        yield "What to do: run `minilm-np diagnose` with the same --against and --texts; it looks for the cause."
 
 
 def stability_table(stability: Stability) -> Iterator[str]:
@@ -162,9 +164,12 @@ def retrieval_table(retrieval: Retrieval) -> Iterator[str]:
     """Yield the lines of the result of `compare_retrieval` for people."""
     k = retrieval.neighbours
     yield ""
-    yield f"retrieval: {retrieval.queries} queries in {printable(retrieval.corpus)}"
-    yield f"equal neighbours        {retrieval.mean_overlap:.2f} of {k} on average, at least {retrieval.worst_overlap}"
-    yield f"equal nearest neighbour {retrieval.first_equal} of {retrieval.queries}"
+    yield f"retrieval: {retrieval.queries} queries, taken from {printable(retrieval.corpus)}"
+    yield (
+        f"equal neighbours        {retrieval.mean_overlap:.2f} of {k} per query on average, {retrieval.worst_overlap} "
+        "for the worst query"
+    )
+    yield f"equal nearest neighbour for {retrieval.first_equal} of {retrieval.queries} queries"
     yield f"Kendall's tau           {retrieval.kendall_tau:.6f}  (order of the similarities; 1: the same order)"
     yield f"max change of a cosine  {retrieval.max_cosine_change:.1e}"
     if not retrieval.is_same:

@@ -119,7 +119,6 @@ class _Table(_Lines):
     """Comma- or tab-separated values (RFC 4180): a header, fields that may be quoted, and quoted line breaks."""
 
     def _begin(self, start: Position) -> None:
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW))  # of the process: 131,072 is too small for texts
         delimiter = "\t" if self._source.kind == "tsv" else ","
         # `csv` takes one line after another, and no line beyond the end of a record
         self._line = 1
@@ -140,7 +139,7 @@ class _Table(_Lines):
 
     def _header(self) -> list[str]:
         try:
-            header = next(self._fields, [])
+            header = self._next() or []
         except csv.Error as error:
             raise DataError(f"{self._source.name}, line 1: expected a header: {error}") from None
         if self._problem:
@@ -149,6 +148,14 @@ class _Table(_Lines):
         if not header:
             raise DataError(f"{self._source.name}, line 1: expected a header with the names of the columns, found none")
         return header
+
+    def _next(self) -> list[str] | None:
+        """The next fields; None at the end. The limit of their size is one of the process: 131,072 is too small here."""
+        before = csv.field_size_limit(MAX_ROW)
+        try:
+            return next(self._fields, None)
+        finally:
+            csv.field_size_limit(before)
 
     def _index(self, header: list[str], name: str) -> int:
         if header.count(name) != 1:
@@ -162,7 +169,7 @@ class _Table(_Lines):
         while True:
             line = self._line
             try:
-                fields = next(self._fields, None)
+                fields = self._next()
             except csv.Error as error:
                 self._problem = self._problem or DataError(
                     f"{place(self._source, line)}: {error}: is a quotation mark not closed?"

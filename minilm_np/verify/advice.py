@@ -169,8 +169,8 @@ def unexplained(case: Case, findings: list[Finding]) -> Diagnosis:
         )
     checks = dict.fromkeys(CHECKS[kind] for one in findings for kind in one.kinds)
     remedy = (
-        "Compare the steps: `minilm-np verify --against X` names the first step that differs. X is an ONNX export of "
-        "the other implementation, or `transformers`."
+        "Compare the steps: `minilm-np verify --against X` names the first step that differs. X is the other "
+        "implementation, exported to ONNX; or `transformers`, if that made the vectors."
     )
     return _conclude(case, "unexplained", sentence, findings, remedy, tell_apart=tuple(checks))
 

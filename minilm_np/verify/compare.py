@@ -58,23 +58,26 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        parted = f"they part first at {self.parts_at}" if self.parts_at else ""
+        parted = f"the first step that differs is {self.parts_at}" if self.parts_at else ""
         if self.vector is None or self.largest is None:
             return "; ".join(filter(None, ("not comparable", *self.problems[:1], parted)))
         ours, theirs = self.vector.ours.max_abs, self.vector.theirs.max_abs
         side = "both equally" if ours == theirs else "ours" if ours < theirs else "theirs"
-        closer = f"closer to float64: {side} (ours {ours:.1e}, theirs {theirs:.1e})"
+        closer = f"closer to float64: {side} (largest error: ours {ours:.1e}, theirs {theirs:.1e})"
         if self.within:
-            where = f"within the tolerance ({self.largest:.1e} of {self.tolerance:g})"
+            where = f"within the tolerance: {_of_allowed(self.largest, self.tolerance)}"
         elif self.largest <= self.tolerance < self.our_largest:
-            where = f"our own vectors are outside the tolerance ({self.our_largest:.1e} of {self.tolerance:g})"
+            where = (
+                "our own vectors are outside the tolerance: the largest error against float64 is "
+                f"{self.our_largest:.1e}, {self.tolerance:g} is allowed"
+            )
         elif self.largest <= self.tolerance:
-            rest = f"everything else is within the tolerance ({self.largest:.1e} of {self.tolerance:g})"
+            rest = f"everything else is within the tolerance: {_of_allowed(self.largest, self.tolerance)}"
             where = f"{self.problems[0]}; {rest}"
         else:
             where = (
-                f"outside the tolerance ({self.largest:.1e}, expected at most {self.tolerance:g}; worst text: "
-                f"{self.vector.worst_text})"
+                f"outside the tolerance: {_of_allowed(self.largest, self.tolerance)}; the worst is "
+                f"{_named(self.vector.worst_text)}"
             )
         return "; ".join(filter(None, (where, parted, closer)))
 
@@ -228,6 +231,15 @@ def _token_problems(
 
 def _excerpt(ids: Sequence[int], first: int) -> str:
     return f"{' '.join(map(str, ids[first : first + 4])) or '(end)'} ({len(ids)} in total)"
+
+
+def _of_allowed(largest: float, tolerance: float) -> str:
+    return f"the largest difference is {largest:.1e}, {tolerance:g} is allowed"
+
+
+def _named(label: str) -> str:
+    """A text as a sentence names it; a text that is not built in has its number in its label, counted from 0."""
+    return f"{label} (counted from 0)" if label.startswith("text ") else f"text {label!r}"
 
 
 def _usable(theirs: Array, shape: tuple[int, ...], labels: Sequence[str], problems: list[str]) -> list[bool]:

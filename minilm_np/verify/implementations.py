@@ -16,7 +16,7 @@ __all__ = ["SOURCES", "Implementation", "open_implementation"]
 
 SOURCES = (
     "sentence-transformers, transformers, MODEL.onnx, a file of vectors (.npy, .npz, .jsonl, .safetensors, .parquet, "
-    ".csv, .tsv, .faiss), a Chroma folder, or http(s)://.../v1/embeddings or .../embed"
+    ".csv, .tsv, .faiss, .index), a Chroma folder, or http(s)://.../v1/embeddings or .../embed"
 )
 
 

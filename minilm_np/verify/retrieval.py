@@ -52,12 +52,17 @@ class Retrieval:
         """The verdict in one sentence."""
         k = self.neighbours
         invalid = f"; {self.not_finite} of their vectors are not finite" if self.not_finite else ""
+        if k == self.texts - 1:
+            return (
+                f"Equal neighbours show nothing here: there are {self.texts} texts, so the {k} neighbours of a query "
+                f"are all other texts{invalid}. Search more texts."
+            )
         if self.all_equal == self.queries:
-            return f"Retrieval is the same: {k} of {k} neighbours for all queries{invalid}."
+            return f"Retrieval is the same: all {k} neighbours are equal for every query{invalid}."
         how = "nearly the same" if self.mean_overlap >= NEARLY * k and not self.not_finite else "different"
         return (
-            f"Retrieval is {how}: {self.mean_overlap:.2f} of {k} neighbours on average, all {k} for {self.all_equal} "
-            f"of {self.queries} queries, at least {self.worst_overlap}{invalid}."
+            f"Retrieval is {how}: {self.mean_overlap:.2f} of {k} neighbours are equal on average, all {k} for "
+            f"{self.all_equal} of {self.queries} queries, {self.worst_overlap} for the worst query{invalid}."
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def check_stability(
     """
     other = open_implementation(source, encoder) if isinstance(source, str) else source
     if isinstance(other, StoredVectors):
-        return Stability(other.name, 0, (), "a file of vectors has one vector per text")
+        return Stability(other.name, 0, (), "a file of vectors cannot be asked again")
     if texts is None:
         texts = other.texts if other.texts is not None else [text for _, text in built_in_texts(encoder)]
     texts = check_texts(texts)

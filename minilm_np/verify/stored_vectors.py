@@ -63,7 +63,8 @@ class StoredVectors:
         missing = [text for text in texts if text not in rows]
         if missing:
             raise InputValueError(
-                f"{self.name} has no vector for {len(missing)} texts, the first is {missing[0][:60]!r}"
+                f"{self.name} has no vector for {len(missing)} of the {len(texts)} texts, the first is "
+                f"{missing[0][:60]!r}: leave out --texts and --corpus, or give texts of this file"
             )
         return self._vectors[[rows[text] for text in texts]]
 

@@ -56,8 +56,8 @@ def test_an_implementation_that_agrees_is_within_the_tolerance(backend: str, poo
     assert comparison.vector.difference.min_cosine == pytest.approx(1, abs=1e-11)
     assert len(comparison.intermediates) == 4 + 3 * 12 + 1 + config.normalize
     assert all(row.theirs.max_abs == 0 and row.ours.max_rel < 4e-6 for row in comparison.intermediates)
-    assert comparison.verdict.startswith("within the tolerance (")
-    assert "closer to float64: theirs (ours " in comparison.verdict
+    assert comparison.verdict.startswith("within the tolerance: the largest difference is ")
+    assert "closer to float64: theirs (largest error: ours " in comparison.verdict
     tight = compare(encoder, Port(encoder), TEXTS, tolerance=1e-12)
     assert not tight.within
 
@@ -76,14 +76,14 @@ def test_an_implementation_that_agrees_is_within_the_tolerance(backend: str, poo
 def test_the_step_with_a_fault_is_named(small: SentenceEncoder, where: str, change: Any) -> None:
     comparison = compare(small, Port(small, fault(where, change)), TEXTS)
     assert comparison.parts_at == where
-    assert f"they part first at {where}" in comparison.verdict
+    assert f"the first step that differs is {where}; " in comparison.verdict
 
 
 def test_another_models_vectors_are_outside(small: SentenceEncoder) -> None:
     other = SentenceEncoder.random(seed=1, backend="numpy")
     comparison = compare(small, Port(other), TEXTS)
     assert not comparison.within and comparison.parts_at == "embeddings.word_embeddings"
-    assert comparison.verdict.startswith("outside the tolerance (") and "closer to float64: ours" in comparison.verdict
+    assert comparison.verdict.startswith("outside the tolerance: ") and "closer to float64: ours" in comparison.verdict
     assert comparison.vector is not None and comparison.vector.difference.min_cosine < 0.9
 
 
@@ -123,7 +123,7 @@ def test_vectors_that_are_not_finite_are_reported(small: SentenceEncoder) -> Non
     ]
     assert not comparison.within and comparison.largest is not None and comparison.largest < 1e-6
     assert comparison.verdict.startswith("2 of 3 vectors are not finite (NaN")
-    assert "'empty'; everything else is within the tolerance (" in comparison.verdict
+    assert "'empty'; everything else is within the tolerance: " in comparison.verdict
     nothing = compare(small, Stored(np.full_like(theirs, np.nan)), TEXTS)
     assert nothing.vector is None and nothing.verdict.startswith("not comparable; 3 of 3 vectors are not finite")
 

@@ -41,7 +41,7 @@ def test_the_command_writes_and_checks(command: Any, tmp_path: Path, capsys: pyt
     assert "random weights, 2 texts, 2 of them with 42 intermediates" in capsys.readouterr().out
     assert command("check", path) == 0
     out = capsys.readouterr().out
-    assert out.endswith("\nconforms: every array is within its tolerance\n")
+    assert out.endswith("\nconforms: every compared array is within its tolerance\n")
     assert max(map(len, out.splitlines())) <= 80 and not any(line.endswith(" ") for line in out.splitlines())
     assert command("check", path, "--format", "json") == 0
     facts = json.loads(capsys.readouterr().out)
@@ -82,8 +82,8 @@ def test_the_command_fails_where_the_file_differs(command: Any, file: Path, caps
     assert command("check", path) == 1
     out = capsys.readouterr().out
     assert "1.0e-03*" in out and out.splitlines()[-1] == (
-        "does not conform: the first array out of tolerance is encoder.layer.1.output.dense of text 0, "
-        "'This is an example sentence', reference float64: error 0.001, tolerance 1e-10"
+        "does not conform: the first array out of tolerance is encoder.layer.1.output.dense of text 0 "
+        "(counted from 0), 'This is an example sentence', reference float64: error 0.001, tolerance 1e-10"
     )
     assert command("check", path, "--format", "json") == 1
     first = json.loads(capsys.readouterr().out)["first_failure"]

@@ -50,8 +50,8 @@ def test_a_port_to_javascript_conforms(
     assert done.returncode == 0, done.stderr
     assert cli.main(["conformance", "check", str(path), "--against", str(port)]) == 0
     out = capsys.readouterr().out
-    assert "token ids  equal in all texts and lines\n" in out and "encoder.layer.5.output.LayerNorm" in out
-    assert out.endswith("\nconforms: every array is within its tolerance\n")
+    assert "compared texts and all compared tokenizer lines\n" in out and "encoder.layer.5.output.LayerNorm" in out
+    assert out.endswith("\nconforms: every compared array is within its tolerance\n")
 
 
 def test_any_part_of_the_tensors_is_compared(file: Path, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ def test_token_ids_are_read_from_json_lines(
     rows = [{"text": text, "ids": ids} for text, ids in zip(texts, encoder.tokenizer(texts).ids, strict=True)]
     port.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert cli.main(["conformance", "check", str(file), "--against", str(port)]) == 0
-    assert "token ids  equal in all texts and lines\n" in capsys.readouterr().out
+    assert "token ids  equal in all 2 compared texts and all compared tokenizer lines\n" in capsys.readouterr().out
     for k in (0, 5, 9):
         rows[k]["ids"] = [*rows[k]["ids"], 7]
     port.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert cli.main(["conformance", "check", str(file), "--against", str(port)]) == 1
     out = capsys.readouterr().out
-    assert "token ids  differ in 1 text and 2 lines *\n" in out
-    assert "does not conform: the first array out of tolerance is ids of text 0" in out
+    assert "token ids  differ in 1 text and 2 tokenizer lines *\n" in out
+    assert "does not conform: the token ids of text 0 (counted from 0), " in out and "differ at 1 position: " in out
 
 
 @pytest.mark.parametrize(

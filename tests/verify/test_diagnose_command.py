@@ -35,9 +35,9 @@ def run(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     return run
 
 
-LEGEND = """(errors in float64;
- relative: max abs over the largest number of the vector;
- rounding: the relative error that rounding explains)
+LEGEND = """(errors: against the model in float64, with the deviation of the row;
+ relative: max abs / the largest number of the vector;
+ rounding: the largest relative error that rounding can cause)
 """
 
 
@@ -55,7 +55,7 @@ def test_command(encoder: SentenceEncoder, run: Any, tmp_path: Path, monkeypatch
     table = out[out.index("  max abs  relative") :].partition("\n(errors")[0]
     assert max(map(len, table.splitlines())) <= 80
     assert code == 1 and out.startswith("Tanh GELU explains the vectors: ") and "What to do: Set the activation" in out
-    assert "No effect on these texts, so neither found nor excluded:\n  truncation at" in out
+    assert "Neither found nor excluded, because they have no effect on these texts:\n  truncation at" in out
     assert "as in llama.cpp and in one backend of text-embeddings-inference" in out
     code, out, _ = run("--against", path, "--texts", texts, "--format", "json")
     found = json.loads(out)

@@ -37,14 +37,22 @@ def test_equal_vectors_and_other_lengths_change_nothing(small: SentenceEncoder, 
     assert (found.texts, found.queries, found.all_equal, found.first_equal) == (300, 300, 300, 300)
     assert (found.neighbours, found.mean_overlap, found.worst_overlap) == (10, 10.0, 10)
     assert found.is_same and found.kendall_tau > 0.99999 and found.max_cosine_change < 1e-6
-    assert found.sentence == "Retrieval is the same: 10 of 10 neighbours for all queries."
+    assert found.sentence == "Retrieval is the same: all 10 neighbours are equal for every query."
     assert json.loads(json.dumps(found.as_dict()))["is_same"] is True
 
 
 def test_vectors_in_fewer_dimensions_are_judged_by_their_neighbours(small: SentenceEncoder, ours: np.ndarray) -> None:
     found = compare_retrieval(small, Stored(ours[:, :48]))
     assert 2 < found.mean_overlap < 9.9 and found.worst_overlap < 10 and 0.3 < found.kendall_tau < 0.99
-    assert found.sentence.startswith(f"Retrieval is different: {found.mean_overlap:.2f} of 10 neighbours on average")
+    assert found.sentence.startswith(
+        f"Retrieval is different: {found.mean_overlap:.2f} of 10 neighbours are equal on average"
+    )
+
+
+def test_neighbours_among_few_texts_are_not_called_the_same(small: SentenceEncoder, ours: np.ndarray) -> None:
+    texts = built_in_sentences()[:4]
+    found = compare_retrieval(small, Stored(ours[:4]), texts)
+    assert found.sentence.startswith("Equal neighbours show nothing here: there are 4 texts, so the 3 neighbours ")
 
 
 def test_small_changes_are_nearly_the_same(small: SentenceEncoder, ours: np.ndarray) -> None:

@@ -186,7 +186,7 @@ def test_files_are_not_tested(small: SentenceEncoder, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", small.encode(TEXTS))
     found = check_stability(small, str(tmp_path / "v.npy"))
     assert found.changes == () and found.is_stable
-    assert found.sentence == "Stability is not tested: a file of vectors has one vector per text."
+    assert found.sentence == "Stability is not tested: a file of vectors cannot be asked again."
 
 
 class OneByOne(TransformersModel):

@@ -36,7 +36,9 @@ def test_a_file_of_vectors_gives_them_back(small: SentenceEncoder, tmp_path: Pat
         assert other.intermediates(TEXTS) is None and other.token_ids(TEXTS) is None
         if other.texts:
             assert np.array_equal(other.vectors(TEXTS[::-1]), vectors[::-1])
-            with pytest.raises(InputValueError, match=f"{name} has no vector for 1 texts, the first is 'other'"):
+            with pytest.raises(
+                InputValueError, match=f"{name} has no vector for 1 of the 2 texts, the first is 'other'"
+            ):
                 other.vectors(["other", TEXTS[0]])
         else:
             with pytest.raises(InputValueError, match=f"{name} has 3 vectors without texts, but 1 texts are compared"):

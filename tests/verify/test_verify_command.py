@@ -56,17 +56,23 @@ def test_the_command_says_whether_vectors_agree(
     out = capsys.readouterr().out.splitlines()
     assert out[0] == f"ours: minilm_np (numpy); theirs: v.jsonl; {len(texts)} texts"
     assert out[-2].startswith("vector  0.0e+00   1.0000000  ")
-    assert out[-1].startswith("within the tolerance (0.0e+00 of 1e-05); closer to float64: both equally (ours ")
+    within = (
+        "within the tolerance: the largest difference is 0.0e+00, 1e-05 is allowed; closer to float64: both equally ("
+    )
+    assert out[-1].startswith(within)
 
     vectors[5, 0] += 0.5
     path = write_vectors(tmp_path / "w.jsonl", texts, vectors)
     assert command("--against", path) == 1
-    assert "worst text: numbers)" in capsys.readouterr().out.splitlines()[-1]
+    *_, verdict, remedy = capsys.readouterr().out.splitlines()
+    assert "; the worst is text 'numbers'; " in verdict and "run `minilm-np diagnose`" in remedy
     assert command("--against", path, "--tolerance", "0.6") == 0
     capsys.readouterr()
     assert command("--against", path, "--format", "json") == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["within"] is False and found["verdict"].startswith("outside the tolerance (5.0e-01")
+    assert found["within"] is False and found["verdict"].startswith(
+        "outside the tolerance: the largest difference is 5.0e-01"
+    )
     assert (
         found["vector"]["difference"]["max_abs"] == pytest.approx(0.5, abs=1e-6)
         and found["vector"]["worst_text"] == "numbers"
@@ -143,9 +149,9 @@ def test_the_command_says_whether_vectors_are_stable_and_whether_it_matters(
     path = write_vectors(tmp_path / "v.jsonl", texts, vectors)
     assert command("--against", path, "--stability", "--retrieval") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "Stability is not tested: a file of vectors has one vector per text." in lines
-    assert "retrieval: 12 queries in 12 texts of v.jsonl" in lines
-    assert lines[-1] == "Retrieval is the same: 10 of 10 neighbours for all queries."
+    assert "Stability is not tested: a file of vectors cannot be asked again." in lines
+    assert "retrieval: 12 queries, taken from 12 texts of v.jsonl" in lines
+    assert lines[-1] == "Retrieval is the same: all 10 neighbours are equal for every query."
 
     (tmp_path / "t.txt").write_text("\n".join(texts))
     np.save(tmp_path / "w.npy", vectors[:, ::-1] * np.linspace(0, 1, vectors.shape[1]))
@@ -169,10 +175,11 @@ def test_unstable_vectors_are_shown_in_a_table_and_fail(command: Any, small: Sen
     with serving(answer) as url:
         assert command("--against", f"{url}/embed", "--stability", "--tolerance", "9") == 1
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index(next(line for line in lines if line.startswith("stability of 27 texts")))
+    n = len(built_in_texts(small))
+    start = lines.index(next(line for line in lines if line.startswith(f"stability of {n} texts")))
     assert [line.split()[:3] for line in lines[start + 1 : start + 3]] == [
         ["asked", "again", "0"],
         ["in", "one", "batch"],
     ]
     assert all(len(line) <= 80 for line in lines[start : start + 5])
-    assert lines[start + 5].startswith("Not stable: in one batch, 27 of 27 vectors change by at most ")
+    assert lines[start + 5].startswith(f"Not stable: in one batch, {n} of {n} vectors change by at most ")
