@@ -41,7 +41,9 @@ def add(commands: "Commands") -> None:
     )
     parser.add_argument("--report", metavar="FILE", help="write a report (JSON), with the list of skipped rows")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an existing output, and begin an interrupted job again"
+        "--overwrite",
+        action="store_true",
+        help="replace an existing output, and start an interrupted job from the beginning",
     )
     rows = parser.add_argument_group("rows")
     rows.add_argument(
@@ -54,7 +56,7 @@ def add(commands: "Commands") -> None:
     rows.add_argument(
         "--id",
         metavar="NAME",
-        help="the column to take over instead of the columns of the input (.parquet) or the text (.jsonl)",
+        help="the column to copy, instead of the columns of the input (.parquet) or the text (.jsonl)",
     )
     rows.add_argument(
         "--from",
@@ -66,7 +68,7 @@ def add(commands: "Commands") -> None:
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="for a bad row (not UTF-8, null, no such field, invalid JSON): fail, or leave it out and report it "
+        help="for a bad row (not UTF-8, null, no such field, invalid JSON): fail, or omit it and report it "
         "(default: %(default)s)",
     )
     vectors = parser.add_argument_group("vectors")
@@ -86,7 +88,7 @@ def add(commands: "Commands") -> None:
         "--on-truncation",
         choices=ON_TRUNCATION,
         default="warn",
-        help="if a text is longer than that: say so once, say nothing, or fail (default: %(default)s)",
+        help="if a text is longer: warn once, ignore it, or fail (default: %(default)s)",
     )
     vectors.add_argument(
         "--truncate-dim", type=positive, metavar="D", help="write only the first D numbers of each vector"

@@ -54,7 +54,10 @@ def add(commands: "Commands") -> None:
         f"{API_KEY} is safer",
     )
     parser.add_argument(
-        "--served-model-name", metavar="NAME", default="", help="name of the model for clients (default: its own name)"
+        "--served-model-name",
+        metavar="NAME",
+        default="",
+        help="name of the model for clients (default: the name of the model or of its folder)",
     )
     parser.add_argument(
         "--truncate",

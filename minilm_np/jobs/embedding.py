@@ -153,7 +153,9 @@ def merge_shards(
     for store in stores:
         found = store.job()
         if found is None:
-            raise DataError(f"{store.folder}: expected a folder with the parts of a job, found none")
+            raise DataError(
+                f"{store.folder}: expected a folder with the parts of a job, found none: run the shards first"
+            )
         if job is None:
             job = found
         elif {**found, "inputs": None} != {**job, "inputs": None} or len(found["inputs"]) != len(job["inputs"]):

@@ -174,7 +174,7 @@ def _opened(source: Input) -> Iterator[IO[bytes]]:
     with ExitStack() as stack:
         if source.path == "-":
             if sys.stdin is None:
-                raise InputValueError("standard input is closed")
+                raise InputValueError("standard input: expected an open stream, found a closed one: name a file")
             yield sys.stdin.buffer
             return
         try:

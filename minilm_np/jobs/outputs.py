@@ -179,8 +179,8 @@ def check_columns(format_: str, columns: list[str]) -> None:
     """Raise InputValueError if an input has a column with the name of the new one. columns: `cutting.described`."""
     if format_ == "parquet" and any(column.partition(":")[0] == EMBEDDING for column in columns):
         raise InputValueError(
-            f"the input has a column {short_repr(EMBEDDING)}, which is the name of the new column: rename it, or take "
-            "over only one column (--id on the command line)"
+            f"the input has a column {short_repr(EMBEDDING)}, which is the name of the new column: rename it, or copy "
+            "only one column (--id on the command line)"
         )
 
 

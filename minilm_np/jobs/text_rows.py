@@ -98,12 +98,16 @@ class _Objects(_Lines):
         try:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: expected a JSON object: {error}") from None
+            raise DataError(f"{where}: expected a JSON object: {_of_line(error)}") from None
         if not isinstance(item, dict):
             raise DataError(f"{where}: expected a JSON object, found {shown(item)}")
         for name in (self._wanted.text, self._wanted.id):
             if name is not None and name not in item:
-                raise DataError(f"{where}: expected an object with {short_repr(name)}, found {shown(list(item))}")
+                option = "--field" if name == self._wanted.text else "--id"
+                raise DataError(
+                    f"{where}: expected an object with {short_repr(name)}, found {shown(list(item))}: correct "
+                    f"the row, or name another field ({option} on the command line)"
+                )
         text = item[self._wanted.text]
         if not isinstance(text, str):
             raise DataError(f"{where}: expected a string in {short_repr(self._wanted.text)}, found {shown(text)}")
@@ -195,6 +199,11 @@ def _good(record: Record) -> Any:
     if isinstance(record.content, DataError):
         raise record.content
     return record.content
+
+
+def _of_line(error: Exception) -> str:
+    """The message of an error of `json.loads`, without its line number, which would be 1 for every row."""
+    return f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _unicode(text: str, where: str) -> str:

@@ -47,7 +47,7 @@ class Endpoint:
             _logger.exception("a request to %s failed", self._path)
             if exchange.is_started:
                 raise
-            await exchange.refuse(RequestError(Why.FAILED, "the server failed: its log says why"), self._api)
+            await exchange.refuse(RequestError(Why.FAILED, "the server failed: see its log for the cause"), self._api)
         finally:
             exchange.close()
             service.record(exchange, self._path)

@@ -173,7 +173,9 @@ class EngineThreads:
         for job, texts in batch:
             job.left -= len(texts)
             if failure is not None:
-                self.drop(job, RequestError(Why.FAILED, "the server failed to encode this text: its log says why"))
+                self.drop(
+                    job, RequestError(Why.FAILED, "the server failed to encode this text: see its log for the cause")
+                )
             elif not job.left and not job.done.done():
                 if np.isfinite(job.vectors).all():
                     job.done.set_result(job.vectors)

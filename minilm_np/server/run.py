@@ -1,6 +1,7 @@
 """`serve`: the application on uvicorn, until SIGTERM or Ctrl-C."""
 
 import contextlib
+import errno
 import ipaddress
 import resource
 import signal
@@ -62,7 +63,9 @@ def listen(settings: ServerSettings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         why = str(error.strerror).partition(" (while attempting")[0]  # the address is named once
-        raise OSError(error.errno, f"cannot listen on {settings.host}, port {settings.port}: {why}") from None
+        remedy = ": stop the other program, or choose another --port" if error.errno == errno.EADDRINUSE else ""
+        message = f"cannot listen on {settings.host}, port {settings.port}: {why}{remedy}"
+        raise OSError(error.errno, message) from None
 
 
 def url_of(listening: socket.socket) -> str:

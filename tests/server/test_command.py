@@ -141,7 +141,10 @@ def test_a_port_in_use_is_an_error(command: Command, small: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = command.failure("serve", *NUMPY, "--model", str(small), "--port", str(port))
-    assert error == f"minilm-np: error: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+    assert error == (
+        f"minilm-np: error: cannot listen on 127.0.0.1, port {port}: Address already in use: stop the other "
+        "program, or choose another --port\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_an_engine_that_fails_fails_its_requests_only(encoder: SentenceEncoder) 
         engine.failure = ZeroDivisionError("a text of a client")
         answer = ask(url, EMBED, {"inputs": "a"})
         assert (answer.status, answer.json["error_type"]) == (500, "Backend")
-        assert answer.json["error"] == "the server failed to encode this text: its log says why"
+        assert answer.json["error"] == "the server failed to encode this text: see its log for the cause"
         engine.failure = None
         assert ask(url, EMBED, {"inputs": "a"}).status == 200
 
