@@ -71,8 +71,8 @@ def peers(
         if place is None:
             left_out[f"infinity-{engine}"] = "--onnx names no folder with onnx/model.onnx"
             continue
-        command = (*v2, "--model-id", str(place), "--engine", engine)
-        found[f"infinity-{engine}"] = Peer(f"infinity-emb, {engine}", command, "/embeddings", own_threads=False)
+        start = (*v2, "--model-id", str(place), "--engine", engine)
+        found[f"infinity-{engine}"] = Peer(f"infinity-emb, {engine}", start, "/embeddings", own_threads=False)
     return found, left_out
 
 

@@ -154,7 +154,7 @@ class _Table(_Lines):
         return header
 
     def _next(self) -> list[str] | None:
-        """The next fields; None at the end. The limit of their size is one of the process: 131,072 is too small here."""
+        """The next fields; None at the end. The process has one limit of their size, and 131,072 is too small here."""
         before = csv.field_size_limit(MAX_ROW)
         try:
             return next(self._fields, None)
