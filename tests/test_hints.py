@@ -33,6 +33,7 @@ def test_the_libraries_of_the_hints_are_those_of_the_project() -> None:
         if path.endswith(".py")
         for match in INSTALL.finditer(text)
         for library in match[1].split()
+        if not library.startswith("-")
     }
     assert {"numba", "torch", "matplotlib", "scikit-learn", "langchain-core", "chromadb"} <= named
     assert named <= known

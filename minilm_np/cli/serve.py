@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from minilm_np._forks import no_fork
 from minilm_np.cli.options import add_command, add_model_options, load, positive
 from minilm_np.errors import MissingExtraError
+from minilm_np.server import INSTALL
 from minilm_np.server.settings import API_KEY, ServerSettings
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def _serve(options: argparse.Namespace) -> int:
             from minilm_np.server.app import create_app
             from minilm_np.server.run import is_loopback, listen, raise_file_limit, serve, url_of
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{error.name} is not installed, but the server needs it: pip install 'minilm-np[serve]'"
-        ) from error
+        raise MissingExtraError(f"{error.name} is not installed, but the server needs it: {INSTALL}") from error
 
     settings = ServerSettings(
         model=options.model,

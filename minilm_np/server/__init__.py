@@ -3,7 +3,7 @@
     minilm-np serve                                        # in this package
     gunicorn 'minilm_np.server.app:create_app()' ...       # in another ASGI server; settings from the environment
 
-Needs the extra `serve`: `pip install 'minilm-np[serve]'`.
+Needs the extra `serve`: `pip install '.[serve]'` in a checkout.
 
 Reading order:
 
@@ -24,3 +24,5 @@ Reading order:
     connections.py    limits of a connection that uvicorn does not have
     run.py            `serve`: the application on uvicorn, until SIGTERM
 """
+
+INSTALL = "pip install starlette uvicorn httptools uvloop orjson prometheus-client"  # the libraries of the extra

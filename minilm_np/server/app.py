@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from minilm_np.errors import MissingExtraError
+from minilm_np.server import INSTALL
 
 try:
     import orjson
@@ -19,9 +20,7 @@ try:
     from starlette.responses import Response
     from starlette.routing import Route
 except ModuleNotFoundError as error:
-    raise MissingExtraError(
-        f"{error.name} is not installed, but the server needs it: pip install 'minilm-np[serve]'"
-    ) from error
+    raise MissingExtraError(f"{error.name} is not installed, but the server needs it: {INSTALL}") from error
 
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.server import endpoints

@@ -39,7 +39,7 @@ def read_chroma(folder: Path, collection: str | None) -> tuple[Array, list[str] 
     chromadb = load_extra("chromadb")
     if int(chromadb.__version__.partition(".")[0]) < 1:  # these read their index through pickle, which can run code
         raise InputValueError(
-            f"{folder}: expected chromadb 1 or later, found {chromadb.__version__}: pip install -U chromadb"
+            f"{folder}: expected chromadb 1 or later, found {chromadb.__version__}: pip install --upgrade chromadb"
         )
     with tempfile.TemporaryDirectory(prefix="minilm-np-chroma-", ignore_cleanup_errors=True) as temporary:
         _copy(folder, Path(temporary))

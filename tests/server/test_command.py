@@ -163,5 +163,6 @@ def test_a_missing_library_names_the_extra(command: Command, monkeypatch: pytest
     monkeypatch.delitem(__import__("sys").modules, "minilm_np.server.run", raising=False)
     error = command.failure("serve")
     assert error == (
-        "minilm-np: error: uvicorn is not installed, but the server needs it: pip install 'minilm-np[serve]'\n"
+        "minilm-np: error: uvicorn is not installed, but the server needs it: "
+        "pip install starlette uvicorn httptools uvloop orjson prometheus-client\n"
     )
