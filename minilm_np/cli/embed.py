@@ -5,8 +5,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from minilm_np.cli.options import add_command, add_model_options, load, positive
-from minilm_np.encoding.pipeline import ON_TRUNCATION
+from minilm_np.cli.options import add_command, add_model_options, add_vector_options, load
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -71,30 +70,12 @@ def add(commands: "Commands") -> None:
         help="for a bad row (not UTF-8, null, no such field, invalid JSON): fail, or omit it and report it "
         "(default: %(default)s)",
     )
-    vectors = parser.add_argument_group("vectors")
+    vectors = add_vector_options(parser)
     vectors.add_argument(
         "--dtype",
         choices=DTYPES,
         default=DTYPES[0],
         help="type of the numbers; int8: 127 x / max|x|, rounded, to compare by the cosine (default: %(default)s)",
-    )
-    vectors.add_argument(
-        "--prompt-name", metavar="NAME", help="the model's prompt to put before each text (default: its default prompt)"
-    )
-    vectors.add_argument(
-        "--max-length", type=positive, metavar="N", help="truncate texts to N tokens (default: the limit of the model)"
-    )
-    vectors.add_argument(
-        "--on-truncation",
-        choices=ON_TRUNCATION,
-        default="warn",
-        help="if a text is longer: warn once, ignore it, or fail (default: %(default)s)",
-    )
-    vectors.add_argument(
-        "--truncate-dim", type=positive, metavar="D", help="write only the first D numbers of each vector"
-    )
-    vectors.add_argument(
-        "--normalize", action="store_true", help="scale the vectors to unit length, after --truncate-dim"
     )
     several = parser.add_argument_group("several machines")
     several.add_argument(

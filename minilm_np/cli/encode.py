@@ -13,9 +13,8 @@ import numpy as np
 
 from minilm_np.cli.encoding import Batch, TextEncoding
 from minilm_np.cli.files import Lines, check_output, decoded, open_lines, write_atomically
-from minilm_np.cli.options import add_command, add_model_options, load, positive
+from minilm_np.cli.options import add_command, add_model_options, add_vector_options, load, positive
 from minilm_np.cli.printing import WIDE, columns, one_line, room_after
-from minilm_np.encoding.pipeline import ON_TRUNCATION
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -53,25 +52,7 @@ def add(commands: "Commands") -> None:
         metavar="N",
         help="accepted and unused: batches are bounded by tokens, not by texts",
     )
-    vectors = parser.add_argument_group("vectors")
-    vectors.add_argument(
-        "--prompt-name", metavar="NAME", help="the model's prompt to put before each text (default: its default prompt)"
-    )
-    vectors.add_argument(
-        "--max-length", type=positive, metavar="N", help="truncate texts to N tokens (default: the limit of the model)"
-    )
-    vectors.add_argument(
-        "--on-truncation",
-        choices=ON_TRUNCATION,
-        default="warn",
-        help="if a text is longer than that: say so once, say nothing, or fail (default: %(default)s)",
-    )
-    vectors.add_argument(
-        "--truncate-dim", type=positive, metavar="D", help="write only the first D numbers of each vector"
-    )
-    vectors.add_argument(
-        "--normalize", action="store_true", help="scale the vectors to unit length, after --truncate-dim"
-    )
+    add_vector_options(parser)
     add_model_options(parser)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from minilm_np.encoding.pipeline import ON_TRUNCATION
 from minilm_np.engine.registry import BACKENDS, COMPUTE_TYPES
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -87,6 +88,30 @@ def add_model_options(
     group.add_argument(
         "--offline", action="store_true", help="never use the network; fail if the model is not on this machine"
     )
+
+
+def add_vector_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add the options that say how texts become vectors, and return their group."""
+    vectors = parser.add_argument_group("vectors")
+    vectors.add_argument(
+        "--prompt-name", metavar="NAME", help="the model's prompt to put before each text (default: its default prompt)"
+    )
+    vectors.add_argument(
+        "--max-length", type=positive, metavar="N", help="truncate texts to N tokens (default: the limit of the model)"
+    )
+    vectors.add_argument(
+        "--on-truncation",
+        choices=ON_TRUNCATION,
+        default="warn",
+        help="if a text is longer: warn once, ignore it, or fail (default: %(default)s)",
+    )
+    vectors.add_argument(
+        "--truncate-dim", type=positive, metavar="D", help="write only the first D numbers of each vector"
+    )
+    vectors.add_argument(
+        "--normalize", action="store_true", help="scale the vectors to unit length, after --truncate-dim"
+    )
+    return vectors
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, row, worst
-from minilm_np.verify.implementations import open_implementation
+from minilm_np.verify.implementations import as_implementation
 from minilm_np.verify.interface import Implementation
 from minilm_np.verify.texts import built_in_texts
 from minilm_np.verify.vector_errors import FLOOR
@@ -110,7 +110,7 @@ def compare(
     """
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
         raise InputValueError(f"tolerance: expected a number of at least 0, found {tolerance!r}")
-    other = open_implementation(source, encoder) if isinstance(source, str) else source
+    other = as_implementation(source, encoder)
     labels, texts = _labelled(encoder, other, texts)
     problems = _token_problems(encoder, other, labels, texts)
     ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")

@@ -20,6 +20,11 @@ SOURCES = (
 )
 
 
+def as_implementation(source: str | Implementation, encoder: SentenceEncoder) -> Implementation:
+    """Return an implementation as it is; open a source as `open_implementation` does, with its errors."""
+    return open_implementation(source, encoder) if isinstance(source, str) else source
+
+
 def open_implementation(source: str, encoder: SentenceEncoder) -> Implementation:
     """Open another implementation, to compare it with an encoder.
 

@@ -11,7 +11,7 @@ from minilm_np._checks import check_texts
 from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.implementations import open_implementation
+from minilm_np.verify.implementations import as_implementation
 from minilm_np.verify.interface import Implementation
 from minilm_np.verify.stored_vectors import StoredVectors
 from minilm_np.verify.vector_errors import units
@@ -97,7 +97,7 @@ def compare_retrieval(
     """
     if isinstance(neighbours, bool) or not isinstance(neighbours, int) or neighbours < 1:
         raise InputValueError(f"neighbours: expected a whole number of at least 1, found {neighbours!r}")
-    other = open_implementation(source, encoder) if isinstance(source, str) else source
+    other = as_implementation(source, encoder)
     texts, name = _corpus(other, corpus)
     D = encoder.config.hidden_size
     ours = units(encoder.encode(texts, prompt="", truncate_dim=D, on_truncation="ignore").astype(np.float64))

@@ -21,7 +21,7 @@ from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import errors
 from minilm_np.verify.compare import TOLERANCE
 from minilm_np.verify.endpoint import Endpoint
-from minilm_np.verify.implementations import open_implementation
+from minilm_np.verify.implementations import as_implementation
 from minilm_np.verify.interface import Implementation
 from minilm_np.verify.onnx_model import OnnxModel
 from minilm_np.verify.stored_vectors import StoredVectors
@@ -112,7 +112,7 @@ def check_stability(
     Raises InputTypeError and InputValueError (texts, source), ImplementationError (the other implementation fails),
     MissingExtraError (a package is not installed).
     """
-    other = open_implementation(source, encoder) if isinstance(source, str) else source
+    other = as_implementation(source, encoder)
     if isinstance(other, StoredVectors):
         return Stability(other.name, 0, (), "a file of vectors cannot be asked again")
     if texts is None:

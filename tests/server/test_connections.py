@@ -7,7 +7,7 @@ import urllib.parse
 import pytest
 
 from minilm_np import SentenceEncoder
-from tests.support.server import SECONDS, ask, running
+from tests.support.server import SECONDS, ask, running, until_closed
 
 HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -15,17 +15,6 @@ HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 def opened(url: str) -> socket.socket:
     parts = urllib.parse.urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), SECONDS)
-
-
-def until_closed(client: socket.socket) -> bytes:
-    """Everything that a server sends until it closes the connection."""
-    found = b""
-    try:
-        while part := client.recv(1 << 16):
-            found += part
-    except ConnectionResetError:
-        pass
-    return found
 
 
 def refusal(found: bytes) -> tuple[int, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from minilm_np import SentenceEncoder
 from tests.support.compare import assert_same_bits
-from tests.support.server import SECONDS, ask, connect, metric, running, running_waiting
+from tests.support.server import SECONDS, ask, connect, metric, running, running_waiting, until_closed
 
 EMBED = "/embed"
 
@@ -167,7 +167,7 @@ def test_a_body_without_end_is_refused_and_not_read(encoder: SentenceEncoder) ->
                 client.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
                 sending = threading.Thread(target=_send_without_end, args=[client])
                 sending.start()
-                answer = _read_all(client)
+                answer = until_closed(client)
                 sending.join(SECONDS)
             assert answer.startswith(b"HTTP/1.1 413 ")
             assert b"the body: expected at most 1,000 bytes" in answer
@@ -179,16 +179,6 @@ def _send_without_end(client: socket.socket) -> None:
             client.sendall(b"400\r\n" + b" " * 1024 + b"\r\n")
     except OSError:  # the server has closed the connection
         return
-
-
-def _read_all(client: socket.socket) -> bytes:
-    found = b""
-    try:
-        while part := client.recv(1 << 16):
-            found += part
-    except ConnectionResetError:
-        pass
-    return found
 
 
 def test_bodies_in_memory_are_counted_until_their_requests_are_over(

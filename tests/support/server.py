@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,17 @@ def connect(url: str) -> http.client.HTTPConnection:
     """A connection to a server."""
     parts = urllib.parse.urlsplit(url)
     return http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=SECONDS)
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """Everything that a server sends until it closes the connection."""
+    found = b""
+    try:
+        while part := client.recv(1 << 16):
+            found += part
+    except ConnectionResetError:
+        pass
+    return found
 
 
 def ask(
