@@ -132,9 +132,8 @@ class Exchange:
             headers.append((b"connection", b"close"))
         content = orjson.dumps(answer)
         await self._start(status, [*headers, (b"content-length", b"%d" % len(content))])
-        drains = error.ends and error.why is not Why.SLOW_BODY
-        await self._send({"type": "http.response.body", "body": content, "more_body": drains})
-        if drains:
+        await self._send({"type": "http.response.body", "body": content, "more_body": error.ends})
+        if error.ends:
             await self._drain()
             await self._send({"type": "http.response.body", "body": b""})
 
@@ -145,7 +144,8 @@ class Exchange:
     async def _drain(self) -> None:
         """Read what the client still sends, within limits.
 
-        A client that sends all before it reads would lose the response if the connection were closed at once.
+        A client that is still sending would lose the response if the connection were closed at once: what it sends
+        then is answered with a reset.
         """
         left = DRAINED * self._settings.max_body_bytes
         try:

@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 SECONDS = 60.0  # after which a client that waits gives up
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -63,20 +64,35 @@ def connections(url: str, count: int) -> Counter[str]:
 
 
 def drips(url: str, count: int, start: bytes, pause: float) -> Counter[str]:
-    """Send `start`, and then a byte per pause, without end, on many connections: the statuses that ended them."""
+    """Send `start`, and then a byte per pause until the server closes the connection, on many connections.
+
+    Returns how many got which status. "closed" and "reset": the connection ended without a response.
+    """
+
+    async def status(reader: asyncio.StreamReader) -> str:
+        try:
+            return (await reader.readuntil(b"\r\n\r\n"))[9:12].decode()
+        except asyncio.IncompleteReadError:
+            return "closed"
+        except OSError:
+            return "reset"
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(pause)
 
     async def one() -> str:
         reader, writer = await asyncio.open_connection(*address(url))
         writer.write(start)
-        answer = asyncio.create_task(reader.read())
+        dripping = asyncio.create_task(drip(writer))
         try:
-            while not answer.done():
-                writer.write(b"x")
-                await asyncio.wait([answer], timeout=pause)
-            return (await answer)[9:12].decode() or "closed"
-        except OSError:
-            return "reset"
+            found = await status(reader)
+            with suppress(OSError):  # the end may be a reset: the client still sends
+                await reader.read()
+            return found
         finally:
+            dripping.cancel()
             writer.transport.abort()
 
     async def every() -> Counter[str]:
