@@ -156,10 +156,16 @@ def make_sums(bits):
     """The loops of `linear` without what follows the sums."""
     from minilm_np.engine.integer.kernels import layout, products
     from minilm_np.engine.integer.kernels.linear import _GROUP_BYTES, _RUN_BYTES
-    from minilm_np.engine.runtime.simd import integers, kernel, tiles
+    from minilm_np.engine.runtime.simd import inlined, integers, kernel, tiles
 
-    block_rows, begin, multiply, end, count_steps, _ = products.BLOCK_16 if bits == 16 else products.BLOCK_8
+    block_rows, begin, make_step, end, count_steps, _, _ = products.BLOCK_16 if bits == 16 else products.BLOCK_8
     k_bits = layout.PANEL[bits] * bits
+
+    @inlined
+    def nothing(work, gap):
+        pass
+
+    multiply = make_step(nothing)
 
     @kernel
     def run(x, packed, M, memory):
@@ -177,7 +183,7 @@ def make_sums(bits):
                         block, rows = integers.bytes_address(x) + m * x_bytes, min(block_rows, M - m)
                         begin(state, rows)
                         for step in range(count_steps(K)):
-                            multiply(state, step, block, rows, K, panel)
+                            multiply(state, step, block, rows, K, panel, None)
                         end(state, block, rows, K, panel, sums)
         tiles.tile_end()
 

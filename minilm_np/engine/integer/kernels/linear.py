@@ -110,9 +110,25 @@ def linear_residual_8(
     _linear_8(x_rows, weight, bias, residual, out, ranges, _RESIDUAL)
 
 
+class _Finished(NamedTuple):
+    """A block whose sums are complete, and what makes outputs of them."""
+
+    rows: Any
+    m: Any  # its first row and column in `out`
+    n: Any
+    pace: Any  # rows to finish in each gap of the next block, times 2^16
+    sums: Any
+    x: Any  # _Rows
+    weight: Any  # _Weight
+    bias: Any
+    residual: Any
+    out: Any
+    kind: Any
+
+
 def _make_linear(bits, block, column_sums, totals):
     """Make the loops of the three kernels of one width."""
-    block_rows, begin, multiply, end, count_steps, _ = block
+    block_rows, begin, make_step, end, count_steps, count_gaps, _ = block
     panel_columns, group_bits = PANEL[bits], PANEL[bits] * bits  # of one k of a panel
 
     @inlined
@@ -125,7 +141,7 @@ def _make_linear(bits, block, column_sums, totals):
         steps = count_steps(K)
         group = max(1, _GROUP_BYTES // panel_bytes)
         run = max(1, _RUN_BYTES // (x_bytes * block_rows)) * block_rows
-        before_m, before_n, before_rows = row_start, 0, 0  # the block whose sums wait for their epilogue
+        m, n, rows = row_start, 0, 0  # of the block whose sums wait to be finished
         tiles.tile_begin()
         for group_start in range(panel_start, panel_stop, group):
             ahead, ahead_bytes = panels + (group_start + group) * panel_bytes, 0  # to prefetch in each step
@@ -138,42 +154,73 @@ def _make_linear(bits, block, column_sums, totals):
                     panel = panels + p * panel_bytes
                     blocks = (run_stop - run_start + block_rows - 1) // block_rows
                     for b in range(blocks):
-                        m, rows = _block(run_start, run_stop, b, blocks, block_rows)
-                        x_block, r = x_rows + m * x_bytes, 0
-                        begin(state, rows)
-                        share = (before_rows + steps - 1) // steps
+                        next_m, next_rows = _block(run_start, run_stop, b, blocks, block_rows)
+                        x_block = x_rows + next_m * x_bytes
+                        pace = _pace(rows, count_gaps(K, next_rows))
+                        before = _Finished(rows, m, n, pace, sums, x, weight, bias, residual, out, kind)
+                        begin(state, next_rows)
                         for step in range(steps):
-                            multiply(state, step, x_block, rows, K, panel)
+                            multiply(state, step, x_block, next_rows, K, panel, before)
                             for line in range(0, ahead_bytes, _LINE):
                                 integers.prefetch_line(ahead + line)
                             ahead = ahead + ahead_bytes
-                            stop = min(r + share, before_rows)
-                            epilogue(sums, r, stop, before_m, before_n, x, weight, bias, residual, out, kind)
-                            r = max(r, stop)
-                        end(state, x_block, rows, K, panel, sums)
-                        before_m, before_n, before_rows = m, p * panel_columns, rows
+                        end(state, x_block, next_rows, K, panel, sums)
+                        m, n, rows = next_m, p * panel_columns, next_rows
+                        if not TILES:
+                            finish(_Finished(rows, m, n, 0, sums, x, weight, bias, residual, out, kind))
         tiles.tile_end()
-        epilogue(sums, 0, before_rows, before_m, before_n, x, weight, bias, residual, out, kind)
+        if TILES:
+            finish(_Finished(rows, m, n, 0, sums, x, weight, bias, residual, out, kind))
 
     @inlined
-    def epilogue(sums, start, stop, m, n, x, weight, bias, residual, out, kind):
-        """Rows start to stop of a block that begins at row m and column n of the output, from the block's sums."""
-        N = out.shape[1]
-        for c in range(0, min(panel_columns, N - n), simd.LANES):
-            count = N - n - c
-            scales = load_part(simd.address(weight.scale) + (n + c), count, _ZERO)
-            biases = load_part(simd.address(bias) + (n + c), count, _ZERO)
-            weight_sums = column_sums(weight, n + c, count)
-            for r in range(start, stop):
-                place = (m + r) * N + n + c
-                value = to_floats(totals(sums, r, c, x, m + r, weight_sums)) * (splat(x.scale[m + r]) * scales) + biases
-                if kind == _GELU:
-                    value = mathf.gelu(value)
-                elif kind == _RESIDUAL:
-                    value = value + load_part(simd.address(residual) + place, count, _ZERO)
-                store_part(simd.address(out) + place, count, value)
+    def finish(block):
+        """Write the outputs of a whole block."""
+        for c in range(0, panel_columns, simd.LANES):
+            count = block.out.shape[1] - (block.n + c)
+            if count > 0:
+                factors = column_factors(block, c, count)
+                for r in range(block.rows):
+                    finish_vector(block, r, c, count, factors)
 
+    @inlined
+    def finish_some(block, gap):
+        """Write the rows that are due in a gap of the next block: mostly none or one."""
+        start, stop = gap * block.pace >> 16, (gap + 1) * block.pace >> 16
+        for r in range(start, min(stop, block.rows)):
+            for c in range(0, panel_columns, simd.LANES):
+                count = block.out.shape[1] - (block.n + c)
+                if count > 0:
+                    finish_vector(block, r, c, count, column_factors(block, c, count))
+
+    @inlined
+    def column_factors(block, c, count):
+        n = block.n + c
+        scales = load_part(simd.address(block.weight.scale) + n, count, _ZERO)
+        biases = load_part(simd.address(block.bias) + n, count, _ZERO)
+        return scales, biases, column_sums(block.weight, n, count)
+
+    @inlined
+    def finish_vector(block, r, c, count, factors):
+        """Sixteen outputs of row r of the block, from its column c on, from their sums."""
+        scales, biases, weight_sums = factors
+        m = block.m + r
+        place = m * block.out.shape[1] + (block.n + c)
+        value = to_floats(totals(block.sums, r, c, block.x, m, weight_sums)) * (splat(block.x.scale[m]) * scales)
+        value = value + biases
+        if block.kind == _GELU:
+            value = mathf.gelu(value)
+        elif block.kind == _RESIDUAL:
+            value = value + load_part(simd.address(block.residual) + place, count, _ZERO)
+        store_part(simd.address(block.out) + place, count, value)
+
+    multiply = make_step(finish_some)
     return linear
+
+
+@inlined
+def _pace(rows, gaps):
+    """How many rows to finish in each gap, times 2^16, so that all are finished in the last one."""
+    return (rows * 2**16 + gaps - 1) // gaps if gaps > 0 else 0
 
 
 @inlined

@@ -1,12 +1,16 @@
 """Sums of integer products: a block of rows of x times one panel of the weight, in int32, by the target's instructions.
 
-A block has from 1 to `rows` rows, of 16-bit integers, or of uint8 in x and int8 in the weight. It is computed by three
+A block has from 1 to `rows` rows, of 16-bit integers, or of uint8 in x and int8 in the weight. It is computed by these
 functions, so that other work can be done while the tiles multiply:
 
     begin(state, rows)
-    step(state, step, x, rows, K, panel)        for each step from 0 to steps(K) - 1
+    step(state, step, x, rows, K, panel, work)  for each step from 0 to steps(K) - 1
     end(state, x, rows, K, panel, sums)
     row_sums(sums, r, c)                        the sums of row r and of the sixteen columns from c on
+
+`step` is made by `make_step(between)`. It calls between(work, gap) after each product of two tiles, for gaps 0 to
+gaps(K, rows) - 1 of the block. A processor looks ahead about 500 instructions: it computes a few vectors during the 16
+cycles of a product, but all vectors of a step only after its eight products. Vectors have no gaps.
 
 x points to the block's first row, `panel` to the panel, `sums` is `local_sums()`, and only `end` writes to it; `state`
 is `tiles.local_tiles()`. K is padded. BLOCK_16 and BLOCK_8 are these functions for the target. Each sum is that of all
@@ -72,33 +76,57 @@ def _tile_begin_16(state, rows):
 
 
 @inlined
-def _tile_step_16(state, step, x, rows, K, panel):
-    # A sum's product takes 52 cycles, and a new one can begin every 16: four lie between the uses of a sum.
-    x, panel = x + 2 * TILE_BYTES * step, panel + 2 * TILE_BYTES * step
-    second = x + 2 * TILE_SIDE * K
-    tile_load(state, _W, panel)  # high
-    tile_load(state, _X, x)
-    tile_dot_ss(state, _HIGH, _X, _W)
-    tile_load(state, _X, x + TILE_BYTES)
-    tile_dot_us(state, _MIXED, _X, _W)
-    if rows > TILE_SIDE:
-        tile_load(state, _X, second)
-        tile_dot_ss(state, _HIGH_2, _X, _W)
-        tile_load(state, _X, second + TILE_BYTES)
-        tile_dot_us(state, _MIXED_2, _X, _W)
-        tile_load(state, _W, panel + TILE_BYTES)  # low
-        tile_dot_uu(state, _LOW_2, _X, _W)
+def _tile_gaps_16(K, rows):
+    return _tile_steps(K) * (8 if rows > TILE_SIDE else 4)
+
+
+def _make_tile_step_16(between):
+    @inlined
+    def tile_step(state, step, x, rows, K, panel, work):
+        # A sum's product takes 52 cycles, and a new one can begin every 16: four lie between the uses of a sum.
+        x, panel = x + 2 * TILE_BYTES * step, panel + 2 * TILE_BYTES * step
+        second = x + 2 * TILE_SIDE * K
+        tile_load(state, _W, panel)  # high
         tile_load(state, _X, x)
-        tile_dot_su(state, _MIXED, _X, _W)
-        tile_load(state, _X, x + TILE_BYTES)
-        tile_dot_uu(state, _LOW, _X, _W)
-        tile_load(state, _X, second)
-        tile_dot_su(state, _MIXED_2, _X, _W)
-    else:
-        tile_load(state, _W, panel + TILE_BYTES)
-        tile_dot_uu(state, _LOW, _X, _W)
-        tile_load(state, _X, x)
-        tile_dot_su(state, _MIXED, _X, _W)
+        tile_dot_ss(state, _HIGH, _X, _W)
+        if rows > TILE_SIDE:
+            gap = 8 * step
+            between(work, gap)
+            tile_load(state, _X, x + TILE_BYTES)
+            tile_dot_us(state, _MIXED, _X, _W)
+            between(work, gap + 1)
+            tile_load(state, _X, second)
+            tile_dot_ss(state, _HIGH_2, _X, _W)
+            between(work, gap + 2)
+            tile_load(state, _X, second + TILE_BYTES)
+            tile_dot_us(state, _MIXED_2, _X, _W)
+            between(work, gap + 3)
+            tile_load(state, _W, panel + TILE_BYTES)  # low
+            tile_dot_uu(state, _LOW_2, _X, _W)
+            between(work, gap + 4)
+            tile_load(state, _X, x)
+            tile_dot_su(state, _MIXED, _X, _W)
+            between(work, gap + 5)
+            tile_load(state, _X, x + TILE_BYTES)
+            tile_dot_uu(state, _LOW, _X, _W)
+            between(work, gap + 6)
+            tile_load(state, _X, second)
+            tile_dot_su(state, _MIXED_2, _X, _W)
+            between(work, gap + 7)
+        else:
+            gap = 4 * step
+            between(work, gap)
+            tile_load(state, _X, x + TILE_BYTES)
+            tile_dot_us(state, _MIXED, _X, _W)
+            between(work, gap + 1)
+            tile_load(state, _W, panel + TILE_BYTES)
+            tile_dot_uu(state, _LOW, _X, _W)
+            between(work, gap + 2)
+            tile_load(state, _X, x)
+            tile_dot_su(state, _MIXED, _X, _W)
+            between(work, gap + 3)
+
+    return tile_step
 
 
 @inlined
@@ -132,17 +160,30 @@ def _tile_begin_8(state, rows):
 
 
 @inlined
-def _tile_step_8(state, step, x, rows, K, panel):
-    x, panel = x + TILE_BYTES * step, panel + 2 * TILE_BYTES * step
-    tile_load(state, _X_0, x)
-    tile_load(state, _W_0, panel)
-    tile_dot_us(state, _SUM_00, _X_0, _W_0)
-    tile_load(state, _W_1, panel + TILE_BYTES)
-    tile_dot_us(state, _SUM_01, _X_0, _W_1)
-    if rows > TILE_SIDE:
-        tile_load(state, _X_1, x + TILE_SIDE * K)
-        tile_dot_us(state, _SUM_10, _X_1, _W_0)
-        tile_dot_us(state, _SUM_11, _X_1, _W_1)
+def _tile_gaps_8(K, rows):
+    return _tile_steps(K) * (4 if rows > TILE_SIDE else 2)
+
+
+def _make_tile_step_8(between):
+    @inlined
+    def tile_step(state, step, x, rows, K, panel, work):
+        x, panel = x + TILE_BYTES * step, panel + 2 * TILE_BYTES * step
+        gap = step * (4 if rows > TILE_SIDE else 2)
+        tile_load(state, _X_0, x)
+        tile_load(state, _W_0, panel)
+        tile_dot_us(state, _SUM_00, _X_0, _W_0)
+        between(work, gap)
+        tile_load(state, _W_1, panel + TILE_BYTES)
+        tile_dot_us(state, _SUM_01, _X_0, _W_1)
+        between(work, gap + 1)
+        if rows > TILE_SIDE:
+            tile_load(state, _X_1, x + TILE_SIDE * K)
+            tile_dot_us(state, _SUM_10, _X_1, _W_0)
+            between(work, gap + 2)
+            tile_dot_us(state, _SUM_11, _X_1, _W_1)
+            between(work, gap + 3)
+
+    return tile_step
 
 
 @inlined
@@ -186,8 +227,16 @@ def _vector_begin(state, rows):
 
 
 @inlined
-def _vector_step(state, step, x, rows, K, panel):
-    pass
+def _vector_gaps(K, rows):
+    return 0
+
+
+def _make_vector_step(between):
+    @inlined
+    def vector_step(state, step, x, rows, K, panel, work):
+        pass
+
+    return vector_step
 
 
 @kernel
@@ -211,21 +260,24 @@ def _row_sums(sums, r, c):
 
 
 class Block(NamedTuple):
-    """The functions that compute a block, and its most rows."""
+    """The functions that compute a block, or make them, and its most rows."""
 
     rows: int
     begin: Any
-    step: Any
+    make_step: Any
     end: Any
     steps: Any
+    gaps: Any
     row_sums: Any
 
 
 if TILES:
     local_sums = integers.local_ints(3 * _PART)
-    BLOCK_16 = Block(2 * TILE_SIDE, _tile_begin_16, _tile_step_16, _tile_end_16, _tile_steps, _tile_row_sums_16)
-    BLOCK_8 = Block(2 * TILE_SIDE, _tile_begin_8, _tile_step_8, _tile_end_8, _tile_steps, _row_sums)
+    BLOCK_16 = Block(
+        2 * TILE_SIDE, _tile_begin_16, _make_tile_step_16, _tile_end_16, _tile_steps, _tile_gaps_16, _tile_row_sums_16
+    )
+    BLOCK_8 = Block(2 * TILE_SIDE, _tile_begin_8, _make_tile_step_8, _tile_end_8, _tile_steps, _tile_gaps_8, _row_sums)
 else:
     local_sums = integers.local_ints(_ROWS * PANEL[8])
-    BLOCK_16 = Block(_ROWS, _vector_begin, _vector_step, _vector_end_16, _vector_steps, _row_sums)
-    BLOCK_8 = Block(_ROWS, _vector_begin, _vector_step, _vector_end_8, _vector_steps, _row_sums)
+    BLOCK_16 = Block(_ROWS, _vector_begin, _make_vector_step, _vector_end_16, _vector_steps, _vector_gaps, _row_sums)
+    BLOCK_8 = Block(_ROWS, _vector_begin, _make_vector_step, _vector_end_8, _vector_steps, _vector_gaps, _row_sums)
