@@ -33,6 +33,7 @@ CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations then 
 SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass
 LEAST_TOKENS = 64  # fewest tokens that are worth a separate pass
 TASKS_PER_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves tasks to the others
+LEAST_ROWS, MOST_ROWS = 32, 128  # tokens of a task that passes through several stages; with fewer, no stage has such
 CALL_SECONDS = 0.25  # upper limit of one call into compiled code, so that Ctrl-C is answered soon
 CACHE_LINE = 64  # bytes
 ASSUMED_FLOPS = 2e10  # per second, of a slow core: the basis of that limit
@@ -267,6 +268,7 @@ class _RaggedPass:
         self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
         self._pass.offsets, self._pass.counters = start + 16 * N, start + 8 * len(batch)
         self._pass.members, self._pass.tasks = members, TASKS_PER_THREAD * members if members > 1 else 1
+        self._pass.row_tasks = _row_tasks(N, members)
         self._pass.normalizes |= normalize
         self._pass.out = self.vectors.ctypes.data
 
@@ -345,6 +347,13 @@ class _Workspace:
 def _copy(described: Pass) -> Pass:
     """Return a copy of a pass's record, of the same class."""
     return type(described).from_buffer_copy(described)
+
+
+def _row_tasks(n_tokens: int, members: int) -> int:
+    """Number of tasks into which threads divide the tokens of a pass; 0 if they are to divide the outputs."""
+    if members == 1 or n_tokens < LEAST_ROWS * members:
+        return 0
+    return members * -(-n_tokens // (MOST_ROWS * members))
 
 
 def _chunks(rows: list[int], lengths: list[int], threads: int) -> Iterator[list[int]]:

@@ -101,7 +101,8 @@ class IntegerEngine(Float32Engine):
         """Shape and dtype of the arrays that a pass writes, by field of `Pass`."""
         D, F = self.config.hidden_size, self.config.intermediate_size
         return super().workspace_arrays(n_tokens, longest, members) | {
-            "rows": (rows_shape(self._integers.bits, n_tokens, max(D, F)), np.uint8),
+            "rows": (rows_shape(self._integers.bits, n_tokens, D), np.uint8),
+            "wide_rows": (rows_shape(self._integers.bits, n_tokens, F), np.uint8),
             "row_scale": ((n_tokens,), np.float32),
             "row_zero": ((n_tokens,), np.int32),
         }

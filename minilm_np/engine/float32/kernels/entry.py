@@ -60,8 +60,9 @@ def run_pass(p):
     settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
     out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
     passes.forward(
-        batch, table, layers, buffers, settings, out, counters, p.tasks, p.member, p.stage_start, p.stage_stop
-    )
+        batch, table, layers, buffers, settings, out, counters, p.tasks, p.row_tasks, p.member,
+        p.stage_start, p.stage_stop,
+    )  # fmt: skip
 
 
 @kernel

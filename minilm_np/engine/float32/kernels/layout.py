@@ -21,6 +21,7 @@ ATTENTION_TILES = {target: (rows, min(columns, ATTENTION_PANEL)) for target, (ro
 MOST_TILE_ROWS = max(rows for rows, _ in TILES.values())
 
 LAYER_STAGES = 7
+ATTENTION = 1  # the stage of a layer, in every engine
 COUNTER = 16  # distance, in int64, between the counters of two stages: two cache lines, so threads do not share one
 
 
@@ -31,7 +32,8 @@ class Pass(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
-            "pooling_mode", "normalizes", "tasks", "member", "members", "scratch_size", "stage_start", "stage_stop",
+            "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
+            "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
             "token_ids", "position_ids", "offsets", "counters",
             # float32: the weights

@@ -72,7 +72,7 @@ def _make_run_pass(bits, forward):
         padded_rows = (N + ROW_BLOCK - 1) // ROW_BLOCK * ROW_BLOCK
         rows = Rows(
             integers.bytes_at(p.rows, (padded_rows, x_bytes * _padded(D))),
-            integers.bytes_at(p.rows, (padded_rows, x_bytes * _padded(F))),
+            integers.bytes_at(p.wide_rows, (padded_rows, x_bytes * _padded(F))),
             floats_at(p.row_scale, (N,)),
             integers.ints32_at(p.row_zero, (N,)),
         )
@@ -87,7 +87,10 @@ def _make_run_pass(bits, forward):
         )
         settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
         out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
-        forward(batch, table, layers, buffers, settings, out, counters, p.tasks, p.member, p.stage_start, p.stage_stop)
+        forward(
+            batch, table, layers, buffers, settings, out, counters, p.tasks, p.row_tasks, p.member,
+            p.stage_start, p.stage_stop,
+        )  # fmt: skip
 
     return run_pass
 

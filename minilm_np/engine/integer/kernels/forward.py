@@ -5,8 +5,7 @@ Twin: `forward` and `layer` in this engine's `reference.py`. The tasks and stage
 complete rows only when a stage is over, and are then quantised. Embeddings and LayerNorms quantise each row that they
 have made.
 
-Many tokens are split by rows, few by panels: a product reads each panel for all rows of a task, and writes a row's
-panels side by side.
+A product reads each panel for all rows of a task, and writes a row's panels side by side.
 """
 
 from typing import Any, NamedTuple
@@ -14,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minilm_np.engine.float32.kernels.attention import attention
-from minilm_np.engine.float32.kernels.forward import part, pool, wait
+from minilm_np.engine.float32.kernels.forward import after_token_stages, part, pool, wait
 from minilm_np.engine.float32.kernels.layer_norm import layer_norm
 from minilm_np.engine.float32.kernels.layout import COUNTER
 from minilm_np.engine.integer.kernels import linear
 from minilm_np.engine.integer.kernels.embeddings import embeddings
+from minilm_np.engine.integer.kernels.layout import ROW_BLOCK
 from minilm_np.engine.integer.kernels.passes import (
     ATTENTION,
     ATTENTION_NORM,
@@ -36,10 +36,9 @@ from minilm_np.engine.runtime.simd import inlined, kernel, load_part, store_part
 
 _ZERO = np.float32(0.0)
 
-ROW_UNIT = 32  # products are split at multiples of it: whole tiles
+ROW_UNIT = ROW_BLOCK  # products are split at multiples of it
 _PRODUCTS = (QUERY_KEY_VALUE, ATTENTION_OUTPUT, INTERMEDIATE, OUTPUT)
 NORM_ROWS = 16  # rows that LayerNorm leaves in the first-level cache for the quantisation
-TASK_ROWS = 64  # rows per task from which on products are split by rows
 
 
 class Embeddings(NamedTuple):
@@ -80,7 +79,7 @@ class Rows(NamedTuple):
     """Quantised rows."""
 
     integers: Any  # (N padded, bytes) uint8, for inputs of D elements
-    wide: Any  # the same memory, for inputs of F elements
+    wide: Any  # the same, for inputs of F elements: another task may still read the others
     scale: Any  # (N,)
     zero: Any  # (N,) int32; used with 8 bits only
 
@@ -224,49 +223,57 @@ def _make_forward(bits):
             )  # fmt: skip
 
     @kernel
-    def forward(batch, table, layers, buffers, settings, out, counters, tasks, member, stage_start, stage_stop):
-        # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop, each in about `tasks` tasks
-        last_stage = len(layers.output.bias) * LAYER_STAGES + 1
-        for stage in range(stage_start, stage_stop):
-            layer, number = (stage - 1) // LAYER_STAGES, (stage - 1) % LAYER_STAGES
-            N = rows = len(batch.token_ids)
-            columns, unit, by_rows = 1, 1, False
-            if stage == last_stage:
-                rows = len(batch.offsets) - 1
-            elif stage > 0:
-                columns = _columns(number, layers, settings)
-                if number in _PRODUCTS:
-                    unit, by_rows = ROW_UNIT, TASK_ROWS * tasks <= N
-                    rows = (N + ROW_UNIT - 1) // ROW_UNIT
-            column_parts = 1 if by_rows else min(columns, tasks)
-            row_parts = min(rows, max(1, tasks // column_parts))
+    def forward(
+        batch, table, layers, buffers, settings, out, counters, tasks, row_tasks, member, stage_start, stage_stop
+    ):
+        # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop, as in float32
+        N, last_stage = len(batch.token_ids), len(layers.output.bias) * LAYER_STAGES + 1
+        stage = stage_start
+        while stage < stage_stop:
+            after = after_token_stages(stage, stage_stop, last_stage, LAYER_STAGES) if row_tasks > 0 else stage
+            rows = len(batch.offsets) - 1 if stage == last_stage else N
+            unit = 1
+            if after > stage or (0 < stage < last_stage and (stage - 1) % LAYER_STAGES in _PRODUCTS):
+                unit = ROW_UNIT
+            units = (rows + unit - 1) // unit
+            if after > stage:
+                row_parts, column_parts = min(units, row_tasks), 1
+            else:
+                after, column_parts = stage + 1, min(_columns(stage, last_stage, layers, settings), tasks)
+                row_parts = min(units, max(1, tasks // column_parts))
             taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
             while True:
                 task = simd.atomic_add(counters, taken, 1)
                 if task >= row_parts * column_parts:
                     break
-                start, stop = part(rows, task // column_parts, row_parts)
-                if unit > 1:
-                    start, stop = start * unit, min(stop * unit, N)
-                first, last = part(columns, task % column_parts, column_parts)
-                if stage == 0:
-                    embed(
-                        batch, table, settings.eps, layers.channels[0], buffers.context, buffers.x, buffers.rows,
-                        start, stop,
-                    )  # fmt: skip
-                elif stage == last_stage:
-                    pool(batch, buffers.x, settings, out, start, stop)
-                else:
-                    step(number, layer, batch, layers, buffers, settings, member, start, stop, first, last)
+                start, stop = part(units, task // column_parts, row_parts)
+                start, stop = start * unit, min(stop * unit, rows)
+                for each in range(stage, after):
+                    columns = _columns(each, last_stage, layers, settings)
+                    first, last = part(columns, task % column_parts, column_parts)
+                    if each == 0:
+                        embed(
+                            batch, table, settings.eps, layers.channels[0], buffers.context, buffers.x, buffers.rows,
+                            start, stop,
+                        )  # fmt: skip
+                    elif each == last_stage:
+                        pool(batch, buffers.x, settings, out, start, stop)
+                    else:
+                        layer, number = (each - 1) // LAYER_STAGES, (each - 1) % LAYER_STAGES
+                        step(number, layer, batch, layers, buffers, settings, member, start, stop, first, last)
                 simd.atomic_add(counters, done, 1)
             wait(counters, done, row_parts * column_parts)
+            stage = after
 
     return forward
 
 
 @kernel
-def _columns(number, layers, settings):
-    """Number of parts, besides tokens, into which a step can be split: panels of outputs, or heads."""
+def _columns(stage, last_stage, layers, settings):
+    """Number of parts, besides tokens, into which a stage can be split: panels of outputs, or heads."""
+    if stage == 0 or stage == last_stage:
+        return 1
+    number = (stage - 1) % LAYER_STAGES
     if number == QUERY_KEY_VALUE:
         return layers.query_key_value.packed.shape[1]
     if number == ATTENTION:

@@ -5,7 +5,7 @@ Twin: `float32/kernels/layout.py`, whose counters, pooling modes and scratch are
 
 import ctypes
 
-# The stages of a layer.
+# The stages of a layer. ATTENTION is that of `float32/kernels/layout.py`.
 (
     QUERY_KEY_VALUE, ATTENTION, QUANTISE_CONTEXT, ATTENTION_OUTPUT, ATTENTION_NORM,
     INTERMEDIATE, QUANTISE_INTERMEDIATE, OUTPUT, OUTPUT_NORM,
@@ -22,7 +22,8 @@ class Pass(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
-            "pooling_mode", "normalizes", "tasks", "member", "members", "scratch_size", "stage_start", "stage_stop",
+            "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
+            "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
             "token_ids", "position_ids", "offsets", "counters",
             # the weights, PRODUCT_FIELDS of each product; float32 where not said otherwise
@@ -36,7 +37,8 @@ class Pass(ctypes.Structure):
             "channels",  # (2 L, D): by what the input of the layer's first and third product is multiplied
             # float32: results; at least N rows each, except `scratch`, one row per member, and `out`, B rows
             "x", "query_key_value", "context", "attended", "intermediate", "scratch", "out",
-            "rows", "row_scale", "row_zero",  # the quantised input of the next product: bytes, float32, int32
+            # the quantised input of the next product: bytes, of D or of F integers; float32; int32
+            "rows", "wide_rows", "row_scale", "row_zero",
         )),
         ("eps", ctypes.c_float),
         ("scale", ctypes.c_float),  # 1 / sqrt(E)
