@@ -156,28 +156,26 @@ def test_the_device_equals_torchs_and_its_name(both: tuple[SentenceEncoder, Any]
     device, torchs = both[0].device, torch.device("cpu")
     assert device == torchs
     assert torchs == device
-    assert not device != torchs
-    assert not torchs != device
+    assert (device != torchs, torchs != device) == (False, False)  # other methods than those of ==
     assert device == "cpu"
     assert "cpu" == device  # noqa: SIM300 - the other operand's method
     assert device != torch.device("cuda")
     assert torch.device("cpu", 0) != device
     assert device != "cuda"
     assert device != 1
-    assert (device.type, str(device), repr(device), f"{device}", {device: 1}["cpu"]) == (
-        "cpu",
-        "cpu",
-        "'cpu'",
-        "cpu",
-        1,
-    )
+    by_name: dict[str, int] = {device: 1}
+    assert (device.type, str(device), repr(device), by_name["cpu"]) == ("cpu", "cpu", "'cpu'", 1)
     assert torch.device(device) == torchs
     assert torch.ones(1).to(device).device == device
     assert SentenceEncoder.random(backend="numpy").encode("a", device=device).shape == (96,)
 
 
 def test_the_device_is_a_name_without_torch() -> None:
-    code = "import sys, minilm_np\nsys.modules['torch'] = None\nencoder = minilm_np.SentenceEncoder.random(backend='numpy')"
-    code += "\nprint(encoder.device == 'cpu', encoder.device != 'cpu', encoder.device == 'cuda', encoder.similarity([1.], [1.]))"
+    code = """
+import sys, minilm_np
+sys.modules["torch"] = None
+encoder = minilm_np.SentenceEncoder.random(backend="numpy")
+print(encoder.device == "cpu", encoder.device != "cpu", encoder.device == "cuda", encoder.similarity([1.0], [1.0]))
+"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "True False False [[1.]]\n"

@@ -1,4 +1,4 @@
-"""BERTopic: the vectors of its topics come from this package, and its silent change to another model does not happen."""
+"""BERTopic: its vectors come from this package, and it does not silently load another model."""
 
 import pickle
 from pathlib import Path

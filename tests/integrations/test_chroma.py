@@ -131,8 +131,8 @@ def test_a_collection_of_chromas_default_function_is_opened_after_a_check(defaul
     stored = np.array(filled.get(include=["embeddings"])["embeddings"])
     assert_close(encoder.encode(TEXTS), stored.astype(np.float32), abs_=1e-6)
     collection.upsert(ids=["newer"], documents=["a newer document"])
-    (newer,) = collection.get(ids=["newer"], include=["embeddings"])["embeddings"]
-    assert_same_bits(np.asarray(newer, np.float32), encoder.encode("a newer document"))
+    newer = np.array(collection.get(ids=["newer"], include=["embeddings"])["embeddings"])
+    assert_same_bits(newer.astype(np.float32), encoder.encode(["a newer document"]))
     assert collection.query(query_texts=[FACTS["bread"]], n_results=1)["ids"] == [["bread"]]
     again = client.get_collection("facts")  # Chroma's own function still opens it, with what it stored
     assert again.configuration_json == filled.configuration_json
@@ -156,6 +156,6 @@ def test_vectors_of_another_model_are_refused(default_model: Path, small: Path, 
     client.create_collection("empty").add(ids=["a"], embeddings=[[1.0] * 3])  # no document to check
     assert open_default_collection(client, "empty", model=small).count() == 1
     client.create_collection("ours", embedding_function=embedding_function(small))
-    with pytest.raises(InputValueError, match="expected one that Chroma's default .* filled, found 'minilm_np': pass"):
+    with pytest.raises(InputValueError, match=r"expected one that Chroma's default .* filled, found 'minilm_np': pass"):
         open_default_collection(client, "ours", model=small)
     client.close()

@@ -77,7 +77,7 @@ def test_anything_else_is_refused(small: Path) -> None:
     with pytest.raises(InputTypeError, match="text: expected a str, found list: use MiniLMDocumentEmbedder"):
         text_embedder(small).run(["a"])
     for wrong in ("a", ["a"]):
-        with pytest.raises(InputTypeError, match="documents: expected a list of Document, .*: use MiniLMTextEmbedder"):
+        with pytest.raises(InputTypeError, match=r"documents: expected a list of Document, .*: use MiniLMTextEmbedder"):
             document_embedder(small).run(wrong)
 
 
@@ -90,13 +90,13 @@ def test_pipelines_are_written_and_loaded_again(small: Path, monkeypatch: pytest
     store = InMemoryDocumentStore()
     embedder = document_embedder(Path("small"), threads=1, meta_fields_to_embed=["title"])
     store.write_documents(embedder.run(documents())["documents"])
-    pipeline = Pipeline()
+    pipeline: Any = Pipeline()
     pipeline.add_component("embedder", text_embedder(Path("small"), prefix="passage: "))
     pipeline.add_component("retriever", InMemoryEmbeddingRetriever(store, top_k=1))
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
     written = pipeline.dumps()
     assert f"model: {small}\n" in written  # absolute: a pipeline may be loaded from another directory
-    again = Pipeline.loads(written, allowed_modules=["minilm_np.integrations.haystack"])
+    again: Any = Pipeline.loads(written, allowed_modules=["minilm_np.integrations.haystack"])
     assert again.get_component("embedder").to_dict() == pipeline.get_component("embedder").to_dict()
     text = f"bread\n{FACTS['bread']}"
     (hit,) = pipeline.run({"embedder": {"text": text}})["retriever"]["documents"]

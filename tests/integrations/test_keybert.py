@@ -1,4 +1,4 @@
-"""KeyBERT: the scores of its keywords come from this package, and its silent change to another model does not happen."""
+"""KeyBERT: its vectors come from this package, and it does not silently load another model."""
 
 from pathlib import Path
 from typing import Any
