@@ -11,8 +11,6 @@ from minilm_np import InputValueError, SentenceEncoder
 from tests.support.compare import assert_same_bits
 from tests.support.integrations import TEXTS
 
-bertopic = pytest.importorskip("bertopic", reason="needs bertopic (pip install -e '.[bertopic]')")
-
 # BERTopic imports a deprecated module of sentence-transformers
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -21,8 +19,14 @@ class OtherModelError(Exception):
     """BERTopic loads a model of sentence-transformers."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bertopic() -> Any:
+    """The library, imported here so that collecting the tests does not import torch."""
+    return pytest.importorskip("bertopic", reason="needs bertopic (pip install -e '.[bertopic]')")
+
+
 @pytest.fixture(autouse=True)
-def no_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_other_model(bertopic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise where BERTopic would load a model of sentence-transformers."""
     from bertopic.backend import _sentencetransformers
 
@@ -47,10 +51,11 @@ class Reducer:
 
 
 def topic_model(embedding_model: Any) -> tuple[Any, Reducer]:
+    from bertopic import BERTopic
     from sklearn.cluster import KMeans
 
     reducer = Reducer()
-    model = bertopic.BERTopic(
+    model = BERTopic(
         embedding_model=embedding_model,
         umap_model=reducer,
         hdbscan_model=KMeans(3, n_init=10, random_state=0),
@@ -93,10 +98,14 @@ def test_the_options_are_those_of_encode(small: Path, capfd: pytest.CaptureFixtu
             backend(encoder, **options)
 
 
-def test_a_saved_model_gives_the_same_topics(small: Path, tmp_path: Path) -> None:
+def test_a_saved_model_gives_the_same_topics(small: Path, tmp_path: Path, bertopic: Any) -> None:
     model, _ = topic_model(backend(small))
     model.fit(TEXTS)
     model.save(tmp_path / "topics", serialization="pickle")
     again = bertopic.BERTopic.load(tmp_path / "topics")
     assert list(again.transform(TEXTS)[0]) == list(model.transform(TEXTS)[0])
     assert len(pickle.dumps(backend(small))) < 1000  # without the weights
+    model.save(tmp_path / "folder", serialization="safetensors")  # without the backend
+    other = bertopic.BERTopic.load(tmp_path / "folder", embedding_model=backend(small))
+    assert_same_bits(other.embedding_model.embed(TEXTS), SentenceEncoder(small).encode(TEXTS))
+    assert len(other.transform(TEXTS)[0]) == len(TEXTS)

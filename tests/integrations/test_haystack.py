@@ -1,7 +1,6 @@
 """Haystack: both embedders alone, and in pipelines that are written to YAML and loaded again."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,6 @@ import pytest
 from minilm_np import InputTypeError, SentenceEncoder, integrations
 from tests.support.compare import assert_same_bits
 from tests.support.integrations import FACTS, TEXTS
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_telemetry() -> Iterator[None]:
-    """Haystack reports its use over the network unless this is set before its first import."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
-        pytest.importorskip("haystack", reason="needs haystack-ai (pip install -e '.[haystack]')")
-        yield
 
 
 def text_embedder(model: Path, **options: Any) -> Any:

@@ -9,8 +9,6 @@ from minilm_np import InputValueError, SentenceEncoder
 from tests.support.compare import assert_same_bits
 from tests.support.integrations import TEXTS
 
-keybert = pytest.importorskip("keybert", reason="needs keybert (pip install -e '.[keybert]')")
-
 
 class OtherModelError(Exception):
     """KeyBERT loads a model of sentence-transformers."""
@@ -33,13 +31,20 @@ def backend(model: Path | SentenceEncoder, **options: Any) -> Any:
     return MiniLMBackend(model, **options)
 
 
+def keybert(model: Any) -> Any:
+    """A KeyBERT, imported here so that collecting the tests does not import torch."""
+    from keybert import KeyBERT
+
+    return KeyBERT(model)
+
+
 @pytest.mark.parametrize("loaded", [False, True])
 def test_the_scores_are_cosines_of_the_encoders_vectors(small: Path, loaded: bool) -> None:
     encoder = SentenceEncoder(small)
     words = ["dough", "knead", "let", "minutes", "rise"]  # of TEXTS[1], without stop words
     cosines = encoder.similarity(encoder.encode(TEXTS[1]), encoder.encode(words))[0]
     expected = sorted(zip(words, cosines.tolist(), strict=True), key=lambda pair: -pair[1])
-    found = keybert.KeyBERT(backend(encoder if loaded else small)).extract_keywords(TEXTS[1], top_n=10)
+    found = keybert(backend(encoder if loaded else small)).extract_keywords(TEXTS[1], top_n=10)
     assert [word for word, _ in found] == [word for word, _ in expected]
     assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-4)
 
@@ -47,7 +52,7 @@ def test_the_scores_are_cosines_of_the_encoders_vectors(small: Path, loaded: boo
 def test_an_encoder_itself_would_be_replaced_by_another_model(small: Path) -> None:
     """This is why the backend exists; if it fails, KeyBERT no longer changes the model silently: mend the page."""
     with pytest.raises(OtherModelError, match="multilingual"):
-        keybert.KeyBERT(SentenceEncoder(small))
+        keybert(SentenceEncoder(small))
 
 
 def test_the_options_are_those_of_encode(small: Path) -> None:

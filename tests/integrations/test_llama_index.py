@@ -10,8 +10,6 @@ import pytest
 from minilm_np import InputTypeError, SentenceEncoder
 from tests.support.integrations import FACTS, TEXTS
 
-pytest.importorskip("llama_index.core", reason="needs llama-index-core (pip install -e '.[llama-index]')")
-
 
 def embedding(model: Path, **options: Any) -> Any:
     from minilm_np.integrations.llama_index import MiniLMEmbedding
