@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -33,6 +33,8 @@ from minilm_np.text.truncation import TextReport, report_on
 if TYPE_CHECKING:
     from minilm_np.encoding.long_texts import Window
     from minilm_np.trace import Trace
+
+TensorT = TypeVar("TensorT", bound=sentence_transformers.Tensor)
 
 # Texts that together exercise every part of an engine: the default of `fingerprint`.
 FINGERPRINT_TEXTS = (
@@ -398,19 +400,35 @@ class SentenceEncoder:
 
     # ---- vectors to similarities -------------------------------------------------------------------------------------
 
-    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
-        """Return how similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`."""
+    @overload
+    def similarity(self, embeddings1: TensorT, embeddings2: TensorT) -> TensorT: ...
+    @overload
+    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]: ...
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return how similar each of n vectors is to each of m, (n, m), by `similarity_fn_name`.
+
+        If both arguments are torch tensors, the result is a tensor, too.
+        """
         with no_fork:
             from minilm_np.vectors.similarity import SimilarityFunction
 
-        return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
+        scores = SimilarityFunction.to_similarity_fn(self.similarity_fn_name)(embeddings1, embeddings2)
+        return sentence_transformers.as_given(scores, embeddings1, embeddings2)
 
-    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]:
-        """Return how similar each of n vectors is to its partner, (n,), by `similarity_fn_name`."""
+    @overload
+    def similarity_pairwise(self, embeddings1: TensorT, embeddings2: TensorT) -> TensorT: ...
+    @overload
+    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> NDArray[Any]: ...
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Return how similar each of n vectors is to its partner, (n,), by `similarity_fn_name`.
+
+        If both arguments are torch tensors, the result is a tensor, too.
+        """
         with no_fork:
             from minilm_np.vectors.similarity import SimilarityFunction
 
-        return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
+        scores = SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)(embeddings1, embeddings2)
+        return sentence_transformers.as_given(scores, embeddings1, embeddings2)
 
     # ---- the model ---------------------------------------------------------------------------------------------------
 
@@ -455,9 +473,14 @@ class SentenceEncoder:
         return self._model.kind.contract
 
     @property
-    def device(self) -> str:
-        """The device that the model runs on: "cpu"."""
-        return "cpu"
+    def device(self) -> sentence_transformers.Device:
+        """The device that the model runs on: "cpu", a str that is also equal to `torch.device("cpu")`."""
+        return sentence_transformers.CPU
+
+    @property
+    def model_card_data(self) -> sentence_transformers.ModelCardData:
+        """The object to which sentence-transformers' evaluators give their metrics; it discards them."""
+        return sentence_transformers.ModelCardData()
 
     @property
     def threads(self) -> int | None:

@@ -4,6 +4,7 @@ import os
 
 # OpenBLAS's threads wait by spinning: beside torch's, and those of tests in child processes, they cost minutes
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # Haystack reads it when it is imported
 
 import warnings
 from collections.abc import Iterator

@@ -1,10 +1,11 @@
-"""Arguments that exist only for calls written for sentence-transformers.
+"""Arguments and attributes that exist only for code written for sentence-transformers.
 
 Values that change nothing are accepted. Any other value is an error that says what to do instead.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
@@ -71,3 +72,55 @@ def check_device(device: object) -> None:
     """Raise InputValueError unless the device is None or the CPU, as a str or a torch.device."""
     if device is not None and str(device) != "cpu":
         raise InputValueError(f"device: expected 'cpu' or None, found {device!r:.80}: this package runs on CPUs")
+
+
+# ---- attributes ------------------------------------------------------------------------------------------------------
+# torch is never imported here: an object of torch exists only if the caller has imported it.
+
+
+class Device(str):
+    """The name of a device: a str that is also equal to the `torch.device` of that name."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__  # not that of the torch.device: one of them must differ
+
+    @property
+    def type(self) -> str:
+        """The kind of device, as of a `torch.device`."""
+        return str(self)
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, str(other) if _is_torchs("device", other) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+CPU = Device("cpu")
+
+
+class ModelCardData:
+    """Accepts the metrics that sentence-transformers' evaluators store for a model card, which is never written."""
+
+    def set_evaluation_metrics(
+        self, evaluator: object, metrics: Mapping[str, object], epoch: int = 0, step: int = 0
+    ) -> None:
+        """Discard the metrics; the evaluator returns them, too."""
+
+
+class Tensor(Protocol):
+    """A torch tensor, for type checkers."""
+
+    def detach(self) -> Any: ...
+
+
+def as_given(scores: Any, *embeddings: object) -> Any:
+    """Scores as a torch tensor if all embeddings are tensors; otherwise unchanged."""
+    if all(_is_torchs("Tensor", each) for each in embeddings):
+        return sys.modules["torch"].as_tensor(scores)
+    return scores
+
+
+def _is_torchs(name: str, value: object) -> bool:
+    kind = getattr(sys.modules.get("torch"), name, None)
+    return kind is not None and isinstance(value, kind)

@@ -6,9 +6,13 @@ Reading order:
     scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install scikit-learn
     langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install langchain-core
     chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install chromadb
+    llama_index.py   `MiniLMEmbedding`, embeddings for indexes            pip install llama-index-core
+    haystack.py      `MiniLMTextEmbedder`, `MiniLMDocumentEmbedder`       pip install haystack-ai
+    bertopic.py      `MiniLMBackend`, vectors for topic models            pip install bertopic
+    keybert.py       `MiniLMBackend`, vectors for keywords                pip install keybert
     ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
 
-The first three take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
+All but the last take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
 first use; adapters with the same model, backend and threads share it.
 """
 
@@ -20,7 +24,7 @@ from typing import Literal, TypedDict
 
 from minilm_np._checks import check_texts
 from minilm_np.engine.protocol import Vectors
-from minilm_np.errors import MissingExtraError
+from minilm_np.errors import InputValueError, MissingExtraError
 from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder
 
@@ -31,7 +35,7 @@ _Identities = tuple[tuple[str, int, int, int], ...]
 class Options(TypedDict):
     """The arguments of an adapter, as it stores them."""
 
-    model: str
+    model: str | SentenceEncoder  # a loaded model only for adapters whose arguments no file contains
     backend: Backend
     threads: int | None
     normalize_embeddings: bool
@@ -41,24 +45,33 @@ class Options(TypedDict):
 def encode(
     texts: Iterable[str],
     *,
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | SentenceEncoder,
     backend: Backend,
     threads: int | None,
     normalize_embeddings: bool,
     truncate_dim: int | None,
     purpose: Literal["", "query", "document"] = "",
+    prompt: str | None = None,
+    show_progress_bar: bool | None = None,
     name: str = "texts",
 ) -> Vectors:  # B texts -> (B, D), or (B, truncate_dim)
-    """Encode texts with a cached model.
+    """Encode texts with a cached model, or with a loaded one.
 
     texts: as for `SentenceEncoder.encode`, but not a str, because every adapter takes several texts.
     purpose: selects the prompt of the model for queries or for documents, if the model has one.
+    prompt: replaces that prompt; None: the model's.
     name: the adapter's name of the argument, for errors.
     """
     texts = check_texts(texts, name=name)
-    encoder = shared_encoder(os.fspath(model), backend, threads)
+    encoder = model if isinstance(model, SentenceEncoder) else shared_encoder(os.fspath(model), backend, threads)
     methods = {"": encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}
-    vectors: Vectors = methods[purpose](texts, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim)
+    vectors: Vectors = methods[purpose](
+        texts,
+        prompt=prompt,
+        show_progress_bar=show_progress_bar,
+        normalize_embeddings=normalize_embeddings,
+        truncate_dim=truncate_dim,
+    )
     return vectors
 
 
@@ -77,6 +90,23 @@ def cached_encoder(model: str, backend: Backend, threads: int | None, identities
 def settled(model: str | os.PathLike[str]) -> str:
     """The absolute path of a folder, so that it stays valid in another current directory; a name is unchanged."""
     return os.path.abspath(model) if os.path.isdir(model) else os.fspath(model)
+
+
+def settled_or_loaded(
+    model: str | os.PathLike[str] | SentenceEncoder, backend: Backend, threads: int | None
+) -> str | SentenceEncoder:
+    """`settled(model)`, or a loaded model itself.
+
+    Raises InputValueError for a backend or threads beside a loaded model, which already has them.
+    """
+    if not isinstance(model, SentenceEncoder):
+        return settled(model)
+    if (backend, threads) != ("numba", None):
+        raise InputValueError(
+            f"backend, threads: expected the defaults with a loaded model, found {backend!r}, {threads!r}: pass them "
+            "to SentenceEncoder"
+        )
+    return model
 
 
 def _identities(folder: str) -> _Identities:

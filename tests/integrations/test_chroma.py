@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 
 from minilm_np import InputValueError, SentenceEncoder
-from tests.support.compare import assert_same_bits
+from minilm_np.model_files.random_weights import SMALL
+from tests.support.compare import assert_close, assert_same_bits
 from tests.support.integrations import FACTS, TEXTS
+from tests.verify.test_onnx_model import export
 
 
 def chroma_client(folder: Path) -> Any:
@@ -86,4 +90,72 @@ def test_a_collections_model_cannot_be_changed(small: Path, tmp_path: Path) -> N
     collection.modify(configuration={"embedding_function": embedding_function(small, threads=1)})
     with pytest.raises(InputValueError, match="truncate_dim: the stored vectors were made with None, not 8"):
         collection.modify(configuration={"embedding_function": embedding_function(small, truncate_dim=8)})
+    client.close()
+
+
+# ---- a collection that Chroma's default function filled --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def default_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a random model that Chroma's default function runs, too, in place of the one that it downloads.
+
+    It has 256 positions, because Chroma pads every text to 256 tokens.
+    """
+    from chromadb.utils.embedding_functions.onnx_mini_lm_l6_v2 import ONNXMiniLM_L6_V2
+
+    folder = tmp_path_factory.mktemp("default")
+    encoder = SentenceEncoder.random(replace(SMALL, max_position_embeddings=256, max_seq_length=256), backend="numpy")
+    encoder.save_pretrained(folder / "model")
+    onnx = folder / "chroma" / ONNXMiniLM_L6_V2.EXTRACTED_FOLDER_NAME
+    onnx.mkdir(parents=True)
+    export(encoder, onnx / "model.onnx")
+    for name in ("config.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt"):
+        (onnx / name).touch()
+    (onnx / "tokenizer.json").write_bytes((folder / "model" / "tokenizer.json").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXMiniLM_L6_V2, "DOWNLOAD_PATH", folder / "chroma")
+        yield folder / "model"
+
+
+def test_a_collection_of_chromas_default_function_is_opened_after_a_check(default_model: Path, tmp_path: Path) -> None:
+    from minilm_np.integrations.chroma import open_default_collection
+
+    client = chroma_client(tmp_path)
+    filled = client.create_collection("facts")
+    filled.add(ids=list(FACTS), documents=TEXTS)
+    with pytest.raises(ValueError, match="conflict: new: minilm_np vs persisted: default"):  # the manual quotes this
+        client.get_collection("facts", embedding_function=embedding_function(default_model))
+    collection = open_default_collection(client, "facts", model=default_model)
+    encoder = SentenceEncoder(default_model)
+    stored = np.array(filled.get(include=["embeddings"])["embeddings"])
+    assert_close(encoder.encode(TEXTS), stored.astype(np.float32), abs_=1e-6)
+    collection.upsert(ids=["newer"], documents=["a newer document"])
+    newer = np.array(collection.get(ids=["newer"], include=["embeddings"])["embeddings"])
+    assert_same_bits(newer.astype(np.float32), encoder.encode(["a newer document"]))
+    assert collection.query(query_texts=[FACTS["bread"]], n_results=1)["ids"] == [["bread"]]
+    again = client.get_collection("facts")  # Chroma's own function still opens it, with what it stored
+    assert again.configuration_json == filled.configuration_json
+    assert again.query(query_texts=["a newer document"], n_results=1)["ids"] == [["newer"]]
+    client.close()
+
+
+def test_vectors_of_another_model_are_refused(default_model: Path, small: Path, tmp_path: Path) -> None:
+    from minilm_np.integrations.chroma import open_default_collection
+
+    client = chroma_client(tmp_path)
+    client.create_collection("facts").add(ids=list(FACTS), documents=TEXTS)
+    message = "collection 'facts': .* a stored vector of id '[a-z]+' has the cosine .* create a new collection"
+    with pytest.raises(InputValueError, match=message):
+        open_default_collection(client, "facts", model=small)
+    assert open_default_collection(client, "facts", model=small, checked=0).count() == len(FACTS)
+    shorter = client.create_collection("shorter")
+    shorter.add(ids=["a"], documents=["a"], embeddings=[[1.0] * 3])
+    with pytest.raises(InputValueError, match="a stored vector has 3 dimensions, not the 96 of this model's"):
+        open_default_collection(client, "shorter", model=small)
+    client.create_collection("empty").add(ids=["a"], embeddings=[[1.0] * 3])  # no document to check
+    assert open_default_collection(client, "empty", model=small).count() == 1
+    client.create_collection("ours", embedding_function=embedding_function(small))
+    with pytest.raises(InputValueError, match=r"expected one that Chroma's default .* filled, found 'minilm_np': pass"):
+        open_default_collection(client, "ours", model=small)
     client.close()

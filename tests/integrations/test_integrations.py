@@ -17,6 +17,15 @@ MODULES = {
     "scikit_learn": ("sklearn", "scikit-learn", "SentenceVectorizer"),
     "langchain": ("langchain_core", "langchain-core", "MiniLMEmbeddings"),
     "chroma": ("chromadb", "chromadb", "MiniLMEmbeddingFunction"),
+    "llama_index": ("llama_index", "llama-index-core", "MiniLMEmbedding"),
+    "haystack": ("haystack", "haystack-ai", "MiniLMTextEmbedder"),
+    "bertopic": ("bertopic", "bertopic", "MiniLMBackend"),
+    "keybert": ("keybert", "keybert", "MiniLMBackend"),
+}
+# beyond the arguments that all take
+OWN_ARGUMENTS = {
+    "llama_index": ["query_instruction", "text_instruction", "embed_batch_size", "others"],
+    "haystack": ["prefix"],
 }
 
 
@@ -38,11 +47,14 @@ def test_a_library_that_is_installed_but_broken_raises_its_own_error() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_all_take_the_same_arguments(module: str) -> None:
+    pytest.importorskip(MODULES[module][0])
     made = getattr(importlib.import_module(f"minilm_np.integrations.{module}"), MODULES[module][2])
-    parameters = inspect.signature(made).parameters
-    assert list(parameters) == ["model", "backend", "threads", "normalize_embeddings", "truncate_dim"]
+    parameters = inspect.signature(made.__init__).parameters
+    model = "model_name" if module == "llama_index" else "model"  # a field of its base class
+    shared = [model, "backend", "threads", "normalize_embeddings", "truncate_dim"]
+    assert list(parameters) == ["self", *shared, *OWN_ARGUMENTS.get(module, [])]
     accepted = {**inspect.signature(SentenceEncoder).parameters, **inspect.signature(SentenceEncoder.encode).parameters}
-    for name in list(parameters)[1:]:
+    for name in shared[1:]:
         assert parameters[name].default == accepted[name].default
 
 
