@@ -266,12 +266,12 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     fields: dict[str, Any] = {"model_type": model_type}
     used = {"model_type", "architectures", "embedding_size"}
     for field in (*REQUIRED, *DEFAULTS):
-        key, fields[field] = family.key(field), family.fixed.get(field, DEFAULTS.get(field))
-        if key is not None:
-            used.add(key)
-            if field in REQUIRED and key not in values:
-                raise ConfigError(f"{path}: {key} is missing")
-            fields[field] = values.get(key, fields[field])
+        fields[field] = family.fixed.get(field, DEFAULTS.get(field))
+        if stored := family.key(field):
+            used.add(stored)
+            if field in REQUIRED and stored not in values:
+                raise ConfigError(f"{path}: {stored} is missing")
+            fields[field] = values.get(stored, fields[field])
     if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
         raise ConfigError(
             f"{path}: embedding_size {shown(values['embedding_size'])} is not implemented: expected hidden_size, "
