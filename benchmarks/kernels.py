@@ -252,8 +252,8 @@ def linear_call(rng, x, out, kind, residual):
 
 
 def attention_call(qkv, T, context):
-    scratch = np.empty(layout.scratch_size(T, E), np.float32)
-    return lambda: attention.attention(qkv, 0, T, 0, T, 0, H, H, SCALE, context, scratch)
+    scratch, no_bias = np.empty(layout.scratch_size(T, E), np.float32), np.empty((H, 0), np.float32)
+    return lambda: attention.attention(qkv, 0, T, 0, T, 0, H, H, SCALE, no_bias, context, scratch)
 
 
 if __name__ == "__main__":

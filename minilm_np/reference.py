@@ -1,5 +1,8 @@
 """The whole model in NumPy: a BERT encoder, pooling, normalisation. Read it top down: small functions come first.
 
+The other encoders of the family are the same but for a few lines, which name them: RoBERTa and XLM-R count positions
+from another number, DistilBERT and MPNet have no token types, MPNet has a bias of the attention scores.
+
 Letters, used in the whole package:
 
     B texts       T tokens of one text     N tokens of a ragged batch     D hidden size (384)
@@ -15,7 +18,7 @@ intermediate, or compare it.
 
 Source: Devlin et al., BERT (2018), sections 3 and A.2; Vaswani et al., Attention Is All You Need (2017), section 3;
 Reimers and Gurevych, Sentence-BERT (2019), section 3. Upstream: BertModel of transformers, Pooling and Normalize of
-sentence-transformers.
+sentence-transformers; DistilBertModel, RobertaModel, XLMRobertaModel, MPNetModel.
 """
 
 import math
@@ -67,6 +70,25 @@ def gelu(x: Array) -> Array:  # (...) -> (...)
     return 0.5 * x * (1.0 + erf(x * (1.0 / math.sqrt(2.0))))
 
 
+def gelu_tanh(x: Array) -> Array:  # (...) -> (...)
+    """The approximation of `gelu` by tanh: `gelu_new` and `gelu_pytorch_tanh` in a config.json."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def relu(x: Array) -> Array:  # (...) -> (...)
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+def silu(x: Array) -> Array:  # (...) -> (...)
+    """x / (1 + exp(-x)), written with tanh, because exp(-x) overflows."""
+    return 0.5 * x * (1.0 + np.tanh(0.5 * x))
+
+
+# `hidden_act` of config.json -> the activation of the feed-forward part
+ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "relu": relu, "silu": silu}
+
+
 def softmax(x: Array) -> Array:  # (..., T) -> (..., T)
     """exp(x) / sum exp(x) along the last axis. The maximum is subtracted first: exp(89) is infinite in float32."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -86,24 +108,55 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:  # (..., K), (M, K), 
     return y.reshape(*x.shape[:-1], -1)
 
 
+def positions(ids: Array, padding_idx: int | None) -> Array:  # (..., T) -> (T,) or (..., T)
+    """The row of the position table for each token: 0, 1, 2, ...
+
+    RoBERTa and MPNet count from padding_idx + 1. A token with the id padding_idx is not counted and has that row.
+    """
+    if padding_idx is None:
+        return np.arange(ids.shape[-1])
+    counted = ids != padding_idx
+    return padding_idx + counted.cumsum(axis=-1) * counted
+
+
 def embeddings(
-    ids: Array, token_type_ids: Array | None, weights: Nested, eps: float, record: Record = ignore
-) -> Array:  # (..., T), (..., T) -> (..., T, D)
-    """LayerNorm(word + position + token type). Positions start at 0. All tokens of a single text have type 0."""
-    T = ids.shape[-1]
+    ids: Array, token_type_ids: Array | None, weights: Nested, eps: float, record: Record = ignore,
+    padding_idx: int | None = None,
+) -> Array:  # (..., T), (..., T) -> (..., T, D)  # fmt: skip
+    """LayerNorm(word + position + token type). All tokens of a single text have type 0."""
     word = record("word_embeddings", weights["word_embeddings"]["weight"][ids])  # (..., T, D)
-    position = record("position_embeddings", weights["position_embeddings"]["weight"][:T])  # (T, D)
-    types = np.zeros_like(ids) if token_type_ids is None else token_type_ids
-    token_type = record("token_type_embeddings", weights["token_type_embeddings"]["weight"][types])  # (..., T, D)
+    rows = positions(ids, padding_idx)
+    position = record("position_embeddings", weights["position_embeddings"]["weight"][rows])  # (T, D) or (..., T, D)
+    token_type: Array | float = 0.0  # DistilBERT and MPNet have no token types
+    if "token_type_embeddings" in weights:
+        types = np.zeros_like(ids) if token_type_ids is None else token_type_ids
+        token_type = record("token_type_embeddings", weights["token_type_embeddings"]["weight"][types])  # (..., T, D)
     return record("LayerNorm", layer_norm(word + position + token_type, **weights["LayerNorm"], eps=eps))
 
 
+def relative_buckets(distance: Array) -> Array:  # (...) -> (...)
+    """The row of MPNet's table for each distance from a query to a key, key minus query: 0 to 31.
+
+    Keys after the query have the second half of the table. Within a half, distances n up to 7 have a row each, and the
+    others share the rows 8 + floor(2 log2(n / 8)), at most 15. In integers: n^2 >= 64 2^j, without a rounded logarithm.
+    """
+    n = np.abs(distance)
+    doublings = (n[..., None] ** 2 >= 64 * 2 ** np.arange(1, 8)).sum(axis=-1)  # floor(2 log2(n / 8)) from n = 8 on
+    return 16 * (distance > 0) + np.minimum(n, 8) + doublings
+
+
+def relative_bias(table: Array, T: int) -> Array:  # (32, H), T -> (H, T, T)
+    """MPNet's bias of the attention scores by relative position, query by key; it is the same in all layers."""
+    place = np.arange(T)
+    return np.moveaxis(table[relative_buckets(place - place[:, None])], -1, 0)
+
+
 def self_attention(
-    x: Array, mask: Array | None, weights: Nested, H: int, record: Record = ignore
-) -> Array:  # (..., T, D), (..., T) or None -> (..., T, D)
+    x: Array, mask: Array | None, weights: Nested, H: int, record: Record = ignore, bias: Array | None = None
+) -> Array:  # (..., T, D), (..., T) or None, (H, T, T) or None -> (..., T, D)
     """Each token's context: the values of all tokens, weighted by softmax(query . key / sqrt(E)), in H heads.
 
-    The mask is True for tokens and False for padding, which gets probability 0.
+    The mask is True for tokens and False for padding, which gets probability 0. The bias is added to the scores.
     """
 
     def heads(y: Array) -> Array:
@@ -113,6 +166,8 @@ def self_attention(
     key = heads(record("key", linear(x, **weights["key"])))
     value = heads(record("value", linear(x, **weights["value"])))
     scores = query @ key.swapaxes(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))  # (..., H, T, T): query by key
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = np.where(mask[..., None, None, :], scores, -math.inf)
     probs = record("probs", softmax(record("scores", scores)))
@@ -121,18 +176,20 @@ def self_attention(
 
 
 def layer(
-    x: Array, mask: Array | None, weights: Nested, H: int, eps: float, record: Record = ignore
-) -> Array:  # (..., T, D) -> (..., T, D)
+    x: Array, mask: Array | None, weights: Nested, H: int, eps: float, record: Record = ignore,
+    hidden_act: str = "gelu", bias: Array | None = None,
+) -> Array:  # (..., T, D) -> (..., T, D)  # fmt: skip
     """Attention, then feed-forward. Post-norm: each is added to its input, and the *sum* is normalised."""
     attention, intermediate, output = weights["attention"], weights["intermediate"], weights["output"]
 
-    context = self_attention(x, mask, attention["self"], H, within("attention.self", record))
+    context = self_attention(x, mask, attention["self"], H, within("attention.self", record), bias)
     dense = record("attention.output.dense", linear(context, **attention["output"]["dense"]))
     norm = layer_norm(dense + x, **attention["output"]["LayerNorm"], eps=eps)
     x = record("attention.output.LayerNorm", norm)
 
     dense = record("intermediate.dense", linear(x, **intermediate["dense"]))  # (..., T, F)
-    activation = record("intermediate.intermediate_act_fn", gelu(dense))
+    activation = gelu(dense) if hidden_act == "gelu" else ACTIVATIONS[hidden_act](dense)
+    activation = record("intermediate.intermediate_act_fn", activation)
     dense = record("output.dense", linear(activation, **output["dense"]))  # (..., T, D)
     return record("output.LayerNorm", layer_norm(dense + x, **output["LayerNorm"], eps=eps))
 
@@ -143,9 +200,14 @@ def encoder(
 ) -> Array:  # (..., T), (..., T), (..., T) -> (..., T, D)  # fmt: skip
     """Token vectors of token ids: the embeddings, then L layers."""
     H, eps = config.num_attention_heads, config.layer_norm_eps
-    x = embeddings(ids, token_type_ids, weights["embeddings"], eps, within("embeddings", record))
+    x = embeddings(
+        ids, token_type_ids, weights["embeddings"], eps, within("embeddings", record), config.padding_idx
+    )  # fmt: skip
+    table = weights["encoder"].get("relative_attention_bias")
+    bias = None if table is None else relative_bias(table["weight"], ids.shape[-1])
     for number, layer_weights in weights["encoder"]["layer"].items():
-        x = layer(x, mask, layer_weights, H, eps, within(f"encoder.layer.{number}", record))
+        scope = within(f"encoder.layer.{number}", record)
+        x = layer(x, mask, layer_weights, H, eps, scope, config.hidden_act, bias)
     return x
 
 

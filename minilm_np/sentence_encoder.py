@@ -504,7 +504,7 @@ class SentenceEncoder:
 
     @max_seq_length.setter
     def max_seq_length(self, limit: int) -> None:
-        most = self.config.max_position_embeddings
+        most = self.config.max_tokens
         limit = check_int("max_seq_length", limit, 2, most, hint=f"the model has {most} positions")
         self._model = self._model.with_limit(limit)
 

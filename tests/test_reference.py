@@ -14,7 +14,14 @@ from minilm_np import ModelConfig, SentenceEncoder, reference
 from minilm_np.model_files.config import POOLING_MODES
 from tests.support import naive
 from tests.support.compare import assert_close
-from tests.support.models import living_weights, ragged_ids, small_configs, torch_intermediates, torch_model
+from tests.support.models import (
+    encoder_configs,
+    living_weights,
+    ragged_ids,
+    small_configs,
+    torch_intermediates,
+    torch_model,
+)
 
 BOUND = 1e-12  # relative, of each intermediate, in float64
 
@@ -37,7 +44,7 @@ def recorded(
 @given(st.data())
 @settings(max_examples=60)
 def test_every_intermediate_equals_the_scalar_loops(data: st.DataObject) -> None:
-    config = data.draw(small_configs())
+    config = data.draw(encoder_configs())
     ids = data.draw(ragged_ids(config, max_texts=1))[0]
     weights = living_weights(config, data.draw(st.integers(0, 2**32)))
     found = recorded(ids, weights, config)
@@ -88,12 +95,12 @@ def torch_pooling(hidden_states: np.ndarray, mask: np.ndarray, config: ModelConf
 @given(st.data())
 @settings(max_examples=40)
 def test_ragged_padded_and_single_texts_agree(data: st.DataObject) -> None:
-    config = data.draw(small_configs())
+    config = data.draw(encoder_configs())
     texts = data.draw(ragged_ids(config, max_texts=6))
     weights = reference.nest(living_weights(config, data.draw(st.integers(0, 2**32))), np.float64)
     ragged = reference.encode_ragged(texts, weights, config)
     singly = np.array([reference.forward(np.array(text), weights, config) for text in texts])
-    width = config.max_position_embeddings
+    width = config.max_tokens
     ids = np.array([text + [1] * (width - len(text)) for text in texts])
     mask = np.arange(width) < np.array([len(text) for text in texts])[:, None]
     padded = reference.forward(ids, weights, config, mask=mask)

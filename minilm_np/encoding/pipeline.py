@@ -154,8 +154,8 @@ class Truncation:
 
     def _advice(self, *more: str) -> str:
         ways = ["Use encode_long for texts of any length", "call tokenize_report to see what is truncated"]
-        if self._config.max_seq_length < self._config.max_position_embeddings:
-            ways.append(f"set max_seq_length to at most {self._config.max_position_embeddings}")
+        if self._config.max_seq_length < self._config.max_tokens:
+            ways.append(f"set max_seq_length to at most {self._config.max_tokens}")
         ways += more
         return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 

@@ -37,7 +37,7 @@ class NumpyEngine:
         self._nested = reference.nest(self._weights, dtype)
 
     def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
-        check_ids(texts, self._config.vocab_size, self._config.max_position_embeddings)
+        check_ids(texts, self._config.vocab_size, self._config.max_tokens)
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
         rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         with np.errstate(all="ignore"):  # the caller checks for non-finite vectors and names the text
@@ -53,7 +53,7 @@ class NumpyEngine:
     def encode_with_hidden_states(
         self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report
     ) -> tuple[Vectors, list[Vectors]]:
-        check_ids(texts, self._config.vocab_size, self._config.max_position_embeddings)
+        check_ids(texts, self._config.vocab_size, self._config.max_tokens)
         vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
         hidden_states = []
         normalize = normalize or self._config.normalize
@@ -68,7 +68,7 @@ class NumpyEngine:
         return vectors, hidden_states
 
     def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
-        check_ids([text], self._config.vocab_size, self._config.max_position_embeddings)
+        check_ids([text], self._config.vocab_size, self._config.max_tokens)
         return intermediates(np.array(text, np.int64), self._nested, self._config)
 
     def weights(self) -> Weights:

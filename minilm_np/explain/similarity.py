@@ -22,7 +22,7 @@ from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
 from minilm_np.explain.gradients import Attribution, integrated_gradients
 from minilm_np.explain.text import contributions_of
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.pages import write
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -107,9 +107,11 @@ def similarity(
     prompt before the texts. A text longer than the limit is truncated.
     report: called with the number of steps of the integration done since the last call.
 
-    Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError.
+    Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError, ConfigError (the model is not
+    BERT with GELU).
     """
     model, config = encoder.model, encoder.config
+    require_plain_bert(config, "explain")
     texts = check_texts([a, b])
     tokenized = [tokens_of(model.tokenizer, text) for text in texts]
     model.tokenizer.check_tokens([ids for _, ids, _, _ in tokenized])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.pages import write
 from minilm_np.reference import Array
 from minilm_np.trace import Trace, trace
@@ -57,9 +57,10 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
 
     encoder: with any backend and any pooling; the arrays are those of the NumPy backend. The vector has all D numbers:
     neither a prompt nor `truncate_dim` is applied.
-    Raises InputTypeError, InputValueError (the text cannot be encoded).
+    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT with GELU).
     """
     model = model_of(encoder)
+    require_plain_bert(model.config, "explain")
     with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
         return _explanation(trace(model, text), model.config)
 

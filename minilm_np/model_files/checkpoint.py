@@ -28,21 +28,20 @@ from minilm_np._checks import short_repr
 from minilm_np._files import MAX_JSON, open_regular, parse_json, read_json
 from minilm_np.errors import CheckpointError
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.families import FAMILIES
 from minilm_np.model_files.tensors import save_arrays
 
 MAX_WEIGHTS = 2**34  # bytes of a model's weights as float32. Honest: 2 GB, for LaBSE
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
-# Prefixes of the encoder's names: as saved by BertModel, by a BERT with a head, and in the state_dict of a
-# sentence-transformers model (before version 6, and since).
-_PREFIXES = ("", "bert.", "0.auto_model.", "0.model.")
+# Prefixes of the encoder's names in the state_dict of a sentence-transformers model: before version 6, and since.
+_MODULE_PREFIXES = ("0.auto_model.", "0.model.")
 _ANCHOR = "embeddings.word_embeddings.weight"
 
-# Tensors that many checkpoints contain and no sentence vector depends on: with the prefix; and, next to those with
-# the prefix `bert.`, the head of pretraining, without a prefix. Other heads mean that the model is no sentence encoder.
+# Tensors that many checkpoints contain and no sentence vector depends on, with the prefix. If that is the prefix of the
+# family, the head of pretraining is unused, too. Other heads mean that the model is no sentence encoder.
 _UNUSED = ("pooler.", "embeddings.position_ids")
-_UNUSED_HEAD = "cls."
 
 # Bytes per element of each dtype of the format (F4 and F6, whose elements cross bytes, count as unknown); then the
 # four dtypes that can be read, as NumPy's (BF16 as its bits).
@@ -98,7 +97,7 @@ def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, np
 
 
 def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the weights of BERT's pooler, which no sentence vector depends on; {} if there are none of the right shapes.
+    """Read the weights of the pooler, which no sentence vector depends on; {} if there are none of the right shapes.
 
     transformers expects them: without them it reports missing weights, and initialises new ones.
     Raises CheckpointError.
@@ -106,7 +105,7 @@ def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.f
     D = config.hidden_size
     with ExitStack() as files:
         stored = _stored_tensors(_locate(folder / config.transformer_path), files)
-        prefix = next((prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored), "")
+        prefix = next((prefix for prefix in _prefixes(config) if prefix + _ANCHOR in stored), "")
         found = {name: stored.get(prefix + name) for name in ("pooler.dense.weight", "pooler.dense.bias")}
         tensors = {name: tensor for name, tensor in found.items() if tensor and tensor.dtype in _READ_AS}
         if [tensor.shape for tensor in tensors.values()] != [(D, D), (D,)]:
@@ -157,8 +156,11 @@ def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
 
     yield "embeddings.word_embeddings.weight", (config.vocab_size, D)
     yield "embeddings.position_embeddings.weight", (config.max_position_embeddings, D)
-    yield "embeddings.token_type_embeddings.weight", (config.type_vocab_size, D)
+    if config.type_vocab_size:
+        yield "embeddings.token_type_embeddings.weight", (config.type_vocab_size, D)
     yield from layer_norm("embeddings")
+    if buckets := config.relative_attention_num_buckets:
+        yield "encoder.relative_attention_bias.weight", (buckets, config.num_attention_heads)
     for layer in range(config.num_hidden_layers):
         at = f"encoder.layer.{layer}"
         yield from dense(f"{at}.attention.self.query", D, D)
@@ -171,18 +173,24 @@ def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from layer_norm(f"{at}.output")
 
 
+def _prefixes(config: ModelConfig) -> tuple[str, ...]:
+    """The prefixes that the encoder's names may have: as saved alone, with a head, or as a module."""
+    return "", FAMILIES[config.model_type].prefix, *_MODULE_PREFIXES
+
+
 def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
     """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config."""
     where = next(iter(stored.values())).file.name
-    prefixes = [prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored]
+    family, known_prefixes = FAMILIES[config.model_type], _prefixes(config)
+    prefixes = [prefix for prefix in known_prefixes if prefix + _ANCHOR in stored]
     if len(prefixes) != 1:
-        known = ", ".join(map(repr, _PREFIXES))
+        known = ", ".join(map(repr, known_prefixes))
         raise CheckpointError(
             f"{where}: {_ANCHOR!r}: expected with exactly one of the prefixes {known}, found "
             f"{' and '.join(map(repr, prefixes)) or 'none'}: the file contains {_show_some(stored)}"
         )
     prefix = prefixes[0]
-    unused = tuple(prefix + name for name in _UNUSED) + ((_UNUSED_HEAD,) if prefix == "bert." else ())
+    unused = tuple(prefix + name for name in _UNUSED) + (family.head if prefix == family.prefix else ())
     left: dict[str, _Tensor] = {}  # {name in the model: tensor}
     unexpected = []
     for name, tensor in stored.items():
@@ -202,14 +210,15 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
 
     found: dict[str, _Tensor] = {}
     for name, shape in _parameters(config):  # lazy: the config may have 2**31 layers, the first missing tensor ends it
-        if name not in left:
-            module = prefix + name.rpartition(".")[0]
+        own_name = family.stored_name(name)
+        if own_name not in left:
+            module = prefix + own_name.rpartition(".")[0]
             near = _show_some(other for other in stored if other.startswith(module))
             raise CheckpointError(
-                f"{where}: tensor {prefix + name!r} is missing: expected shape {shape}, from config.json; "
+                f"{where}: tensor {prefix + own_name!r} is missing: expected shape {shape}, from config.json; "
                 f"found {len(stored)} tensors; those of this module: {near}"
             )
-        tensor = found[name] = left.pop(name)
+        tensor = found[name] = left.pop(own_name)
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{tensor}: expected shape {shape}, from config.json, found {short_repr(tensor.shape)}"

@@ -15,7 +15,7 @@ different keys for the same facts; all are supported. Anything not implemented i
 
 import os
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,10 +23,14 @@ from typing import Any
 from minilm_np._checks import one_of, short_repr
 from minilm_np._files import read_json, shown
 from minilm_np.errors import ConfigError
+from minilm_np.model_files.families import DEFAULTS, FAMILIES, REQUIRED
 
 _MODULES = ["Transformer", "Pooling", "Normalize"]
 
 POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
+
+# of the feed-forward part, by transformers' names; the two with tanh are the same function
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 # before version 6, sentence-transformers writes one flag per mode
 POOLING_FLAGS = {
@@ -40,8 +44,6 @@ POOLING_FLAGS = {
 
 # Keys of config.json that change the computation, with the only values that are implemented.
 _ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("bert",),
-    "hidden_act": ("gelu",),
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
@@ -50,21 +52,17 @@ _ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "pruned_heads": (None, {}),
 }
 
-# The classes of transformers whose encoder this is. The heads are those of pretraining, and unused here.
-_ARCHITECTURES = (
-    "BertModel", "BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "BertLMHeadModel",
-)  # fmt: skip
-
 # Keys of config.json that do not change what inference computes: training, generation, bookkeeping.
 _NO_EFFECT = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path adapters
+    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path adapters attention_dropout
     attention_probs_dropout_prob bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
-    directionality dtype eos_token_id finetuning_task gradient_checkpointing hidden_dropout_prob id2label
+    directionality dropout dtype eos_token_id finetuning_task gradient_checkpointing hidden_dropout_prob id2label
     initializer_range label2id language model_max_length name output_attentions output_hidden_states output_past
     pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
-    prefix problem_type return_dict sep_token_id task_specific_params tie_word_embeddings tokenizer_class torch_dtype
-    torchscript transformers_version use_bfloat16 use_cache
+    prefix problem_type qa_dropout return_dict sep_token_id seq_classif_dropout sinusoidal_pos_embds
+    task_specific_params tie_weights_ tie_word_embeddings tokenizer_class torch_dtype torchscript transformers_version
+    use_bfloat16 use_cache
     """.split()
 )
 
@@ -88,12 +86,17 @@ class ModelConfig:
     # config.json: the encoder
     vocab_size: int = 30522  # V
     max_position_embeddings: int = 512  # P
-    type_vocab_size: int = 2
+    type_vocab_size: int = 2  # 0: there are no token types
     hidden_size: int = 384  # D
     num_hidden_layers: int = 6  # L
     num_attention_heads: int = 12  # H
     intermediate_size: int = 1536  # F
     layer_norm_eps: float = 1e-12
+    hidden_act: str = "gelu"  # of the feed-forward part
+    # what differs between the families
+    model_type: str = "bert"  # the family, whose files have the keys and the tensors of `families.py`
+    padding_idx: int | None = None  # positions count from the next number, and not tokens with this id; None: from 0
+    relative_attention_num_buckets: int = 0  # rows of the table of biases by relative position; 0: there is none
 
     # the other files: from token vectors to one vector
     max_seq_length: int = 256  # tokens per text, including [CLS] and [SEP]; longer texts are truncated
@@ -104,10 +107,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values that are impossible."""
+        if self.model_type not in FAMILIES:
+            raise ConfigError(f"model_type {shown(self.model_type)} is not implemented: expected {one_of(FAMILIES)}")
         for name in (
             "vocab_size",
             "max_position_embeddings",
-            "type_vocab_size",
+            *(("type_vocab_size",) if "type_vocab_size" not in FAMILIES[self.model_type].fixed else ()),
             "hidden_size",
             "num_hidden_layers",
             "num_attention_heads",
@@ -125,20 +130,53 @@ class ModelConfig:
                 f"hidden_size: expected a multiple of num_attention_heads, {self.num_attention_heads}, "
                 f"found {self.hidden_size}"
             )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ConfigError(f"hidden_act {shown(self.hidden_act)} is not implemented: expected {one_of(ACTIVATIONS)}")
+        self._check_family()
         if self.pooling_mode not in POOLING_MODES:
             raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {shown(self.pooling_mode)}")
-        if self.max_position_embeddings < 2:
-            raise ConfigError("max_position_embeddings: expected at least 2 ([CLS] and [SEP]), found 1")
-        if not 2 <= self.max_seq_length <= self.max_position_embeddings:
+        positions = self.max_position_embeddings
+        if self.max_tokens < 2:
+            least = 2 + positions - self.max_tokens
             raise ConfigError(
-                f"max_seq_length: expected an integer from 2 ([CLS] and [SEP]) to {self.max_position_embeddings} "
-                f"(max_position_embeddings), found {self.max_seq_length}"
+                f"max_position_embeddings: expected at least {least} ([CLS] and [SEP]), found {positions}"
             )
+        if not 2 <= self.max_seq_length <= self.max_tokens:
+            offset = "" if self.padding_idx is None else " - padding_idx - 1"
+            raise ConfigError(
+                f"max_seq_length: expected an integer from 2 ([CLS] and [SEP]) to {self.max_tokens} "
+                f"(max_position_embeddings{offset}), found {self.max_seq_length}"
+            )
+
+    def _check_family(self) -> None:
+        """Raise ConfigError for values that no model of this family has."""
+        fixed, where = FAMILIES[self.model_type].fixed, f"in a model of type {self.model_type!r}"
+        for name, value in fixed.items():
+            found = getattr(self, name)
+            if type(found) is not type(value) or found != value:
+                raise ConfigError(f"{name}: expected {shown(value)} {where}, found {shown(found)}")
+        index = self.padding_idx
+        if "padding_idx" not in fixed and (type(index) is not int or not 0 <= index < self.vocab_size):
+            raise ConfigError(f"padding_idx: expected a token id {where}, found {shown(index)}")
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest text for which the model has positions."""
+        return self.max_position_embeddings - (0 if self.padding_idx is None else self.padding_idx + 1)
 
     @property
     def head_size(self) -> int:
         """E, the size of the query, key and value vectors of one head."""
         return self.hidden_size // self.num_attention_heads
+
+
+def require_plain_bert(config: ModelConfig, what: str) -> None:
+    """Raise ConfigError unless the model is BERT with GELU, for `what`: code that is written for no other encoder."""
+    if (config.model_type, config.hidden_act) != ("bert", "gelu"):
+        raise ConfigError(
+            f"{what}: expected a model of type 'bert' with the activation 'gelu', found {config.model_type!r} with "
+            f"{config.hidden_act!r}: this is not implemented for other encoders"
+        )
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -155,7 +193,7 @@ def load_config(folder: Path) -> ModelConfig:
         pooling_mode = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
     return ModelConfig(
         **encoder,
-        **_sequence_limit(transformer, sentence, encoder["max_position_embeddings"]),
+        **_sequence_limit(transformer, sentence, ModelConfig(**encoder, max_seq_length=2).max_tokens),
         pooling_mode=pooling_mode,
         normalize=normalize,
         transformer_path=transformer_path,
@@ -214,37 +252,32 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     """config.json -> the encoder's fields of ModelConfig."""
     values = read_object(path)
     if "model_type" not in values:
-        raise ConfigError(f"{path}: model_type is missing: expected 'bert'")
+        raise ConfigError(f"{path}: model_type is missing: expected {one_of(FAMILIES)}")
+    model_type = values["model_type"]
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ConfigError(f"{path}: model_type {shown(model_type)} is not implemented: expected {one_of(FAMILIES)}")
+    family = FAMILIES[model_type]
     for key, implemented in _ONLY_IMPLEMENTED.items():
         if key in values and not any(type(values[key]) is type(v) and values[key] == v for v in implemented):
             raise ConfigError(
                 f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented[0])}"
             )
-    _check_architectures(path, values.get("architectures"))
-    fields: dict[str, Any] = {}
-    for key in (
-        "vocab_size",
-        "max_position_embeddings",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-    ):
-        if key not in values:
-            raise ConfigError(f"{path}: {key} is missing")
-        fields[key] = values[key]
-    # some writers omit these, meaning the defaults of BertConfig
-    fields["type_vocab_size"] = values.get("type_vocab_size", 2)
-    fields["layer_norm_eps"] = values.get("layer_norm_eps", 1e-12)
+    _check_architectures(path, values.get("architectures"), family.architectures)
+    fields: dict[str, Any] = {"model_type": model_type}
+    used = {"model_type", "architectures", "embedding_size"}
+    for field in (*REQUIRED, *DEFAULTS):
+        fields[field] = family.fixed.get(field, DEFAULTS.get(field))
+        if stored := family.key(field):
+            used.add(stored)
+            if field in REQUIRED and stored not in values:
+                raise ConfigError(f"{path}: {stored} is missing")
+            fields[field] = values.get(stored, fields[field])
     if values.get("embedding_size", fields["hidden_size"]) != fields["hidden_size"]:
         raise ConfigError(
             f"{path}: embedding_size {shown(values['embedding_size'])} is not implemented: expected hidden_size, "
             f"{shown(fields['hidden_size'])}"
         )
-    unknown = (
-        values.keys() - fields.keys() - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - {"architectures", "embedding_size"}
-    )
-    _warn_of_unknown(path, unknown)
+    _warn_of_unknown(path, values.keys() - used - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT)
     try:
         ModelConfig(**fields, max_seq_length=2)
     except ConfigError as error:
@@ -252,13 +285,13 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _check_architectures(path: Path, found: Any) -> None:
+def _check_architectures(path: Path, found: Any, implemented: Sequence[str]) -> None:
     """Refuse a model whose result is not the encoder's: labels, scores or spans, by a head that is not implemented."""
     if found is None:
         return
-    if not isinstance(found, list) or not all(name in _ARCHITECTURES for name in found):
+    if not isinstance(found, list) or not all(name in implemented for name in found):
         raise ConfigError(
-            f"{path}: architectures {shown(found)} is not implemented: expected {', '.join(_ARCHITECTURES)}: to use "
+            f"{path}: architectures {shown(found)} is not implemented: expected {', '.join(implemented)}: to use "
             "the encoder without its head, save it alone (transformers: AutoModel.from_pretrained, save_pretrained)"
         )
 

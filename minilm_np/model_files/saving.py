@@ -21,6 +21,7 @@ from minilm_np._files import reason, remove_left, replace_folder, staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files.checkpoint import write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
+from minilm_np.model_files.families import DEFAULTS, FAMILIES, REQUIRED
 from minilm_np.model_files.settings import FILE as SETTINGS_FILE
 from minilm_np.model_files.settings import ModelSettings
 
@@ -117,7 +118,7 @@ def _write(
             {"idx": number, "name": str(number), "path": name, "type": f"sentence_transformers.models.{kind}"}
             for number, (name, kind) in enumerate(modules)
         ],
-        "config.json": _bert_config(config, tokenizer),
+        "config.json": _encoder_config(config, tokenizer),
         "sentence_bert_config.json": {
             "max_seq_length": config.max_seq_length,
             "do_lower_case": config.do_lower_case,
@@ -130,28 +131,23 @@ def _write(
     for name, values in contents.items():
         (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    write_checkpoint(folder / "model.safetensors", weights)
+    stored_name = FAMILIES[config.model_type].stored_name
+    write_checkpoint(folder / "model.safetensors", {stored_name(name): array for name, array in weights.items()})
 
 
-def _bert_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
-    return {
-        "architectures": ["BertModel"],
+def _encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
+    family = FAMILIES[config.model_type]
+    values = {
+        "architectures": [family.architectures[0]],
         "attention_probs_dropout_prob": 0.1,  # the dropout rates matter for further training only
-        "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1,
         "initializer_range": 0.02,
-        "model_type": "bert",
+        "model_type": config.model_type,
         "pad_token_id": tokenizer.pad_id,
         "position_embedding_type": "absolute",
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_position_embeddings,
-        "type_vocab_size": config.type_vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "intermediate_size": config.intermediate_size,
-        "layer_norm_eps": config.layer_norm_eps,
     }
+    fields = {family.key(field): getattr(config, field) for field in (*REQUIRED, *DEFAULTS)}
+    return values | {key: value for key, value in fields.items() if key is not None}
 
 
 def _tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:

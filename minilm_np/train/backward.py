@@ -24,7 +24,7 @@ import numpy as np
 from minilm_np import reference
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.reference import Array, Nested, Record, erf, ignore, nest, softmax, within
 from minilm_np.train.dropout import Dropout, dropping
 
@@ -292,10 +292,11 @@ class ReferenceTrainingEngine:
     chunk_tokens: the largest number of tokens whose intermediates are in memory at once (but at least one text).
 
     The number of a text is its index in `texts`, so `backward` must be given the same texts as `forward`.
-    Raises InputTypeError if the weights have different dtypes.
+    Raises InputTypeError if the weights have different dtypes, ConfigError if the model is not BERT with GELU.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], chunk_tokens: int = 1024) -> None:
+        require_plain_bert(config, "train")
         self.config = config
         self.weights = {name: weights[name] for name in parameter_shapes(config)}
         dtypes = {array.dtype for array in self.weights.values()}

@@ -24,7 +24,7 @@ from minilm_np import reference
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime import code_cache, processor, workers
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.train import ragged
 from minilm_np.train.backward import normalize_backward
 from minilm_np.train.dense_layers import Gradients, Product, products
@@ -56,10 +56,12 @@ class TrainingEngine:
     threads: as for `SentenceEncoder`.
 
     The constructor compiles the kernels, or loads them from the cache. An engine is not thread-safe: only one thread at
-    a time may call its methods. Raises InputTypeError, InputValueError (threads is not an int of at least 1).
+    a time may call its methods. Raises InputTypeError, InputValueError (threads is not an int of at least 1),
+    ConfigError (the model is not BERT with GELU).
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], threads: int | None = None) -> None:
+        require_plain_bert(config, "train")
         self.config = config
         self.weights = {name: weights[name] for name in parameter_shapes(config)}
         self.threads = workers.check_threads(threads)

@@ -12,10 +12,13 @@ import numpy as np
 from minilm_np._checks import short_repr
 from minilm_np.errors import ConfigError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.model_files.tensors import read_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
+
+# fields of ModelConfig: a property of the folder, and those that have one value in every file
+NOT_WRITTEN = ("transformer_path", "hidden_act", "model_type", "padding_idx", "relative_attention_num_buckets")
 
 FORMAT = "minilm_np conformance 2"  # the number changes with the layout
 
@@ -93,10 +96,15 @@ def _layout(
 
 
 def described(encoder: SentenceEncoder) -> dict[str, Any]:
-    """Return the manifest's `model`: the name, and everything that determines the vectors."""
+    """Return the manifest's `model`: the name, and everything that determines the vectors.
+
+    Raises ConfigError: the model is not BERT with GELU, which is all that CONFORMANCE.md describes.
+    """
     folder = encoder.folder
+    require_plain_bert(encoder.config, "conformance")
     config = asdict(encoder.config)
-    del config["transformer_path"]  # a property of the folder, not of the model
+    for name in NOT_WRITTEN:
+        del config[name]
     return {
         "name": "random weights" if folder is None else folder.name or folder.path.name,
         "config": config,

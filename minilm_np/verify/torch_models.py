@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilm_np.errors import ImplementationError
+from minilm_np.model_files.config import require_plain_bert
 from minilm_np.model_files.steady import identity
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.interface import Array, load_extra
@@ -76,7 +77,7 @@ class SentenceTransformersModel:
 
 
 class TransformersModel:
-    """transformers' BertModel and tokenizer on the encoder's folder, then the pooling of its config.
+    """transformers' model and tokenizer on the encoder's folder, then the pooling of its config.
 
     A random encoder has no folder. Then BertModel gets the weights and this package's token ids.
     """
@@ -93,8 +94,8 @@ class TransformersModel:
             return
         folder = str(encoder.folder.path / encoder.config.transformer_path)
         with _loading("transformers", encoder):
-            self._bert = package.BertModel.from_pretrained(
-                folder, attn_implementation="eager", add_pooling_layer=False, local_files_only=True, dtype="float32"
+            self._bert = package.AutoModel.from_pretrained(
+                folder, attn_implementation="eager", local_files_only=True, dtype="float32"
             ).eval()
             self._tokenizer = package.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         _check_same_folder(encoder)
@@ -146,6 +147,7 @@ def _check_same_folder(encoder: SentenceEncoder) -> None:
 
 def _bert_model(encoder: SentenceEncoder) -> Any:
     """transformers' BertModel with the encoder's weights and plain (eager) attention, for inference."""
+    require_plain_bert(encoder.config, "transformers without a model folder")
     torch, transformers, config = load_extra("torch"), load_extra("transformers"), encoder.config
     model = transformers.BertModel(
         transformers.BertConfig(

@@ -29,7 +29,7 @@ def test_every_step_of_a_trace_has_its_lines() -> None:
         ("encoder.layer.0.attention.output.LayerNorm", "norm = layer_norm(dense + x", ["layer_norm"]),
         ("encoder.layer.0.output.LayerNorm", "return record(", ["layer_norm"]),
         ("encoder.layer.0.intermediate.intermediate_act_fn", "activation = ", ["gelu"]),
-        ("embeddings.position_embeddings", "T = ids.shape[-1]", []),
+        ("embeddings.position_embeddings", "rows = positions(", ["positions"]),
         ("pooling", "vector = record(", ["pooling"]),
         ("normalize", "return record(", ["normalize"]),
     ],

@@ -43,10 +43,12 @@ HEAD = (
 )
 REFUSALS = [
     # the encoder
-    refused("another model", CONFIG, bert(model_type="roberta"), 'model_type "roberta" is not .* expected "bert"'),
+    refused("another model", CONFIG, bert(model_type="gpt2"), 'model_type "gpt2" is not .* expected one of .bert.'),
     refused("no model_type", CONFIG, without("model_type"), "model_type is missing"),
-    refused("relu", CONFIG, bert(hidden_act="relu"), 'hidden_act "relu" is not implemented: expected "gelu"'),
-    refused("gelu_new", CONFIG, bert(hidden_act="gelu_new"), 'hidden_act "gelu_new" is not implemented'),
+    refused(
+        "selu", CONFIG, bert(hidden_act="selu"), 'hidden_act "selu" is not implemented: expected one of .gelu., .g'
+    ),
+    refused("swish", CONFIG, bert(hidden_act=["gelu"]), r'hidden_act \["gelu"\] is not implemented'),
     refused(
         "relative positions",
         CONFIG,

@@ -54,7 +54,7 @@ def fma(a, b, c):
     return np.where((error != 0) & np.isfinite(error) & even, neighbour, total).astype(np.float32)
 
 
-# ---- exp, erf, gelu --------------------------------------------------------------------------------------------------
+# ---- exp, erf, activations -------------------------------------------------------------------------------------------
 
 # fmt: off
 EXP = (
@@ -102,6 +102,30 @@ def gelu(x):
     x = np.asarray(x, dtype=np.float32)
     z, quotient = erf_parts(x * F(math.sqrt(0.5)))
     return (F(0.5) * x) * fma(z, quotient, F(1))
+
+
+def sigmoid(x):
+    e = exp(np.where(x > 0, -x, x))
+    return np.where(x > 0, F(1), e) / (F(1) + e)
+
+
+def gelu_tanh(x):
+    x = np.asarray(x, dtype=np.float32)
+    factor = 2.0 * math.sqrt(2.0 / math.pi)
+    return x * sigmoid(x * fma(x * x, F(0.044715 * factor), F(factor)))
+
+
+def relu(x):
+    x = np.asarray(x, dtype=np.float32)
+    return np.where(F(0) > x, F(0), x)
+
+
+def silu(x):
+    x = np.asarray(x, dtype=np.float32)
+    return x * sigmoid(x)
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "relu": relu, "silu": silu}
 
 
 # ---- sums ------------------------------------------------------------------------------------------------------------
@@ -166,7 +190,24 @@ def embeddings(token_ids, position_ids, word, position, token_type, weight, bias
     return layer_norm((word[token_ids] + position[position_ids]) + token_type[0], weight, bias, eps)
 
 
-def attention(qkv, offsets, n_heads):
+def positions(ids, padding_idx):
+    """The row of the position table for each token of a text."""
+    if padding_idx is None:
+        return np.arange(len(ids))
+    rows, count = [], 0
+    for number in ids:
+        count += number != padding_idx
+        rows.append(padding_idx if number == padding_idx else padding_idx + count)
+    return np.array(rows)
+
+
+def bucket(distance):
+    """The row of the table of relative positions; distance: the key's position minus the query's."""
+    n, first = abs(distance), 16 if distance > 0 else 0
+    return first + (n if n < 8 else min(15, 8 + math.floor(2.0 * math.log2(n / 8.0))))
+
+
+def attention(qkv, offsets, n_heads, table=None):
     N, D = qkv.shape[0], qkv.shape[1] // 3
     E = D // n_heads
     scale = F(1.0 / math.sqrt(E))
@@ -175,6 +216,9 @@ def attention(qkv, offsets, n_heads):
         for h in range(n_heads):
             query, key, value = (qkv[first:last, i * D + h * E : i * D + (h + 1) * E] for i in range(3))
             scores = dense(query, key) * scale
+            if table is not None:
+                T = last - first
+                scores = scores + np.array([[table[bucket(s - t), h] for s in range(T)] for t in range(T)])
             exponentials = np.stack([exp(row - max(row)) for row in scores])
             totals = np.array([row_sum(row) for row in exponentials])
             context[first:last, h * E : (h + 1) * E] = dense(exponentials, value.T) / totals[:, None]

@@ -47,18 +47,21 @@ def encode_by_contract(
     def at(name: str) -> tuple[np.ndarray, np.ndarray]:
         return weights[f"{name}.weight"], weights[f"{name}.bias"]
 
-    word, position, token_type = (
-        weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
-    )
-    ids, positions = np.concatenate(texts), np.concatenate([np.arange(length) for length in lengths])
+    word, position = (weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
+    no_types = np.zeros((1, config.hidden_size), np.float32)
+    token_type = weights.get("embeddings.token_type_embeddings.weight", no_types)
+    table = weights.get("encoder.relative_attention_bias.weight")
+    ids = np.concatenate(texts)
+    positions = np.concatenate([contract.positions(text, config.padding_idx) for text in texts])
     x = contract.embeddings(ids, positions, word, position, token_type, *at("embeddings.LayerNorm"), eps)
     for number in range(config.num_hidden_layers):
         layer = f"encoder.layer.{number}."
         parts = [contract.linear(x, *at(f"{layer}attention.self.{name}")) for name in ("query", "key", "value")]
-        context = contract.attention(np.concatenate(parts, axis=1), offsets, config.num_attention_heads)
+        context = contract.attention(np.concatenate(parts, axis=1), offsets, config.num_attention_heads, table)
         attended = contract.linear_residual(context, *at(f"{layer}attention.output.dense"), x)
         attended = contract.layer_norm(attended, *at(f"{layer}attention.output.LayerNorm"), eps)
-        intermediate = contract.linear_gelu(attended, *at(f"{layer}intermediate.dense"))
+        activation = contract.ACTIVATIONS[config.hidden_act]
+        intermediate = activation(contract.linear(attended, *at(f"{layer}intermediate.dense")))
         x = contract.linear_residual(intermediate, *at(f"{layer}output.dense"), attended)
         x = contract.layer_norm(x, *at(f"{layer}output.LayerNorm"), eps)
     vectors = contract.pooling(x, offsets, config.pooling_mode)

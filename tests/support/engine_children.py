@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ SMALL = ModelConfig(
     intermediate_size=200,
     max_seq_length=128,
 )
+SMALL_MPNET = replace(
+    SMALL, max_position_embeddings=130, type_vocab_size=0, hidden_act="silu", model_type="mpnet", padding_idx=1,
+    relative_attention_num_buckets=32,
+)  # fmt: skip
 PUBLISHED_SIZES = ModelConfig(
     vocab_size=len(CHARACTER_VOCABULARY),
     max_position_embeddings=256,
@@ -63,6 +68,10 @@ def sha256(model, texts=TEXTS):
 def bits(folder):
     """The SHA-256 of the vectors for one and two threads, the fingerprint, and whether Numba was imported."""
     digests = {f"random, {threads}": sha256(load(None, threads)) for threads in (1, 2)}
+    digests |= {
+        f"random MPNet, {threads}": sha256(SentenceEncoder.random(SMALL_MPNET, 7, threads=threads))
+        for threads in (1, 2)
+    }
     if folder:
         digests |= {f"published, {threads}": sha256(load(folder, threads)) for threads in (1, 2)}
     return {"sha256": digests, "fingerprint": load(None, 2).fingerprint(), "numba": "numba" in sys.modules}

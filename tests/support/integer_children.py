@@ -6,6 +6,7 @@ It prints one line of JSON: the target, the SHA-256 of vectors for both compute 
 import hashlib
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ CONFIG = ModelConfig(
     vocab_size=100, max_position_embeddings=160, hidden_size=144, num_hidden_layers=2, num_attention_heads=6,
     intermediate_size=300, max_seq_length=160,
 )  # fmt: skip
+MPNET = replace(
+    CONFIG, max_position_embeddings=162, type_vocab_size=0, hidden_act="gelu_new", model_type="mpnet", padding_idx=1,
+    relative_attention_num_buckets=32,
+)  # fmt: skip
 LENGTHS = (1, 2, 15, 16, 17, 31, 33, 64, 130, 160)
 INSTRUCTIONS = ("tdpbuud", "tdpbusd", "vpdpwssd", "vpdpbusd", "vpmaddwd", "pmaddwd", "zmm", "ymm", "fmaf")
 
@@ -33,15 +38,17 @@ def main() -> None:
     entry.compile_entry = lambda name: compiled.setdefault(name, compile_entry(name))
     generator = np.random.default_rng(1)
     texts = [generator.integers(0, CONFIG.vocab_size, length).tolist() for length in LENGTHS]
-    weights = random_weights(CONFIG, 2)
     digests = {}
-    for compute_type in COMPUTE_TYPES:
-        for threads in (1, 2):
-            engine = IntegerEngine(CONFIG, weights.items(), threads, compute_type=compute_type)
-            together = engine.encode(texts)
-            alone = np.concatenate([engine.encode([text]) for text in texts])
-            assert np.array_equal(together, alone)
-            digests[f"{compute_type}, {threads}"] = hashlib.sha256(together.tobytes()).hexdigest()
+    for config in (CONFIG, MPNET):
+        weights = random_weights(config, 2)
+        for compute_type in COMPUTE_TYPES:
+            for threads in (1, 2):
+                engine = IntegerEngine(config, weights.items(), threads, compute_type=compute_type)
+                together = engine.encode(texts)
+                alone = np.concatenate([engine.encode([text]) for text in texts])
+                assert np.array_equal(together, alone)
+                name = f"{config.model_type}, {compute_type}, {threads}"
+                digests[name] = hashlib.sha256(together.tobytes()).hexdigest()
     found = {}
     for name, result in compiled.items():
         assembly = re.sub(r"%([yz]mm)\d+", r"\1", result.library.get_asm_str())

@@ -145,23 +145,26 @@ def encode(
             x, weight = x / by, weight * by
         return linear(x, weight, bias, compute_type)
 
-    word, position, token_type = (
-        weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
-    )
-    ids, positions = np.concatenate(texts), np.concatenate([np.arange(length) for length in lengths])
+    word, position = (weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
+    no_types = np.zeros((1, config.hidden_size), np.float32)
+    token_type = weights.get("embeddings.token_type_embeddings.weight", no_types)
+    table = weights.get("encoder.relative_attention_bias.weight")
+    ids = np.concatenate(texts)
+    positions = np.concatenate([contract.positions(text, config.padding_idx) for text in texts])
     x = contract.embeddings(ids, positions, rounded_table(word), position, token_type, *at("embeddings.LayerNorm"), eps)
     moments = first_moments(*at("embeddings.LayerNorm"))
     for number in range(config.num_hidden_layers):
         layer = f"encoder.layer.{number}."
         by = channels(moments)
         parts = [dense(x, f"{layer}attention.self.{name}", by) for name in ("query", "key", "value")]
-        context = contract.attention(np.concatenate(parts, axis=1), offsets, config.num_attention_heads)
+        context = contract.attention(np.concatenate(parts, axis=1), offsets, config.num_attention_heads, table)
         attended = dense(context, f"{layer}attention.output.dense") + x
         attended = contract.layer_norm(attended, *at(f"{layer}attention.output.LayerNorm"), eps)
         moments = next_moments(
             moments, *at(f"{layer}attention.output.dense"), *at(f"{layer}attention.output.LayerNorm")
         )
-        intermediate = contract.gelu(dense(attended, f"{layer}intermediate.dense", channels(moments)))
+        activation = contract.ACTIVATIONS[config.hidden_act]
+        intermediate = activation(dense(attended, f"{layer}intermediate.dense", channels(moments)))
         x = dense(intermediate, f"{layer}output.dense") + attended
         x = contract.layer_norm(x, *at(f"{layer}output.LayerNorm"), eps)
         moments = next_moments(moments, *at(f"{layer}output.dense"), *at(f"{layer}output.LayerNorm"))

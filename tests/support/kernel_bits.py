@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from minilm_np.engine.float32.kernels import attention, embeddings, layer_norm, layout, linear, pooling
+from minilm_np.engine.float32.kernels import activations, attention, embeddings, layer_norm, layout, linear, pooling
 from minilm_np.engine.runtime import simd
 
 
@@ -37,16 +37,23 @@ def outputs():
             yield out.copy()
             linear.linear_residual(x, packed, bias, residual, out, *ranges)
             yield out.copy()
+            for activation in (layout.GELU_TANH, layout.RELU, layout.SILU):
+                found = out.copy()
+                activations.activate(found, activation, 0, M, 0, N)
+                yield found
             layer_norm.layer_norm(residual, bias, weight[:, 0].copy(), eps, out, 0, M)
             yield out.copy()
     for H, E, lengths in ((3, 32, (1, 7, 150)), (2, 20, (33, 2)), (1, 8, (40,)), (2, 64, (17, 129))):
         for scale in (1.0, 20.0):
             offsets = np.concatenate([[0], np.cumsum(lengths)])
             qkv, context = numbers(rng, offsets[-1], 3 * H * E, scale=scale), np.empty((offsets[-1], H * E), np.float32)
-            scratch = np.empty(layout.scratch_size(max(lengths), E), np.float32)
+            scratch, with_bias = np.empty(layout.scratch_size(max(lengths), E), np.float32), np.empty_like(context)
             softmax_scale = np.float32(1 / math.sqrt(E))
             for first, last in itertools.pairwise(offsets):
-                attention.attention(qkv, first, last, first, last, 0, H, H, softmax_scale, context, scratch)
+                arguments = qkv, first, last, first, last, 0, H, H, softmax_scale
+                attention.attention(*arguments, numbers(rng, H, 399), with_bias, scratch)
+                attention.attention(*arguments, np.empty((H, 0), np.float32), context, scratch)
+            yield with_bias
             yield context
             for mode in (pooling.MEAN, pooling.CLS, pooling.MAX, pooling.MEAN_SQRT_LEN):
                 out = np.empty((len(lengths), H * E), np.float32)
@@ -71,7 +78,7 @@ def code_of(dispatchers):
 
 KERNELS = (
     linear.linear, linear.linear_gelu, linear.linear_residual, layer_norm.layer_norm, attention.attention,
-    embeddings.embeddings, pooling.pooling, pooling.normalize,
+    embeddings.embeddings, pooling.pooling, pooling.normalize, activations.activate,
 )  # fmt: skip
 
 

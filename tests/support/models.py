@@ -1,5 +1,6 @@
 """What several test files draw or build: small configs, weights in which every parameter matters, torch's BertModel."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ from hypothesis import strategies as st
 
 from minilm_np import ModelConfig
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import POOLING_MODES
+from minilm_np.model_files.config import ACTIVATIONS, POOLING_MODES
+from minilm_np.model_files.families import FAMILIES
 
 
 @st.composite
@@ -28,6 +30,23 @@ def small_configs(draw: st.DrawFn) -> ModelConfig:
         pooling_mode=draw(st.sampled_from(POOLING_MODES)),
         normalize=draw(st.booleans()),
     )
+
+
+@st.composite
+def encoder_configs(draw: st.DrawFn) -> ModelConfig:
+    """`small_configs`, and the same sizes for every other family and activation."""
+    config = draw(small_configs())
+    family = draw(st.sampled_from(list(FAMILIES)))
+    changes: dict[str, Any] = {"model_type": family, "hidden_act": draw(st.sampled_from(ACTIVATIONS))}
+    if family == "distilbert":
+        changes |= {"type_vocab_size": 0, "layer_norm_eps": 1e-12}
+    elif family == "mpnet":
+        changes |= {"type_vocab_size": 0, "padding_idx": 1, "relative_attention_num_buckets": 32}
+    elif family in ("roberta", "xlm-roberta"):
+        changes["padding_idx"] = draw(st.integers(0, 3))
+    if "padding_idx" in changes:  # the limit stays, so that the texts are as long
+        changes["max_position_embeddings"] = config.max_position_embeddings + changes["padding_idx"] + 1
+    return replace(config, **changes)
 
 
 @st.composite

@@ -40,6 +40,38 @@ def gelu(x: Matrix) -> Matrix:
     return [[0.5 * value * (1.0 + math.erf(value / math.sqrt(2.0))) for value in row] for row in x]
 
 
+def gelu_tanh(x: Matrix) -> Matrix:
+    return [[0.5 * v * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (v + 0.044715 * v**3))) for v in row] for row in x]
+
+
+def relu(x: Matrix) -> Matrix:
+    return [[value if value > 0.0 else 0.0 for value in row] for row in x]
+
+
+def silu(x: Matrix) -> Matrix:
+    return [[value / (1.0 + math.exp(-value)) for value in row] for row in x]
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "relu": relu, "silu": silu}
+
+
+def positions(ids: list[int], padding_idx: int | None) -> list[int]:
+    """The row of the position table for each token."""
+    if padding_idx is None:
+        return list(range(len(ids)))
+    rows, count = [], 0
+    for number in ids:
+        count += number != padding_idx
+        rows.append(padding_idx if number == padding_idx else padding_idx + count)
+    return rows
+
+
+def bucket(distance: int) -> int:
+    """The row of MPNet's table of relative positions; distance: the key's position minus the query's."""
+    n, first = abs(distance), 16 if distance > 0 else 0
+    return first + (n if n < 8 else min(15, 8 + math.floor(2.0 * math.log2(n / 8.0))))
+
+
 def softmax(row: Vector) -> Vector:
     largest = max(row)
     exps = [math.exp(value - largest) for value in row]
@@ -70,9 +102,13 @@ def encode(ids: list[int], arrays: dict[str, Any], config: Any) -> tuple[Vector,
 
     T = len(ids)
     word = keep("embeddings.word_embeddings", [arrays["embeddings.word_embeddings.weight"][i] for i in ids])
-    position = keep("embeddings.position_embeddings", arrays["embeddings.position_embeddings.weight"][:T])
-    types = keep("embeddings.token_type_embeddings", [arrays["embeddings.token_type_embeddings.weight"][0]] * T)
-    x = norm("embeddings.LayerNorm", add(add(word, position), types))
+    rows = [arrays["embeddings.position_embeddings.weight"][row] for row in positions(ids, config.padding_idx)]
+    x = add(word, keep("embeddings.position_embeddings", rows))
+    if config.type_vocab_size > 0:
+        types = [arrays["embeddings.token_type_embeddings.weight"][0]] * T
+        x = add(x, keep("embeddings.token_type_embeddings", types))
+    x = norm("embeddings.LayerNorm", x)
+    table = arrays.get("encoder.relative_attention_bias.weight")
     for number in range(config.num_hidden_layers):
         name = f"encoder.layer.{number}"
         query = dense(f"{name}.attention.self.query", x)
@@ -83,6 +119,8 @@ def encode(ids: list[int], arrays: dict[str, Any], config: Any) -> tuple[Vector,
         for h in range(H):
             part = slice(h * E, (h + 1) * E)
             scores.append([[dot(query[t][part], key[s][part]) / math.sqrt(E) for s in range(T)] for t in range(T)])
+            if table is not None:
+                scores[h] = [[scores[h][t][s] + table[bucket(s - t)][h] for s in range(T)] for t in range(T)]
             probs.append([softmax(row) for row in scores[h]])
             for t in range(T):
                 for s in range(T):
@@ -93,7 +131,8 @@ def encode(ids: list[int], arrays: dict[str, Any], config: Any) -> tuple[Vector,
         keep(f"{name}.attention.self.context", context)
         attended = dense(f"{name}.attention.output.dense", context)
         x = norm(f"{name}.attention.output.LayerNorm", add(attended, x))
-        activation = keep(f"{name}.intermediate.intermediate_act_fn", gelu(dense(f"{name}.intermediate.dense", x)))
+        activation = ACTIVATIONS[config.hidden_act](dense(f"{name}.intermediate.dense", x))
+        keep(f"{name}.intermediate.intermediate_act_fn", activation)
         x = norm(f"{name}.output.LayerNorm", add(dense(f"{name}.output.dense", activation), x))
     D = len(x[0])
     if config.pooling_mode == "cls":

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from minilm_np._checks import check_ids
 from minilm_np.engine.float32 import loading
-from minilm_np.engine.float32.kernels.layout import COUNTER, LAYER_STAGES, Pass, scratch_size
-from minilm_np.engine.float32.packing import PackedWeights
+from minilm_np.engine.float32.kernels.layout import ACTIVATIONS, COUNTER, LAYER_STAGES, Pass, scratch_size
+from minilm_np.engine.float32.packing import RELATIVE_TABLE, PackedWeights, relative_bias
 from minilm_np.engine.protocol import Arrays, Packed, Report, Vectors
 from minilm_np.engine.runtime import workers
 from minilm_np.engine.runtime.processor import STANDARD_FLOAT_MODE
@@ -64,7 +64,9 @@ class Float32Engine:
         self.config = config
         self.threads = workers.check_threads(threads)
         self._load(weights)
+        self._relative_bias = relative_bias(self.packed(), config)
         self._model = self._described()
+        self._max_tokens = config.max_tokens
         self.n_stages = 1 + config.num_hidden_layers * self.layer_stages + 1  # embeddings, layers, pooling
         self._idle: deque[_Workspace] = deque(maxlen=2 * self.threads)  # workspaces that no pass uses
         D, F = config.hidden_size, config.intermediate_size
@@ -92,12 +94,15 @@ class Float32Engine:
             intermediate_size=config.intermediate_size,
             vocab_size=config.vocab_size,
             positions=config.max_position_embeddings,
-            token_types=config.type_vocab_size,
+            token_types=max(1, config.type_vocab_size),
+            activation=ACTIVATIONS[config.hidden_act],
+            bias_width=self._relative_bias.shape[1],
+            relative_bias=self._relative_bias.ctypes.data,
             pooling_mode=POOLING_MODES.index(config.pooling_mode),
             normalizes=config.normalize,
             eps=config.layer_norm_eps,
             scale=1.0 / math.sqrt(config.head_size),
-            **{field: array.ctypes.data for field, array in arrays.items()},
+            **{field: array.ctypes.data for field, array in arrays.items() if field != RELATIVE_TABLE},
         )
 
     def weights(self) -> dict[str, Vectors]:
@@ -115,7 +120,7 @@ class Float32Engine:
     # ---- texts -------------------------------------------------------------------------------------------------------
 
     def encode(self, texts: Texts, *, normalize: bool = False, report: Report = lambda done: None) -> Vectors:
-        """Sentence vectors (B, D) of the token ids of B texts, each of 1 to max_position_embeddings tokens.
+        """Sentence vectors (B, D) of the token ids of B texts, each of 1 to `config.max_tokens` tokens.
 
         normalize: scale the vectors to unit length even if the model does not.
         report: called from any thread, by one thread at a time.
@@ -139,7 +144,7 @@ class Float32Engine:
         They are (T, D) or (T, F). The pooled and the normalised vector come last, (D,); the last array has the bits of
         `encode`. Raises InputValueError as `encode` does.
         """
-        check_ids([text], self.config.vocab_size, self.config.max_position_embeddings)
+        check_ids([text], self.config.vocab_size, self._max_tokens)
         single = _RaggedPass(self, [text], False, 1)
         found = {name: array.copy() for name, array in single.run_by_stage()}
         single.close()
@@ -147,7 +152,7 @@ class Float32Engine:
 
     def _encode(self, texts: Texts, normalize: bool, report: Report, hidden_states: list[Vectors] | None) -> Vectors:
         """The vectors. Fills `hidden_states`, unless it is None."""
-        check_ids(texts, self.config.vocab_size, self.config.max_position_embeddings)
+        check_ids(texts, self.config.vocab_size, self._max_tokens)
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
 
         def collect(finished: "_RaggedPass", rows: list[int]) -> None:
@@ -256,7 +261,9 @@ class _RaggedPass:
         self._workspace = engine.take_workspace(N, max(self._lengths), members)
         self.vectors = np.empty((B, D), np.float32)
         token_ids = itertools.chain.from_iterable(texts)
-        position_ids = itertools.chain.from_iterable(map(range, self._lengths))
+        padding_idx = engine.config.padding_idx
+        places = map(range, self._lengths) if padding_idx is None else (_positions(ids, padding_idx) for ids in texts)
+        position_ids = itertools.chain.from_iterable(places)
         batch = [*token_ids, *position_ids, 0, *itertools.accumulate(self._lengths)]
         # one array with these parts: token_ids (N), position_ids (N), offsets (B + 1), counters
         self._integers = np.zeros(len(batch) + COUNTER * self._stages, np.int64)
@@ -342,6 +349,12 @@ class _Workspace:
 
     def holds(self, n_tokens: int, longest: int, members: int) -> bool:
         return n_tokens <= self._n_tokens and longest <= self._longest and members <= self._members
+
+
+def _positions(ids: Sequence[int], padding_idx: int) -> Iterable[int]:
+    """`reference.positions` of one text of a model whose positions count from padding_idx + 1."""
+    counts = itertools.accumulate(number != padding_idx for number in ids)
+    return (padding_idx + (count if number != padding_idx else 0) for number, count in zip(ids, counts, strict=True))
 
 
 def _copy(described: Pass) -> Pass:

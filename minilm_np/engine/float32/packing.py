@@ -4,12 +4,13 @@ Weights are packed one by one as they are read, so there is never a second copy 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np._forks import no_fork
 from minilm_np.engine.float32.kernels.layout import pack, packed_shape, unpack
 from minilm_np.engine.products import PRODUCTS, module_shape
 from minilm_np.engine.protocol import Packed
@@ -26,6 +27,8 @@ TABLES = {
     "norm_weight": "embeddings.LayerNorm.weight",
     "norm_bias": "embeddings.LayerNorm.bias",
 }
+# the table of biases by bucket, of MPNet only; the kernels read `relative_bias` instead
+RELATIVE_TABLE, RELATIVE_NAME = "relative_table", "encoder.relative_attention_bias.weight"
 # prefix of fields of `layout.Pass` -> module of a layer; the dense layers are in `PRODUCTS`
 NORMS = {"attention_norm": "attention.output.LayerNorm", "output_norm": "output.LayerNorm"}
 
@@ -59,6 +62,7 @@ class PackedWeights:
             self.arrays[f"{field}_bias"] = np.empty((L, n_outputs), np.float32)
         for field in NORMS:
             self.arrays[f"{field}_weight"], self.arrays[f"{field}_bias"] = np.empty((2, L, D), np.float32)
+        self.arrays |= missing_tables(config)
         for name, array in weights:
             field, layer, first = self._places[name]
             if layer is None:
@@ -85,7 +89,8 @@ class PackedWeights:
 
 def places(config: ModelConfig) -> dict[str, Place]:
     """The place of every parameter, by its name."""
-    places = {name: Place(field) for field, name in TABLES.items()}
+    tables, names = TABLES | {RELATIVE_TABLE: RELATIVE_NAME}, parameter_shapes(config)
+    places = {name: Place(field) for field, name in tables.items() if name in names}
     for layer in range(config.num_hidden_layers):
         for field, modules in PRODUCTS.items():
             n_outputs, _ = module_shape(field, config)
@@ -97,6 +102,25 @@ def places(config: ModelConfig) -> dict[str, Place]:
             for kind in ("weight", "bias"):
                 places[f"encoder.layer.{layer}.{module}.{kind}"] = Place(f"{field}_{kind}", layer)
     return places
+
+
+def missing_tables(config: ModelConfig) -> dict[str, Array]:
+    """Zeros in place of the table of token types, if the model has none."""
+    return {} if config.type_vocab_size else {"token_type": np.zeros((1, config.hidden_size), np.float32)}
+
+
+def relative_bias(arrays: Mapping[str, NDArray[Any]], config: ModelConfig) -> Array:
+    """The bias of the attention scores by the distance from a query to a key, -(P - 1) to P - 1: (H, 2 P - 1).
+
+    arrays: the packed weights. (H, 0) if the model has no such bias.
+    """
+    if RELATIVE_TABLE not in arrays:
+        return np.empty((config.num_attention_heads, 0), np.float32)
+    with no_fork:
+        from minilm_np.reference import relative_buckets
+
+    P = config.max_position_embeddings
+    return np.ascontiguousarray(arrays[RELATIVE_TABLE][relative_buckets(np.arange(1 - P, P))].T)
 
 
 def _aligned_zeros(shape: tuple[int, ...]) -> Array:

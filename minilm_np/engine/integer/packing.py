@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np.engine.float32.packing import NORMS, Place, places
+from minilm_np.engine.float32.packing import NORMS, Place, missing_tables, places
 from minilm_np.engine.integer import loading, reference
 from minilm_np.engine.integer.kernels.layout import aligned_bytes, pack, packed_shape, unpack
 from minilm_np.engine.integer.kernels.passes import padded_width
@@ -49,6 +49,7 @@ class IntegerWeights:
             self.arrays[f"{product}_bias"] = np.empty((L, n_outputs), np.float32)
         for field in NORMS:
             self.arrays[f"{field}_weight"], self.arrays[f"{field}_bias"] = np.empty((2, L, D), np.float32)
+        self.arrays |= missing_tables(config)
         channels = _Channels(config) if self.bits == 8 else None
         waiting: list[tuple[Place, Floats]] = []
         for name, array in weights:

@@ -210,7 +210,8 @@ def quantise_weights(weights: Nested, compute_type: str) -> Nested:
         }
     tables = weights["embeddings"]
     word = rounded_table(tables["word_embeddings"]["weight"])
-    return {"embeddings": {**tables, "word_embeddings": {"weight": word}}, "encoder": {"layer": layers}}
+    encoder = {**weights["encoder"], "layer": layers}
+    return {"embeddings": {**tables, "word_embeddings": {"weight": word}}, "encoder": encoder}
 
 
 def rounded_table(table: Floats) -> Floats:  # (V, D) -> (V, D)
@@ -225,7 +226,7 @@ def _after(moments: Moments, module: Nested) -> Moments:
 
 
 def self_attention(
-    x: Floats, weights: Nested, H: int, compute_type: str, record: Record = ignore
+    x: Floats, weights: Nested, H: int, compute_type: str, record: Record = ignore, bias: Floats | None = None
 ) -> Floats:  # (T, D) -> (T, D)
     """As in `minilm_np/reference.py`, of one text. Scores, softmax and context are float32."""
 
@@ -234,24 +235,27 @@ def self_attention(
         return y.reshape(len(y), H, -1).swapaxes(0, 1)  # (H, T, E)
 
     query, key, value = heads("query"), heads("key"), heads("value")
-    scores = record("scores", query @ key.swapaxes(-1, -2) * (1.0 / math.sqrt(query.shape[-1])))  # (H, T, T)
-    probs = record("probs", reference.softmax(scores))
+    scores = query @ key.swapaxes(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))  # (H, T, T)
+    if bias is not None:
+        scores = scores + bias
+    probs = record("probs", reference.softmax(record("scores", scores)))
     return record("context", (probs @ value).swapaxes(0, 1).reshape(x.shape))
 
 
 def layer(
-    x: Floats, weights: Nested, H: int, eps: float, compute_type: str, record: Record = ignore
-) -> Floats:  # (T, D) -> (T, D)
+    x: Floats, weights: Nested, H: int, eps: float, compute_type: str, record: Record = ignore,
+    hidden_act: str = "gelu", bias: Floats | None = None,
+) -> Floats:  # (T, D) -> (T, D)  # fmt: skip
     """Attention, then feed-forward; post-norm."""
     attention, intermediate, output = weights["attention"], weights["intermediate"], weights["output"]
 
-    context = self_attention(x, attention["self"], H, compute_type, within("attention.self", record))
+    context = self_attention(x, attention["self"], H, compute_type, within("attention.self", record), bias)
     dense = record("attention.output.dense", linear(context, **attention["output"]["dense"], compute_type=compute_type))
     norm = reference.layer_norm(dense + x, **attention["output"]["LayerNorm"], eps=eps)
     x = record("attention.output.LayerNorm", norm)
 
     dense = record("intermediate.dense", linear(x, **intermediate["dense"], compute_type=compute_type))  # (T, F)
-    activation = record("intermediate.intermediate_act_fn", reference.gelu(dense))
+    activation = record("intermediate.intermediate_act_fn", reference.ACTIVATIONS[hidden_act](dense))
     dense = record("output.dense", linear(activation, **output["dense"], compute_type=compute_type))  # (T, D)
     return record("output.LayerNorm", reference.layer_norm(dense + x, **output["LayerNorm"], eps=eps))
 
@@ -264,8 +268,12 @@ def forward(
     weights: from `quantise_weights`. compute_type: "int16" or "int8". record: as in `minilm_np/reference.py`.
     """
     H, eps = config.num_attention_heads, config.layer_norm_eps
-    x = reference.embeddings(ids, None, weights["embeddings"], eps, within("embeddings", record))
+    scope = within("embeddings", record)
+    x = reference.embeddings(ids, None, weights["embeddings"], eps, scope, config.padding_idx)
+    table = weights["encoder"].get("relative_attention_bias")
+    bias = None if table is None else reference.relative_bias(table["weight"], len(ids))
     for number, layer_weights in weights["encoder"]["layer"].items():
-        x = layer(x, layer_weights, H, eps, compute_type, within(f"encoder.layer.{number}", record))
+        scope = within(f"encoder.layer.{number}", record)
+        x = layer(x, layer_weights, H, eps, compute_type, scope, config.hidden_act, bias)
     vector = record("pooling", reference.pooling(x, None, config.pooling_mode))
     return record("normalize", reference.normalize(vector)) if config.normalize else vector

@@ -12,7 +12,7 @@ from minilm_np.model_files.random_weights import random_weights
 from tests.support.compare import assert_same_bits
 from tests.support.engine import IDS, THREADS, encode_by_contract, engine_of, float32, random_model
 from tests.support.engine_children import SMALL
-from tests.support.models import living_weights, ragged_ids, small_configs
+from tests.support.models import encoder_configs, living_weights, ragged_ids
 
 # some texts here are longer than the limit, and are truncated
 pytestmark = [pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning"), pytest.mark.usefixtures("own_cache")]
@@ -44,7 +44,7 @@ def float64_and_bound(texts, weights, config, seed):
     return truth, 64 * (change + EPSILON * np.abs(truth).max(axis=1))
 
 
-@given(st.data(), small_configs(), seeds, st.integers(1, 3))
+@given(st.data(), encoder_configs(), seeds, st.integers(1, 3))
 @settings(max_examples=60)
 def test_small_models_have_the_vectors_of_the_contract_and_nearly_those_of_float64(data, config, seed, threads):
     weights = float32(living_weights(config, seed))
@@ -175,7 +175,7 @@ def test_no_texts_give_no_rows(threads):
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-@given(small_configs(), seeds)
+@given(encoder_configs(), seeds)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_weights_are_returned_bit_for_bit(config, seed):
     weights = float32(living_weights(config, seed))

@@ -18,7 +18,7 @@ from tests.support import integer_contract
 from tests.support.compare import assert_same_bits
 from tests.support.engine import float32
 from tests.support.kernels import seeds
-from tests.support.models import living_weights, ragged_ids, small_configs
+from tests.support.models import encoder_configs, living_weights, ragged_ids
 
 COMPUTE_TYPES = reference.COMPUTE_TYPES
 THREADS = (1, 2, 4)
@@ -47,7 +47,7 @@ def engines(request):
 # ---- the right numbers -----------------------------------------------------------------------------------------------
 
 
-@given(st.data(), small_configs(), seeds, st.integers(1, 3), types)
+@given(st.data(), encoder_configs(), seeds, st.integers(1, 3), types)
 @settings(max_examples=40, deadline=None)
 def test_small_models_have_the_vectors_of_the_contract(data, config, seed, threads, compute_type):
     weights = float32(living_weights(config, seed))

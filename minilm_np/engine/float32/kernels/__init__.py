@@ -1,10 +1,11 @@
 """The model's operations for Numba. Each is the twin of a function of `reference.py`. Read in this order:
 
     layout.py       memory: packed weights, scratch, counters, tile sizes, the record of a pass
-    mathf.py        exp, erf and GELU
+    mathf.py        exp, erf and the activations
     layer_norm.py   LayerNorm
     embeddings.py   embeddings
     linear.py       dense layers
+    activations.py  the activations that no dense layer fuses
     attention.py    self-attention
     pooling.py      pooling and normalisation
     forward.py      the order of the operations, and how threads share them

@@ -1,4 +1,4 @@
-"""Self-attention of one text of a ragged batch, per head: context = softmax(query @ key.T * scale) @ value.
+"""Self-attention of one text of a ragged batch, per head: context = softmax(query @ key.T * scale + bias) @ value.
 
 Twin: `reference.self_attention(...)`, after its query, key and value layers.
 
@@ -6,9 +6,10 @@ Letters: T tokens of the text, E elements of a head. The text's first token is r
 row after its last token.
 
 Reads   qkv (N, 3 D): in each row the queries of all heads, then the keys, then the values, as one dense layer writes
-        them; scale, float32(1 / sqrt(E)).
+        them; scale, float32(1 / sqrt(E)); relative_bias (H, 2 P - 1): element P - 1 + d of a head's row is the bias
+        of the score of a key that is d tokens after its query. (H, 0): no bias.
 Writes  context (N, D): the given ranges of rows and heads; scratch: `layout.scratch_size(T, E)` floats.
-Sums    score: one chain of fma over E in blocks of 128, as in `linear.py`; then times scale.
+Sums    score: one chain of fma over E in blocks of 128, as in `linear.py`; then times scale; then plus the bias.
         softmax: the maximum and the sum in 16 lanes: lane i takes scores i, i + 16, ... in ascending order. Missing
         scores are -inf for the maximum and +0 for the sum. Then the lane pairs. exp(score - maximum) is not divided.
         context: the same chain over the T tokens in blocks of 128; then divided by the sum.
@@ -31,13 +32,15 @@ TILE_ROWS, TILE_COLUMNS = ATTENTION_TILES[simd.TARGET]
 _fma_block = simd.fma_block(TILE_ROWS, TILE_COLUMNS // simd.LANES, PANEL)
 _local_totals = simd.local_floats(TILE_ROWS * simd.LANES)
 
-_ZERO, _MINUS_INFINITY = np.float32(0.0), np.float32(-np.inf)
+_ZERO, _ONE, _MINUS_INFINITY = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 
 
 @kernel
-def attention(qkv, first, last, row_start, row_stop, head_start, head_stop, n_heads, scale, context, scratch):
-    # (N, 3 D) -> (N, D): rows row_start..row_stop of the text at rows first..last
-    D = context.shape[1]
+def attention(
+    qkv, first, last, row_start, row_stop, head_start, head_stop, n_heads, scale, relative_bias, context, scratch
+):
+    # (N, 3 D), (H, 2 P - 1) -> (N, D): rows row_start..row_stop of the text at rows first..last
+    D, bias_width = context.shape[1], relative_bias.shape[1]
     E, T = D // n_heads, last - first
     padded_length, padded_size = (T + PANEL - 1) // PANEL * PANEL, (E + PANEL - 1) // PANEL * PANEL
     panel_size = padded_size * PANEL
@@ -58,7 +61,13 @@ def attention(qkv, first, last, row_start, row_stop, head_start, head_stop, n_he
             # (rows, E), (T, E) -> (rows, T)
             matrix_product(query, 3 * D, rows, E, keys, panel_size, padded_length, scores, padded_length)
             for r in range(rows):
-                total = softmax_row(scores + r * padded_length, T, scale)
+                row_scale = scale
+                if bias_width > 0:
+                    # of the first key, which is row + r - first tokens before the query
+                    bias = simd.address(relative_bias) + (h * bias_width + bias_width // 2 - (row + r - first))
+                    scale_and_add(scores + r * padded_length, T, scale, bias)
+                    row_scale = _ONE
+                total = softmax_row(scores + r * padded_length, T, row_scale)
                 store(totals + r * simd.LANES, splat(total))
             # (rows, T), (T, E) -> (rows, E)
             matrix_product(scores, padded_length, rows, T, values, T * PANEL, padded_size, sums, padded_size)
@@ -96,6 +105,13 @@ def matrix_product(x, x_stride, rows, K, panels, panel_size, columns, out, out_s
             for c in range(panel, panel + PANEL, TILE_COLUMNS):
                 start = panels + (panel // PANEL * panel_size + k * PANEL + (c - panel))
                 _fma_block(rows, x + k, x_stride, start, min(BLOCK, K - k), out + c, out_stride, k > 0, 0)
+
+
+@inlined
+def scale_and_add(scores, T, scale, bias):
+    """Turn one row of dot products into scores: times scale, plus the bias of each key."""
+    for t in range(0, T, simd.LANES):
+        store(scores + t, load(scores + t) * splat(scale) + load_part(bias + t, T - t, _ZERO))
 
 
 @inlined

@@ -48,6 +48,7 @@ def run_pass(p):
         floats_at(p.output_bias, (L, D)),
         floats_at(p.output_norm_weight, (L, D)),
         floats_at(p.output_norm_bias, (L, D)),
+        floats_at(p.relative_bias, (H, p.bias_width)),
     )
     buffers = Buffers(
         floats_at(p.x, (N, D)),
@@ -57,7 +58,7 @@ def run_pass(p):
         floats_at(p.intermediate, (N, F)),
         floats_at(p.scratch, (p.members, p.scratch_size)),
     )
-    settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
+    settings = Settings(H, p.eps, p.scale, p.activation, p.pooling_mode, p.normalizes)
     out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
     passes.forward(
         batch, table, layers, buffers, settings, out, counters, p.tasks, p.row_tasks, p.member,

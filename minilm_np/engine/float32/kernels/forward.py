@@ -20,10 +20,11 @@ No kernel's sums depend on the ranges that it is given, so the distribution of t
 
 from typing import Any, NamedTuple
 
+from minilm_np.engine.float32.kernels.activations import activate
 from minilm_np.engine.float32.kernels.attention import attention
 from minilm_np.engine.float32.kernels.embeddings import embeddings
 from minilm_np.engine.float32.kernels.layer_norm import layer_norm
-from minilm_np.engine.float32.kernels.layout import ATTENTION, COUNTER, LAYER_STAGES
+from minilm_np.engine.float32.kernels.layout import ATTENTION, COUNTER, GELU, LAYER_STAGES, PANEL
 from minilm_np.engine.float32.kernels.linear import linear, linear_gelu, linear_residual
 from minilm_np.engine.float32.kernels.pooling import normalize, pooling
 from minilm_np.engine.runtime import simd
@@ -65,6 +66,7 @@ class Layers(NamedTuple):
     output_bias: Any  # (L, D)
     output_norm_weight: Any  # (L, D)
     output_norm_bias: Any  # (L, D)
+    relative_bias: Any  # (H, 2 P - 1), or (H, 0): see `attention.py`; shared by all layers
 
 
 class Buffers(NamedTuple):
@@ -84,6 +86,7 @@ class Settings(NamedTuple):
     n_heads: int
     eps: Any  # float32
     scale: Any  # float32(1 / sqrt(E))
+    activation: int  # of feed-forward: a number of `layout.ACTIVATIONS`
     pooling_mode: int
     normalizes: int  # 0 or 1
 
@@ -192,7 +195,7 @@ def _step(step, layer, batch, layers, buffers, settings, member, start, stop, fi
             if row_start < row_stop:
                 attention(
                     query_key_value, text, end, row_start, row_stop, first, last, settings.n_heads, settings.scale,
-                    context, scratch[member],
+                    layers.relative_bias, context, scratch[member],
                 )  # fmt: skip
     elif step == 2:
         packed, bias = layers.attention_output_packed[layer], layers.attention_output_bias[layer]
@@ -202,7 +205,12 @@ def _step(step, layer, batch, layers, buffers, settings, member, start, stop, fi
         layer_norm(attended, weight, bias, settings.eps, attended, start, stop)
     elif step == 4:
         packed, bias = layers.intermediate_packed[layer], layers.intermediate_bias[layer]
-        linear_gelu(attended, packed, bias, intermediate, start, stop, first, last)
+        if settings.activation == GELU:
+            linear_gelu(attended, packed, bias, intermediate, start, stop, first, last)
+        else:
+            linear(attended, packed, bias, intermediate, start, stop, first, last)
+            last_column = min(last * PANEL, intermediate.shape[1])
+            activate(intermediate, settings.activation, start, stop, first * PANEL, last_column)
     elif step == 5:
         packed, bias = layers.output_packed[layer], layers.output_bias[layer]
         linear_residual(intermediate, packed, bias, attended, x, start, stop, first, last)

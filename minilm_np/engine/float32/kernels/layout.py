@@ -20,6 +20,10 @@ TILES = {"avx512": (9, 48), "avx2": (6, 16), "neon": (6, 16), "none": (2, 16)}
 ATTENTION_TILES = {target: (rows, min(columns, ATTENTION_PANEL)) for target, (rows, columns) in TILES.items()}
 MOST_TILE_ROWS = max(rows for rows, _ in TILES.values())
 
+# Numbers of the activations, by `hidden_act`
+GELU, GELU_TANH, RELU, SILU = range(4)
+ACTIVATIONS = {"gelu": GELU, "gelu_new": GELU_TANH, "gelu_pytorch_tanh": GELU_TANH, "relu": RELU, "silu": SILU}
+
 LAYER_STAGES = 7
 ATTENTION = 1  # the stage of a layer, in every engine
 COUNTER = 16  # distance, in int64, between the counters of two stages: two cache lines, so threads do not share one
@@ -32,12 +36,13 @@ class Pass(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
+            "activation", "bias_width",  # bias_width: 2 P - 1, or 0 without a bias of the attention scores
             "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
             "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
             "token_ids", "position_ids", "offsets", "counters",
             # float32: the weights
-            "word", "position", "token_type", "norm_weight", "norm_bias",
+            "word", "position", "token_type", "norm_weight", "norm_bias", "relative_bias",
             "query_key_value_packed", "query_key_value_bias", "attention_output_packed", "attention_output_bias",
             "attention_norm_weight", "attention_norm_bias", "intermediate_packed", "intermediate_bias",
             "output_packed", "output_bias", "output_norm_weight", "output_norm_bias",

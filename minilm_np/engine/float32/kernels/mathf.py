@@ -1,6 +1,7 @@
-"""exp, erf and GELU of sixteen floats, as polynomials of explicit fma, mul and add: the same bits on every CPU.
+"""exp, erf and the activations of sixteen floats, in explicit fma, mul, add and div: the same bits on every CPU.
 
-Twins: the exponential in `reference.softmax`, `reference.erf(x)` and `reference.gelu(x)`.
+Twins: the exponential in `reference.softmax`, `reference.erf(x)`, `reference.gelu(x)`, `reference.gelu_tanh(x)`,
+`reference.relu(x)` and `reference.silu(x)`.
 
 No function of libm or NumPy is used: their last bits differ between machines. Arguments are clamped before they are
 converted to integers. NaN gives NaN. `benchmarks.fit_polynomials` computes the coefficients, and
@@ -52,6 +53,10 @@ _ERF_15 = np.float32(-3.46844639428467e-17)
 _ERF_LIMIT = np.float32(4.0)
 _ERF_CENTRE = np.float32(7.5)
 _SQRT_HALF = np.float32(0.7071067811865476)
+
+# tanh GELU is x sigmoid(x (T0 + T1 x^2)), with T0 = 2 sqrt(2 / pi) and T1 = 0.044715 T0.
+_TANH_0 = np.float32(1.5957691216057308)
+_TANH_1 = np.float32(0.07135481627260025)
 
 
 @inlined
@@ -111,3 +116,30 @@ def gelu(x):
     """(0.5 x) (1 + erf(x / sqrt(2))). 1 + erf(z) is one fma: z (erf(z) / z) + 1."""
     z = _clamp_for_erf(x * splat(_SQRT_HALF))
     return (splat(_HALF) * x) * fma(z, _erf_over_z(z), splat(_ONE))
+
+
+@inlined
+def _sigmoid(x):
+    """1 / (1 + exp(-x)), from exp(-|x|), which does not overflow: (x > 0 ? 1 : e) / (1 + e)."""
+    zero, one = splat(_ZERO), splat(_ONE)
+    e = exp(select_greater(x, zero, zero - x, x))
+    return select_greater(x, zero, one, e) / (one + e)
+
+
+@inlined
+def gelu_tanh(x):
+    """x sigmoid(2 u), which is 0.5 x (1 + tanh(u)); 2 u = x (T0 + T1 x^2)."""
+    return x * _sigmoid(x * fma(x * x, splat(_TANH_1), splat(_TANH_0)))
+
+
+@inlined
+def relu(x):
+    """0 > x ? 0 : x, so NaN stays NaN."""
+    zero = splat(_ZERO)
+    return select_greater(zero, x, zero, x)
+
+
+@inlined
+def silu(x):
+    """x sigmoid(x)."""
+    return x * _sigmoid(x)

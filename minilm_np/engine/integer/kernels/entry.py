@@ -68,6 +68,7 @@ def _make_run_pass(bits, forward):
             floats_at(p.output_norm_weight, (L, D)),
             floats_at(p.output_norm_bias, (L, D)),
             floats_at(p.channels, (2 * L, D)),
+            floats_at(p.relative_bias, (H, p.bias_width)),
         )  # fmt: skip
         padded_rows = (N + ROW_BLOCK - 1) // ROW_BLOCK * ROW_BLOCK
         rows = Rows(
@@ -85,7 +86,7 @@ def _make_run_pass(bits, forward):
             floats_at(p.scratch, (p.members, p.scratch_size)),
             rows,
         )
-        settings = Settings(H, p.eps, p.scale, p.pooling_mode, p.normalizes)
+        settings = Settings(H, p.eps, p.scale, p.activation, p.pooling_mode, p.normalizes)
         out, counters = floats_at(p.out, (B, D)), ints_at(p.counters, (COUNTER * _stages(L),))
         forward(
             batch, table, layers, buffers, settings, out, counters, p.tasks, p.row_tasks, p.member,

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minilm_np.engine.float32.kernels.activations import activate
 from minilm_np.engine.float32.kernels.attention import attention
 from minilm_np.engine.float32.kernels.forward import after_token_stages, part, pool, wait
 from minilm_np.engine.float32.kernels.layer_norm import layer_norm
-from minilm_np.engine.float32.kernels.layout import COUNTER
+from minilm_np.engine.float32.kernels.layout import COUNTER, GELU
 from minilm_np.engine.integer.kernels import linear
 from minilm_np.engine.integer.kernels.embeddings import embeddings
-from minilm_np.engine.integer.kernels.layout import ROW_BLOCK
+from minilm_np.engine.integer.kernels.layout import PANEL, ROW_BLOCK
 from minilm_np.engine.integer.kernels.passes import (
     ATTENTION,
     ATTENTION_NORM,
@@ -73,6 +74,7 @@ class Layers(NamedTuple):
     output_norm_weight: Any  # (L, D)
     output_norm_bias: Any  # (L, D)
     channels: Any  # (2 L, D)
+    relative_bias: Any  # (H, 2 P - 1), or (H, 0): see the kernel `attention`; shared by all layers
 
 
 class Rows(NamedTuple):
@@ -103,6 +105,7 @@ def _scale_row(x, channels, K, out):
 
 
 def _make_forward(bits):
+    panel = PANEL[bits]
     if bits == 16:
 
         @inlined
@@ -198,7 +201,7 @@ def _make_forward(bits):
                 if row_start < row_stop:
                     attention(
                         query_key_value, text, end, row_start, row_stop, first, last, settings.n_heads, settings.scale,
-                        context, scratch[member],
+                        layers.relative_bias, context, scratch[member],
                     )  # fmt: skip
         elif number == QUANTISE_CONTEXT:
             quantise(context, rows.integers, rows, start, stop)
@@ -210,7 +213,12 @@ def _make_forward(bits):
                 layers.channels[2 * layer + 1], context, rows, start, stop,
             )  # fmt: skip
         elif number == INTERMEDIATE:
-            product_gelu(rows.integers, rows, layers.intermediate, layer, intermediate, start, stop, first, last)
+            if settings.activation == GELU:
+                product_gelu(rows.integers, rows, layers.intermediate, layer, intermediate, start, stop, first, last)
+            else:
+                product(rows.integers, rows, layers.intermediate, layer, intermediate, start, stop, first, last)
+                last_column = min(last * panel, intermediate.shape[1])
+                activate(intermediate, settings.activation, start, stop, first * panel, last_column)
         elif number == QUANTISE_INTERMEDIATE:
             quantise(intermediate, rows.wide, rows, start, stop)
         elif number == OUTPUT:

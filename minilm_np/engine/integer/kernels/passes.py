@@ -22,13 +22,14 @@ class Pass(ctypes.Structure):
         *((name, ctypes.c_int64) for name in (
             "n_texts", "n_tokens", "n_layers", "n_heads",  # B, N, L, H
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
+            "activation", "bias_width",  # bias_width: 2 P - 1, or 0 without a bias of the attention scores
             "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
             "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
             "token_ids", "position_ids", "offsets", "counters",
             # the weights, PRODUCT_FIELDS of each product; float32 where not said otherwise
             "word", "word_scale",  # (V, D padded to 16) int16; (V,)
-            "position", "token_type", "norm_weight", "norm_bias",
+            "position", "token_type", "norm_weight", "norm_bias", "relative_bias",
             "query_key_value_packed", "query_key_value_scale", "query_key_value_sum", "query_key_value_bias",
             "attention_output_packed", "attention_output_scale", "attention_output_sum", "attention_output_bias",
             "intermediate_packed", "intermediate_scale", "intermediate_sum", "intermediate_bias",

@@ -13,14 +13,19 @@ from tests.support import contract
 from tests.support.kernels import EPSILON, assert_same_bits, few, guarded, normal, scales, seeds
 
 
-def attend(qkv, offsets, H):
+def no_bias(H):
+    return np.empty((H, 0), np.float32)
+
+
+def attend(qkv, offsets, H, bias=None):
     D = qkv.shape[1] // 3
     out, intact = guarded(np.empty((len(qkv), D), np.float32))
     lengths = np.diff(offsets)
     scratch, scratch_intact = guarded(np.full(layout.scratch_size(lengths.max(), D // H), np.nan, np.float32))
     scale = np.float32(1 / math.sqrt(D // H))
     for first, last in itertools.pairwise(offsets):
-        attention.attention(qkv, first, last, first, last, 0, H, H, scale, out, scratch)
+        bias_or_none = no_bias(H) if bias is None else bias
+        attention.attention(qkv, first, last, first, last, 0, H, H, scale, bias_or_none, out, scratch)
     assert intact() and scratch_intact()
     return out
 
@@ -66,9 +71,29 @@ def test_attention(seed, lengths, H, E, scale):
     for rows in ((first, row), (row, last)):
         for heads in ((0, head), (head, H)):
             softmax_scale = np.float32(1 / math.sqrt(E))
-            attention.attention(qkv, first, last, *rows, *heads, H, softmax_scale, parts, scratch)
+            attention.attention(qkv, first, last, *rows, *heads, H, softmax_scale, no_bias(H), parts, scratch)
     assert_same_bits(parts[first:last], out[first:last].copy())
     assert np.isnan(parts[:first]).all() and np.isnan(parts[last:]).all()
+
+
+@few
+@given(seeds, text_lengths, st.integers(1, 3), st.sampled_from([8, 20, 32]), st.integers(0, 40))
+def test_attention_with_a_bias_by_relative_position(seed, lengths, H, E, further):
+    rng = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    qkv, table = normal(rng, offsets[-1], 3 * H * E), normal(rng, 32, H)
+    P = max(lengths) + further
+    by_distance = table[[contract.bucket(distance) for distance in range(1 - P, P)]].T  # (H, 2 P - 1)
+    bias, intact = guarded(np.ascontiguousarray(by_distance))
+    out = attend(qkv, offsets, H, bias)
+    assert_same_bits(out, contract.attention(qkv, offsets, H, table))
+    assert intact()
+    parts, scratch = np.empty_like(out), np.empty(layout.scratch_size(max(lengths), E), np.float32)
+    first, last = offsets[-2], offsets[-1]
+    row, scale = int(rng.integers(first, last + 1)), np.float32(1 / math.sqrt(E))
+    for rows in ((first, row), (row, last)):
+        attention.attention(qkv, first, last, *rows, 0, H, H, scale, bias, parts, scratch)
+    assert_same_bits(parts[first:last], out[first:last].copy())
 
 
 def test_attention_of_the_longest_text():

@@ -1,4 +1,4 @@
-"""exp, erf and GELU: near float64, bit-equal to the contract's scalar loops."""
+"""exp, erf and the activations: near float64, bit-equal to the contract's scalar loops."""
 
 import math
 
@@ -27,6 +27,7 @@ def over_array(function):
 
 
 exp, erf_kernel, gelu = over_array(mathf.exp), over_array(mathf.erf), over_array(mathf.gelu)
+gelu_tanh, relu, silu = over_array(mathf.gelu_tanh), over_array(mathf.relu), over_array(mathf.silu)
 
 
 def ulps(found, true):
@@ -70,3 +71,34 @@ def test_gelu():
     assert_same_bits(found, contract.gelu(x))
     special = gelu(np.array([-1e30, -5.7, 1e30, np.nan, 0.0], np.float32))
     assert special[[0, 1, 2, 4]].tolist() == [0.0, 0.0, np.float32(1e30), 0.0] and np.isnan(special[3])
+
+
+def test_gelu_tanh():
+    x = sampled(-32.0, 32.0, 6)
+    found, wide = gelu_tanh(x), x.astype(np.float64)
+    inner = 2.0 * math.sqrt(2.0 / math.pi) * (wide + 0.044715 * wide**3)
+    with np.errstate(over="ignore"):
+        true = wide / (1.0 + np.exp(-inner))
+    assert np.abs(found - true).max() <= 4.0e-6  # 2 ULP of 32
+    assert np.abs(found - true)[np.abs(x) < 4].max() <= 7.0e-7
+    assert_same_bits(found, contract.gelu_tanh(x))
+    special = gelu_tanh(np.array([-1e15, 1e15, np.nan, 0.0], np.float32))
+    assert special[[0, 1, 3]].tolist() == [0.0, np.float32(1e15), 0.0] and np.isnan(special[2])
+
+
+def test_silu():
+    x = sampled(-80.0, 80.0, 7)
+    found, wide = silu(x), x.astype(np.float64)
+    true = wide / (1.0 + np.exp(-wide))
+    normal_result = np.abs(true) >= np.finfo(np.float32).tiny
+    assert ulps(found, true)[normal_result].max() <= 4.0
+    assert_same_bits(found, contract.silu(x))
+    special = silu(np.array([-1e30, 1e30, np.nan, 0.0], np.float32))
+    assert special[[0, 1, 3]].tolist() == [0.0, np.float32(1e30), 0.0] and np.isnan(special[2])
+
+
+def test_relu():
+    x = sampled(-32.0, 32.0, 8)
+    assert_same_bits(relu(x), contract.relu(x))
+    special = relu(np.array([-np.inf, np.inf, np.nan, 0.0], np.float32))
+    assert special[[0, 1, 3]].tolist() == [0.0, np.inf, 0.0] and np.isnan(special[2])
