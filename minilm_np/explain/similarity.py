@@ -5,7 +5,7 @@
 
     cosine(v_a, v_b) = sum_ij contributions[i, j],    contributions[i, j] = s_i . s_j
 
-For cls, one pair has the whole cosine: that of the first tokens.
+For cls, one pair has the whole cosine: that of the first tokens; for lasttoken, that of the last ones.
 
 The hidden state of a token depends on the whole text. A contribution therefore belongs to a token *in its text*, not to
 the word. `gradients.py` asks the other question: what the word embeddings at the input change.
@@ -22,7 +22,7 @@ from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
 from minilm_np.explain.gradients import Attribution, integrated_gradients
 from minilm_np.explain.text import contributions_of
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_no_dense
 from minilm_np.pages import write
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -110,6 +110,7 @@ def similarity(
     Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError.
     """
     model, config = encoder.model, encoder.config
+    require_no_dense(config, "explain")
     texts = check_texts([a, b])
     tokenized = [tokens_of(model.tokenizer, text) for text in texts]
     model.tokenizer.check_tokens([ids for _, ids, _, _ in tokenized])

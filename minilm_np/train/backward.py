@@ -24,7 +24,7 @@ import numpy as np
 from minilm_np import reference
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_no_dense
 from minilm_np.reference import Array, Nested, Record, erf, ignore, nest, softmax, within
 from minilm_np.train.dropout import Dropout, dropping
 
@@ -199,14 +199,21 @@ def pooling_backward(
 ) -> Array:  # (..., D), (..., T, D), (..., T) or None -> (..., T, D)
     """Gradient of pooling, which distributes d_vector over the T tokens of a text. Padding gets 0.
 
-    mean: each token gets d_vector / T. mean_sqrt_len_tokens: each token gets d_vector / sqrt(T). cls: the first token
-    gets d_vector. max: each number of d_vector goes to the token with the largest value there, the first of equals.
+    mean: each token gets d_vector / T. mean_sqrt_len_tokens: each token gets d_vector / sqrt(T). weightedmean: each
+    token gets d_vector times its position over the sum of the positions. cls: the first token gets d_vector; lasttoken:
+    the last one. max: each number of d_vector goes to the token with the largest value there, the first of equals.
     """
     d_x = np.zeros_like(x)
     if mode == "cls":
         d_x[..., 0, :] = d_vector
         return d_x
     keep = np.ones((*x.shape[:-1], 1), bool) if mask is None else mask[..., None]  # (..., T, 1)
+    position = np.where(keep, np.arange(1, x.shape[-2] + 1)[:, None], 0)  # (..., T, 1)
+    if mode == "lasttoken":
+        return np.where(position == position.max(axis=-2, keepdims=True), d_vector[..., None, :], d_x)
+    if mode == "weightedmean":
+        weight = position.astype(x.dtype)
+        return weight * (d_vector / weight.sum(axis=-2))[..., None, :]
     if mode == "max":
         largest = np.where(keep, x, -math.inf).argmax(axis=-2)[..., None, :]  # (..., 1, D)
         np.put_along_axis(d_x, largest, d_vector[..., None, :], axis=-2)
@@ -296,6 +303,7 @@ class ReferenceTrainingEngine:
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], chunk_tokens: int = 1024) -> None:
+        require_no_dense(config, "train")
         self.config = config
         self.weights = {name: weights[name] for name in parameter_shapes(config)}
         dtypes = {array.dtype for array in self.weights.values()}

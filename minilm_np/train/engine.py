@@ -24,7 +24,7 @@ from minilm_np import reference
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime import code_cache, processor, workers
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_no_dense
 from minilm_np.train import ragged
 from minilm_np.train.backward import normalize_backward
 from minilm_np.train.dense_layers import Gradients, Product, products
@@ -60,6 +60,7 @@ class TrainingEngine:
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], threads: int | None = None) -> None:
+        require_no_dense(config, "train")
         self.config = config
         self.weights = {name: weights[name] for name in parameter_shapes(config)}
         self.threads = workers.check_threads(threads)

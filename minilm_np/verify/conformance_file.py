@@ -12,7 +12,7 @@ import numpy as np
 from minilm_np._checks import short_repr
 from minilm_np.errors import ConfigError, InputValueError
 from minilm_np.model_files.checkpoint import parameter_shapes
-from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.config import ModelConfig, require_no_dense
 from minilm_np.model_files.tensors import read_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -94,9 +94,11 @@ def _layout(
 
 def described(encoder: SentenceEncoder) -> dict[str, Any]:
     """Return the manifest's `model`: the name, and everything that determines the vectors."""
+    require_no_dense(encoder.config, "conformance")
     folder = encoder.folder
-    config = asdict(encoder.config)
-    del config["transformer_path"]  # a property of the folder, not of the model
+    # the path is a property of the folder, not of the model; a conformance file has neither a Dense module nor a prompt
+    left_out = ("transformer_path", "dense_size", "dense_bias", "dense_activation", "dense_path", "include_prompt")
+    config = {name: value for name, value in asdict(encoder.config).items() if name not in left_out}
     return {
         "name": "random weights" if folder is None else folder.name or folder.path.name,
         "config": config,

@@ -26,6 +26,7 @@ from minilm_np._checks import check_texts
 from minilm_np._progress import tracked
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError
+from minilm_np.model_files.config import require_no_dense
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify import advice, misfits
@@ -57,6 +58,7 @@ def diagnose(
     Raises InputTypeError, InputValueError (no vectors, another number of texts, a vector that is not finite), and the
     exceptions of `open_implementation`.
     """
+    require_no_dense(encoder.config, "diagnose")
     given, texts = _given(encoder, vectors, texts)
     D = encoder.config.hidden_size
     if given.shape[1] != D:

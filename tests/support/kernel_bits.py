@@ -48,7 +48,7 @@ def outputs():
             for first, last in itertools.pairwise(offsets):
                 attention.attention(qkv, first, last, first, last, 0, H, H, softmax_scale, context, scratch)
             yield context
-            for mode in (pooling.MEAN, pooling.CLS, pooling.MAX, pooling.MEAN_SQRT_LEN):
+            for mode in range(pooling.LAST_TOKEN + 1):
                 out = np.empty((len(lengths), H * E), np.float32)
                 pooling.pooling(context, offsets, mode, out, 0, len(lengths))
                 pooling.normalize(out, out, 0, len(lengths))
