@@ -186,13 +186,6 @@ def normalize(x: Array) -> Array:  # (..., D) -> (..., D)
     return x / np.maximum(np.sqrt((x * x).sum(axis=-1, keepdims=True)), 1e-12)
 
 
-def output(vector: Array, weights: Nested, config: ModelConfig, record: Record = ignore) -> Array:
-    """Sentence vectors of pooled ones: Dense and normalisation, if the model has them."""  # (..., D) -> (..., G)
-    if config.dense_size is not None:
-        vector = record("dense", dense(vector, weights["dense"]["linear"], config.dense_activation))
-    return record("normalize", normalize(vector)) if config.normalize else vector
-
-
 def forward(
     ids: Array, weights: Nested, config: ModelConfig, *,
     mask: Array | None = None, token_type_ids: Array | None = None, record: Record = ignore,
@@ -207,7 +200,10 @@ def forward(
     Returns (D,) or (B, D).
     """
     x = encoder(ids, mask, token_type_ids, weights, config, record)
-    return output(record("pooling", pooling(x, mask, config.pooling_mode)), weights, config, record)
+    vector = record("pooling", pooling(x, mask, config.pooling_mode))
+    if config.dense_size is not None:
+        vector = record("dense", dense(vector, weights["dense"]["linear"], config.dense_activation))
+    return record("normalize", normalize(vector)) if config.normalize else vector
 
 
 def encode_ragged(

@@ -56,22 +56,22 @@ class NumpyEngine:
         check_ids(texts, self._config.vocab_size, self._config.max_position_embeddings)
         vectors = np.empty((len(texts), self._config.vector_size), np.float32)
         hidden_states = []
-        normalize = normalize and not self._config.normalize
         with np.errstate(all="ignore"):
             for row, text in enumerate(texts):
                 with _blas_threads(len(text)):
                     x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
                 pooled = reference.pooling(x, None, self._config.pooling_mode)
-                vector = reference.output(pooled, self._nested, self._config)
-                vectors[row] = reference.normalize(vector) if normalize else vector
+                vectors[row] = self.output(pooled, normalize=normalize)
                 hidden_states.append(x)
                 report(1)
         return vectors, hidden_states
 
     def output(self, pooled: Vectors, *, normalize: bool) -> Vectors:
+        config, vectors = self._config, pooled
         with np.errstate(all="ignore"):
-            vectors: Vectors = reference.output(pooled, self._nested, self._config).astype(np.float32, copy=False)
-            return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
+            if config.dense_size is not None:
+                vectors = reference.dense(vectors, self._nested["dense"]["linear"], config.dense_activation)
+            return reference.normalize(vectors) if normalize or config.normalize else vectors
 
     def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
         check_ids([text], self._config.vocab_size, self._config.max_position_embeddings)

@@ -3,6 +3,7 @@
 In reading order:
 
     config.py           the JSON files of a folder -> `ModelConfig`
+    dense_module.py     the config.json of a Dense module
     settings.py         prompts, similarity function and vector size -> `ModelSettings`
     checkpoint.py       the weights -> named float32 arrays, validated; and back to a file
     tensors.py          named arrays with facts as a .safetensors file, for traces and checkpoints of training

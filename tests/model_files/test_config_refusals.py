@@ -134,7 +134,7 @@ REFUSALS = [
     refused("flag as a text", POOLING, MEAN | {FLAGS["cls"]: "no"}, "pooling_mode_cls_token: expected true or false"),
     refused("dimension", POOLING, MEAN | {"word_embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
     refused("new dimension", POOLING, {"embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
-    refused("include_prompt", POOLING, MEAN | {"include_prompt": False}, "include_prompt false is not implemented"),
+    refused("include_prompt", POOLING, MEAN | {"include_prompt": 0}, "include_prompt: expected true or false, found 0"),
     # the rest
     refused("task", SENTENCE, {"transformer_task": "fill-mask"}, 'transformer_task "fill-mask" is not implemented'),
     refused("output", SENTENCE, {"module_output_name": "scores"}, 'module_output_name "scores" is not implemented'),
