@@ -7,7 +7,7 @@ Letters, used in the whole package:
 
     B texts       T tokens of one text     N tokens of a ragged batch     D hidden size (384)
     H heads (12)  E = D / H (32)           F feed-forward size (1536)     L layers (6)
-    V vocabulary  P positions
+    V vocabulary  P positions              G numbers of a vector after a Dense module (D in this model: it has none)
 
 A function takes `(..., T, D)` with any leading axes, so the same lines compute one text `(T, D)` and a padded batch
 `(B, T, D)`. It keeps the dtype of its arguments: float32 as published, or float64 as the ground truth. For that reason
@@ -102,7 +102,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:  # (.
     return centred / np.sqrt(variance + eps) * weight + bias
 
 
-def linear(x: Array, weight: Array, bias: Array) -> Array:  # (..., K), (M, K), (M,) -> (..., M)
+def linear(x: Array, weight: Array, bias: Array | float) -> Array:  # (..., K), (M, K), (M,) -> (..., M)
     """x W^T + b. Weights keep the checkpoint's orientation, (out, in). One matrix product covers all leading axes."""
     y = x.reshape(-1, x.shape[-1]) @ weight.T + bias
     return y.reshape(*x.shape[:-1], -1)
@@ -211,16 +211,36 @@ def encoder(
     return x
 
 
-def pooling(x: Array, mask: Array | None, mode: str) -> Array:  # (..., T, D), (..., T) or None -> (..., D)
-    """One vector of a text's token vectors: the mean over tokens (not padding), the first ([CLS]), or the maximum."""
+def pooling(
+    x: Array, mask: Array | None, mode: str, start: int = 0
+) -> Array:  # (..., T, D), (..., T) or None -> (..., D)
+    """One vector of a text's token vectors: the mean over tokens (not padding), the first ([CLS]), or the maximum.
+
+    weightedmean: a mean in which each token's weight is its position, counted from 1. lasttoken: the last token.
+    start: the first token that is pooled; the tokens of a prompt before it are left out, and the positions stay.
+    """
     if mode == "cls":
-        return x[..., 0, :]
+        return x[..., start, :]
     keep = np.ones((*x.shape[:-1], 1), bool) if mask is None else mask[..., None]  # (..., T, 1)
+    position = np.arange(1, x.shape[-2] + 1)[:, None]  # (T, 1)
+    if mode == "lasttoken":
+        last = np.where(keep, position, 0).argmax(axis=-2, keepdims=True)  # (..., 1, 1)
+        return np.take_along_axis(x, last, axis=-2)[..., 0, :]
+    keep = keep & (position > start)
     if mode == "max":
         return np.where(keep, x, -math.inf).max(axis=-2)
-    count = keep.sum(axis=-2).astype(x.dtype)  # (..., 1); an int64 would promote float32
-    total = np.where(keep, x, 0.0).sum(axis=-2)
-    return total / (count if mode == "mean" else np.sqrt(count))
+    kept, weight = np.where(keep, x, 0.0), keep
+    if mode == "weightedmean":
+        weight = np.where(keep, position, 0)  # (..., T, 1)
+        kept = kept * weight.astype(x.dtype)
+    count = weight.sum(axis=-2).astype(x.dtype)  # (..., 1); an int64 would promote float32
+    return kept.sum(axis=-2) / (np.sqrt(count) if mode == "mean_sqrt_len_tokens" else count)
+
+
+def dense(x: Array, weights: Nested, activation: str) -> Array:  # (..., D) -> (..., G)
+    """tanh(x W^T + b), or without tanh: a Dense module, which some models have after the pooling. b may be missing."""
+    y = linear(x, weights["weight"], weights.get("bias", 0.0))
+    return np.tanh(y) if activation == "tanh" else y
 
 
 def normalize(x: Array) -> Array:  # (..., D) -> (..., D)
@@ -232,7 +252,7 @@ def forward(
     ids: Array, weights: Nested, config: ModelConfig, *,
     mask: Array | None = None, token_type_ids: Array | None = None, record: Record = ignore,
 ) -> Array:  # fmt: skip
-    """Sentence vectors of token ids: encoder, pooling and, if the model has it, normalisation.
+    """Sentence vectors of token ids: encoder, pooling and, if the model has them, Dense and normalisation.
 
     ids: integers, (T,) for one text or (B, T) for several; padding comes after the tokens, and mask marks it.
     weights: from `nest`; their dtype is the dtype of every result.
@@ -243,6 +263,8 @@ def forward(
     """
     x = encoder(ids, mask, token_type_ids, weights, config, record)
     vector = record("pooling", pooling(x, mask, config.pooling_mode))
+    if config.dense_size is not None:
+        vector = record("dense", dense(vector, weights["dense"]["linear"], config.dense_activation))
     return record("normalize", normalize(vector)) if config.normalize else vector
 
 
@@ -252,7 +274,7 @@ def encode_ragged(
     """Sentence vectors of texts of any lengths. Texts of one length are one batch, so nothing is padded."""
     lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
     dtype = weights["embeddings"]["word_embeddings"]["weight"].dtype
-    vectors = np.empty((len(texts), config.hidden_size), dtype)
+    vectors = np.empty((len(texts), config.vector_size), dtype)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length).tolist()
         vectors[rows] = forward(np.array([texts[row] for row in rows], dtype=np.int64), weights, config)

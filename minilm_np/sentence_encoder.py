@@ -357,7 +357,7 @@ class SentenceEncoder:
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
         prefix = self.settings.prefix(prompt_name, prompt)
-        d = self.settings.dimension(self.config.hidden_size, truncate_dim)
+        d = self.settings.dimension(self.config.vector_size, truncate_dim)
         return Pipeline(self._model, prefix, on_truncation, bool(normalize), d)
 
     def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
@@ -514,7 +514,7 @@ class SentenceEncoder:
 
     def get_embedding_dimension(self) -> int:
         """Return d, the length of a vector: D, or `truncate_dim` if that is less."""
-        return self.settings.dimension(self.config.hidden_size)
+        return self.settings.dimension(self.config.vector_size)
 
     def get_sentence_embedding_dimension(self) -> int:
         """Return `get_embedding_dimension()`; its older name."""

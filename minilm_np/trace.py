@@ -28,9 +28,14 @@ _KINDS = {"tokens": list, "ids": list, "offsets": list, "dimensions": dict, "ver
 
 
 def dimensions(name: str) -> str:
-    """Return the dimension letters of one text's intermediate: "T D", "H T T" (query by key), "T F" or "D"."""
+    """Return the dimension letters of one text's intermediate: "T D", "H T T" (query by key), "T F", "D" or "G".
+
+    G is for the vector after a Dense module. If there is one, `normalize` has G numbers too.
+    """
     if name in ("pooling", "normalize"):
         return "D"
+    if name == "dense":
+        return "G"
     if name.endswith((".scores", ".probs")):
         return "H T T"
     return "T F" if ".intermediate." in name else "T D"
@@ -163,6 +168,8 @@ def trace(
         model.tokenizer.check_tokens([ids], number)
         arrays = engine.intermediates(ids)
         letters = {name: dimensions(name) for name in arrays}
+        if "dense" in letters and "normalize" in letters:
+            letters["normalize"] = "G"
         traces.append(
             Trace(arrays, letters, text, tokens, ids, offsets, truncated, model.name, backend, dtype, dict(versions))
         )

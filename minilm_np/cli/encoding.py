@@ -46,7 +46,7 @@ class TextEncoding:
         truncate_dim: int | None = None,
         on_truncation: str = ON_TRUNCATION[1],
     ) -> None:
-        self.dimension = encoder.settings.dimension(encoder.config.hidden_size, truncate_dim)  # d, of each vector
+        self.dimension = encoder.settings.dimension(encoder.config.vector_size, truncate_dim)  # d, of each vector
         self._encoder = encoder
         self._normalize, self._truncate_dim, self._on_truncation = normalize, truncate_dim, on_truncation
         self._n_texts = self._n_truncated = self._longest = 0

@@ -14,6 +14,7 @@ from minilm_np._checks import check_choice, check_optional_int, check_texts
 from minilm_np.encoding.call_types import Matrix, Vector
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.encoding.pipeline import unit_length
+from minilm_np.encoding.prompts import encode, pooling_start
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.text.windows import Part, cut, surrounded
@@ -108,8 +109,8 @@ def encode_long(
     room, stride = _sizes(model, prefix, window, stride)
     many = check_texts([texts] if isinstance(texts, str) else texts)
     parts = (part for n, text in enumerate(many) for part in cut(model.tokenizer, prefix, n, text, room, stride))
-    encoded = itertools.groupby(_encoded(model, parts), key=lambda found: found[0].number)
-    d = model.settings.dimension(model.config.hidden_size)
+    encoded = itertools.groupby(_encoded(model, parts, pooling_start(model, prefix)), key=lambda found: found[0].number)
+    d = model.settings.dimension(model.config.vector_size)
     if pooling is None:
         windows = [
             [
@@ -140,12 +141,13 @@ def _sizes(model: LoadedModel, prefix: str, window: int | None, stride: int | No
     return room, check_optional_int("stride", stride, 1, room, hint=hint) or room - room // 4
 
 
-def _encoded(model: LoadedModel, parts: Iterable[Part]) -> Iterator[tuple[Part, Vectors]]:
+def _encoded(model: LoadedModel, parts: Iterable[Part], start: int) -> Iterator[tuple[Part, Vectors]]:
     """Yield the windows with their vectors, in order, encoded one batch at a time."""
     for batch in _batches(parts):
         for part in batch:
             model.tokenizer.check_tokens([part.ids], part.number)
-        vectors = model.engine.encode([part.ids for part in batch], normalize=False, report=lambda done: None)
+        ids = [part.ids for part in batch]
+        vectors = encode(model.engine, ids, start, model.config.pooling_mode, normalize=False, report=lambda done: None)
         for part, vector in zip(batch, vectors, strict=True):
             if not np.isfinite(vector).all():
                 raise NonFiniteError(

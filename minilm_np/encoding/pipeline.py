@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from minilm_np._checks import check_choice, check_texts
 from minilm_np._forks import no_fork
 from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.encoding.prompts import encode, encode_with_hidden_states, pooling_start, prompt_length
+from minilm_np.engine.doubles import unit_length as unit_length
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig
@@ -43,15 +45,19 @@ class Pipeline:
         self._prefix = prefix
         self._normalize = normalize
         self._dimension = dimension
+        self._start = pooling_start(model, prefix)
         self.truncation = Truncation(on_truncation, model.config)
         self.counts = TokenCounts()
 
     def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
         """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
-        D, d = self._model.config.hidden_size, self._dimension
+        D, d = self._model.config.vector_size, self._dimension
         vectors = np.empty((len(texts), d), np.float32)
         for part, ids in self._slices(texts):
-            whole = self._model.engine.encode(ids, normalize=self._normalize and d == D, report=report)
+            whole = encode(
+                self._model.engine, ids, self._start, self._model.config.pooling_mode,
+                normalize=self._normalize and d == D, report=report,
+            )  # fmt: skip
             _check_finite(whole, first + part.start)
             vectors[part] = self._truncated(whole)
         return vectors
@@ -66,7 +72,7 @@ class Pipeline:
         The vector is the model's output, without further normalization.
         """
         d = self._dimension
-        prompt = {"prompt_length": len(self._model.tokenizer([self._prefix]).ids[0]) - 1} if self._prefix else {}
+        prompt = {"prompt_length": prompt_length(self._model, self._prefix)} if self._prefix else {}
         found = []
         for ids, x, vector in self._with_hidden_states(texts, report):
             tokens = padded([ids], 0)
@@ -87,7 +93,9 @@ class Pipeline:
         self, texts: Sequence[str], report: Report
     ) -> Iterator[tuple[list[int], Vectors, Vectors]]:  # token ids, (T, D), (D,) for each text
         for part, ids in self._slices(texts):
-            vectors, hidden = self._model.engine.encode_with_hidden_states(ids, normalize=False, report=report)
+            vectors, hidden = encode_with_hidden_states(
+                self._model.engine, ids, self._start, self._model.config.pooling_mode, normalize=False, report=report
+            )
             for number, x in enumerate(hidden, part.start):
                 _check_finite(x.reshape(1, -1), number)
             yield from zip(ids, hidden, vectors, strict=True)
@@ -105,7 +113,7 @@ class Pipeline:
 
     def _truncated(self, vectors: Vectors) -> Vectors:  # (n, D) -> (n, d)
         d = self._dimension
-        if d == self._model.config.hidden_size:
+        if d == self._model.config.vector_size:
             return vectors
         return unit_length(vectors[:, :d]) if self._normalize else vectors[:, :d]
 
@@ -195,7 +203,7 @@ def encode_with_counts(
     `SentenceEncoder.encode`. Truncated texts raise no warning: the counts name them.
     Raises InputTypeError, InputValueError, NonFiniteError (all name the text).
     """
-    d = model.settings.dimension(model.config.hidden_size, truncate_dim)
+    d = model.settings.dimension(model.config.vector_size, truncate_dim)
     pipeline = Pipeline(model, model.settings.prefix(prompt_name, prompt), "ignore", normalize, d)
     return pipeline.vectors(check_texts(texts, first), report, first), pipeline.counts
 
@@ -231,13 +239,6 @@ def padded(texts: Sequence[Sequence[int]], pad_id: int) -> PaddedTokens:
         "token_type_ids": np.zeros((B, T), np.int64),
         "attention_mask": attention_mask,
     }
-
-
-def unit_length(vectors: Vectors) -> Vectors:  # (n, d) -> (n, d)
-    """Return vectors scaled to unit length, with the same bits everywhere: float64, added in order, rounded once."""
-    wide = vectors.astype(np.float64)
-    squares = np.cumsum(wide * wide, axis=1)[:, -1:]  # `sum` may add in any order
-    return cast(Vectors, (wide / np.maximum(np.sqrt(squares), 1e-12)).astype(np.float32))
 
 
 def as_tensors(found: Any) -> Any:

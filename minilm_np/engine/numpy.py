@@ -38,7 +38,7 @@ class NumpyEngine:
 
     def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
         check_ids(texts, self._config.vocab_size, self._config.max_tokens)
-        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
+        vectors = np.empty((len(texts), self._config.vector_size), np.float32)
         rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         with np.errstate(all="ignore"):  # the caller checks for non-finite vectors and names the text
             while rows:
@@ -54,18 +54,24 @@ class NumpyEngine:
         self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report
     ) -> tuple[Vectors, list[Vectors]]:
         check_ids(texts, self._config.vocab_size, self._config.max_tokens)
-        vectors = np.empty((len(texts), self._config.hidden_size), np.float32)
+        vectors = np.empty((len(texts), self._config.vector_size), np.float32)
         hidden_states = []
-        normalize = normalize or self._config.normalize
         with np.errstate(all="ignore"):
             for row, text in enumerate(texts):
                 with _blas_threads(len(text)):
                     x = reference.encoder(np.array(text), None, None, self._nested, self._config)  # (T, D)
-                vector = reference.pooling(x, None, self._config.pooling_mode)
-                vectors[row] = reference.normalize(vector) if normalize else vector
+                pooled = reference.pooling(x, None, self._config.pooling_mode)
+                vectors[row] = self.output(pooled, normalize=normalize)
                 hidden_states.append(x)
                 report(1)
         return vectors, hidden_states
+
+    def output(self, pooled: Vectors, *, normalize: bool) -> Vectors:
+        config, vectors = self._config, pooled
+        with np.errstate(all="ignore"):
+            if config.dense_size is not None:
+                vectors = reference.dense(vectors, self._nested["dense"]["linear"], config.dense_activation)
+            return reference.normalize(vectors) if normalize or config.normalize else vectors
 
     def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
         check_ids([text], self._config.vocab_size, self._config.max_tokens)

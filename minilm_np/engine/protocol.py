@@ -41,6 +41,9 @@ class Engine(Protocol):
     ) -> tuple[Vectors, list[Vectors]]:
         """Return what `encode` returns, and for each text the hidden states after the last layer, (T, D)."""
 
+    def output(self, pooled: Vectors, *, normalize: bool) -> Vectors:
+        """Return the vectors of texts that are pooled elsewhere, (B, D): what `encode` does after its pooling."""
+
     def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Return the named arrays of one text in the model's order, without a batch axis.
 

@@ -83,9 +83,10 @@ def _float32(
     config: ModelConfig, weights: NamedWeights | Packed, threads: int | None, dtype: str, reread: Reread | None
 ) -> Engine:
     with no_fork:
+        from minilm_np.engine.dense import with_dense
         from minilm_np.engine.float32.engine import Float32Engine
 
-    return Float32Engine(config, weights, threads)
+    return with_dense(lambda config, weights, _: Float32Engine(config, weights, threads), config, weights, reread)
 
 
 def _integer(
@@ -93,9 +94,13 @@ def _integer(
     compute_type: str,
 ) -> Engine:  # fmt: skip
     with no_fork:
+        from minilm_np.engine.dense import with_dense
         from minilm_np.engine.integer.engine import IntegerEngine
 
-    return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)
+    def make(config: ModelConfig, weights: NamedWeights | Packed, reread: Reread | None) -> Engine:
+        return IntegerEngine(config, weights, threads, compute_type=compute_type, reread=reread)
+
+    return with_dense(make, config, weights, reread)
 
 
 def _numpy(

@@ -5,7 +5,7 @@
 
     cosine(v_a, v_b) = sum_ij contributions[i, j],    contributions[i, j] = s_i . s_j
 
-For cls, one pair has the whole cosine: that of the first tokens.
+For cls, one pair has the whole cosine: that of the first tokens; for lasttoken, that of the last ones.
 
 The hidden state of a token depends on the whole text. A contribution therefore belongs to a token *in its text*, not to
 the word. `gradients.py` asks the other question: what the word embeddings at the input change.

@@ -81,6 +81,8 @@ def _pairs(found: "Similarity") -> pages.Section:
     kinds = {
         "mean": "The vector of a text is the mean of its tokens' hidden states",
         "mean_sqrt_len_tokens": "The vector of a text is a scaled sum of its tokens' hidden states",
+        "weightedmean": "The vector of a text is a mean of its tokens' hidden states, weighted by their positions",
+        "lasttoken": "The vector of a text is the hidden state of its last token, so one pair is the whole cosine",
         "cls": "The vector of a text is the hidden state of its first token, so one pair is the whole cosine",
         "max": "Each number of a vector is the largest one of all tokens, and counts for the token that it comes from",
     }

@@ -99,11 +99,13 @@ LAYER = (
 _POOLING = {
     "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors, [CLS] and [SEP] included."),
     "cls": ("x̄ = x₁", "The vector of the first token, [CLS]. The other tokens act on it only through attention."),
+    "lasttoken": ("x̄ = x_T", "The vector of the last token. The other tokens act on it only through attention."),
     "max": ("x̄ = maxₜ xₜ", "For each dimension the largest number of all tokens."),
     "mean_sqrt_len_tokens": (
         "x̄ = Σₜ xₜ / √T",
         "The sum of all token vectors, divided by √T.",
     ),
+    "weightedmean": ("x̄ = Σₜ t xₜ / Σₜ t", "The mean of all token vectors, weighted by their positions, from 1 to T."),
 }
 
 

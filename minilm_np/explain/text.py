@@ -96,17 +96,21 @@ def _explanation(found: Trace, config: ModelConfig) -> TextExplanation:
 def contributions_of(states: Array, config: ModelConfig) -> Array:  # (T, D) -> (T, D)
     """What each token's last hidden state adds to the sentence vector. The sum over tokens is the vector.
 
-    mean: x / T. mean_sqrt_len_tokens: x / sqrt(T). cls: x for the first token, 0 for the others. max: the numbers of x
-    that are the largest of all tokens (the first of equals), 0 elsewhere. If the model normalises, all of them are
-    divided by the norm of the pooled vector.
+    mean: x / T. mean_sqrt_len_tokens: x / sqrt(T). weightedmean: x times its position over the sum of the positions.
+    cls: x for the first token, 0 for the others; lasttoken: x for the last. max: the numbers of x that are the largest
+    of all tokens (the first of equals), 0 elsewhere. If the model normalises, all of them are divided by the norm of
+    the pooled vector.
     """
     T, D = states.shape
     if config.pooling_mode == "mean":
         shares = states / T
     elif config.pooling_mode == "mean_sqrt_len_tokens":
         shares = states / math.sqrt(T)
+    elif config.pooling_mode == "weightedmean":
+        shares = states * (np.arange(1, T + 1) / (T * (T + 1) // 2))[:, None]
     else:
-        owner = states.argmax(axis=0) if config.pooling_mode == "max" else np.zeros(D, np.int64)
+        first_or_last = np.full(D, T - 1 if config.pooling_mode == "lasttoken" else 0)
+        owner = states.argmax(axis=0) if config.pooling_mode == "max" else first_or_last
         shares = np.where(np.arange(T)[:, None] == owner, states, 0.0)
     return shares / max(float(_norms(shares.sum(axis=0))), 1e-12) if config.normalize else shares
 

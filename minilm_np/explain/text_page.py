@@ -22,8 +22,13 @@ _VECTOR = {
     "divided by T{norm}. The contributions add up to the vector.",
     "mean_sqrt_len_tokens": "The vector is the sum of the token vectors, divided by √T{then}, so each token "
     "contributes exactly its own vector divided by √T{norm}. The contributions add up to the vector.",
+    "weightedmean": "The vector is a mean of the token vectors, weighted by their positions{then}, so each token "
+    "contributes exactly its own vector, times its position over the sum of all positions{norm}. The contributions add "
+    "up to the vector.",
     "cls": "This model takes the vector of the first token{then}. The other tokens contribute nothing directly: they "
     "act on the first token through attention, which this chart does not show.",
+    "lasttoken": "This model takes the vector of the last token{then}. The other tokens contribute nothing directly: "
+    "they act on the last token through attention, which this chart does not show.",
     "max": "This model takes the largest number of all tokens in each dimension{then}. A token contributes the "
     "dimensions in which it has the largest number{norm}, and 0 elsewhere. The contributions add up to the vector.",
 }

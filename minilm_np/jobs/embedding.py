@@ -100,7 +100,7 @@ def embed_files(
         dtype=dtype,
         prompt=encoder.settings.prefix(prompt_name),
         normalize=bool(normalize_embeddings),
-        dimension=encoder.settings.dimension(encoder.config.hidden_size, truncate_dim),
+        dimension=encoder.settings.dimension(encoder.config.vector_size, truncate_dim),
         max_seq_length=encoder.max_seq_length,
     )
     handling = jobs.Handling((number, count), on_error == "skip", on_truncation, show_progress_bar)

@@ -4,6 +4,7 @@ In reading order:
 
     config.py           the JSON files of a folder -> `ModelConfig`
     families.py         the keys and the names of tensors of DistilBERT, RoBERTa, XLM-R and MPNet
+    dense_module.py     the config.json of a Dense module
     settings.py         prompts, similarity function and vector size -> `ModelSettings`
     checkpoint.py       the weights -> named float32 arrays, validated; and back to a file
     tensors.py          named arrays with facts as a .safetensors file, for traces and checkpoints of training

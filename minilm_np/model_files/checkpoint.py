@@ -12,9 +12,11 @@ header; the arrays are aligned in any case.
 """
 
 import io
+import itertools
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # Prefixes of the encoder's names in the state_dict of a sentence-transformers model: before version 6, and since.
 _MODULE_PREFIXES = ("0.auto_model.", "0.model.")
+DENSE = "dense."  # prefix of the names of the Dense module's parameters
 _ANCHOR = "embeddings.word_embeddings.weight"
 
 # Tensors that many checkpoints contain and no sentence vector depends on, with the prefix. If that is the prefix of the
@@ -63,7 +66,7 @@ _CHUNK = 1 << 17  # elements that are read, widened and checked at a time, while
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """{name: shape} of every parameter that inference uses, with Hugging Face's names, in the model's order."""
-    return dict(_parameters(config))
+    return dict(itertools.chain(_parameters(config), _dense_parameters(config)))
 
 
 def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.float32]]:
@@ -86,9 +89,10 @@ def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, np
 
     Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
     """
-    folder = folder / config.transformer_path
     with ExitStack() as files:
-        tensors = _match(_stored_tensors(_locate(folder), files), config)
+        tensors = _match(_stored_tensors(_locate(folder, config.transformer_path), files), config)
+        if config.dense_size is not None:
+            tensors |= _match_dense(_stored_tensors(_locate(folder, config.dense_path), files), config)
         n_bytes = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
         _check(n_bytes <= MAX_WEIGHTS, f"{folder}: weights", f"at most {MAX_WEIGHTS} bytes as float32", n_bytes)
         # in the order of the files, not of the model, because a disk reads ahead
@@ -104,7 +108,7 @@ def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.f
     """
     D = config.hidden_size
     with ExitStack() as files:
-        stored = _stored_tensors(_locate(folder / config.transformer_path), files)
+        stored = _stored_tensors(_locate(folder, config.transformer_path), files)
         prefix = next((prefix for prefix in _prefixes(config) if prefix + _ANCHOR in stored), "")
         found = {name: stored.get(prefix + name) for name in ("pooler.dense.weight", "pooler.dense.bias")}
         tensors = {name: tensor for name, tensor in found.items() if tensor and tensor.dtype in _READ_AS}
@@ -178,6 +182,34 @@ def _prefixes(config: ModelConfig) -> tuple[str, ...]:
     return "", FAMILIES[config.model_type].prefix, *_MODULE_PREFIXES
 
 
+def _dense_parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape) of the parameters of the Dense module, if there is one. Its file has them without `dense.`."""
+    if config.dense_size is not None:
+        yield f"{DENSE}linear.weight", (config.dense_size, config.hidden_size)
+        if config.dense_bias:
+            yield f"{DENSE}linear.bias", (config.dense_size,)
+
+
+def _match_dense(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
+    """{name in the model: stored tensor} of the Dense module; every name, shape and dtype matches its config."""
+    expected = dict(_dense_parameters(config))
+    found = {f"{DENSE}{name}": tensor for name, tensor in stored.items()}
+    where = next(iter(stored.values())).file.name
+    if found.keys() != expected.keys():
+        names = ", ".join(repr(name.removeprefix(DENSE)) for name in expected)
+        raise CheckpointError(f"{where}: expected the tensors {names}, from config.json, found {_show_some(stored)}")
+    for name, shape in expected.items():
+        _check_tensor(found[name], shape)
+    return {name: found[name] for name in expected}
+
+
+def _check_tensor(tensor: _Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise CheckpointError(f"{tensor}: expected shape {shape}, from config.json, found {short_repr(tensor.shape)}")
+    if tensor.dtype not in _READ_AS:
+        raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
+
+
 def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
     """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config."""
     where = next(iter(stored.values())).file.name
@@ -219,12 +251,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
                 f"found {len(stored)} tensors; those of this module: {near}"
             )
         tensor = found[name] = left.pop(own_name)
-        if tensor.shape != shape:
-            raise CheckpointError(
-                f"{tensor}: expected shape {shape}, from config.json, found {short_repr(tensor.shape)}"
-            )
-        if tensor.dtype not in _READ_AS:
-            raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
+        _check_tensor(tensor, shape)
     unexpected += [tensor.name for tensor in left.values()]
     if unexpected:
         raise CheckpointError(
@@ -237,16 +264,22 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
 # ----------------------------------------------------------------------------------------------- which files
 
 
-def _locate(folder: Path) -> Path:
-    """The path of the single file if it exists, else of the index of the shards."""
+def _locate(model: Path, module: str) -> Path:
+    """The path of the single file of a module in a model's folder if it exists, else of the index of the shards."""
+    folder = model / module
     for name in (_SINGLE, _INDEX):
         if os.path.lexists(folder / name):
             return folder / name
     found = "neither" if folder.is_dir() else "no such folder"
     if os.path.lexists(folder / "pytorch_model.bin"):
+        program = (
+            "from sentence_transformers import SentenceTransformer as S; "
+            f"S({str(model)!r}, device='cpu').save({str(model) + '-safetensors'!r})"
+        )
         found = (
-            "pytorch_model.bin, which is a pickle: it is not read, because loading a pickle runs the code in it; if "
-            "you trust it, convert it (transformers: model.save_pretrained(folder, safe_serialization=True))"
+            "pytorch_model.bin, which is a pickle: it is not read, because loading a pickle runs the code in it. If "
+            "you trust it, convert the model with this command, and load the new folder: python -c "
+            f"{shlex.quote(program)}"
         )
     raise CheckpointError(f"{folder}: expected {_SINGLE} or {_INDEX}, found {found}")
 

@@ -1,15 +1,16 @@
 """`ModelConfig`: the JSON files of a model folder, read into one frozen dataclass.
 
-Up to six files are read here:
+Up to seven files are read here:
 
     config.json                   the sizes of the encoder
-    modules.json                  the modules, in order: Transformer, Pooling, optionally Normalize
+    modules.json                  the modules, in order: Transformer, Pooling, optionally Dense, optionally Normalize
     1_Pooling/config.json         how the vectors of the tokens become one vector
+    2_Dense/config.json           the size and the activation of a dense layer after it
     2_Normalize/config.json       empty or absent in most folders
     sentence_bert_config.json     the length at which a text is truncated, and whether it is lower-cased
     tokenizer_config.json         the length, if the file above does not give one
 
-A seventh, config_sentence_transformers.json, is read by `settings.py`. Folders of sentence-transformers 2, 5 and 6 use
+An eighth, config_sentence_transformers.json, is read by `settings.py`. Folders of sentence-transformers 2, 5 and 6 use
 different keys for the same facts; all are supported. Anything not implemented is an error that names it.
 """
 
@@ -23,11 +24,12 @@ from typing import Any
 from minilm_np._checks import one_of, short_repr
 from minilm_np._files import read_json, shown
 from minilm_np.errors import ConfigError
+from minilm_np.model_files import dense_module
 from minilm_np.model_files.families import DEFAULTS, FAMILIES, REQUIRED
 
-_MODULES = ["Transformer", "Pooling", "Normalize"]
+_MODULES = ["Transformer", "Pooling", "Dense", "Normalize"]
 
-POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens")
+POOLING_MODES = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # of the feed-forward part, by transformers' names; the two with tanh are the same function
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
@@ -101,9 +103,14 @@ class ModelConfig:
     # the other files: from token vectors to one vector
     max_seq_length: int = 256  # tokens per text, including [CLS] and [SEP]; longer texts are truncated
     pooling_mode: str = "mean"
+    include_prompt: bool = True  # whether the tokens of a prompt are pooled
     normalize: bool = True  # the folder has a Normalize module
     do_lower_case: bool = False  # lower-case each text before tokenization, regardless of the tokenizer's options
     transformer_path: str = ""  # the subfolder with config.json and the weights; "" in every recent folder
+    dense_size: int | None = None  # G, the numbers of a vector after a Dense module; None: the folder has none
+    dense_bias: bool = True
+    dense_activation: str = "tanh"  # or "identity"
+    dense_path: str = dense_module.FOLDER
 
     def __post_init__(self) -> None:
         """Raise ConfigError for values that are impossible."""
@@ -135,6 +142,7 @@ class ModelConfig:
         self._check_family()
         if self.pooling_mode not in POOLING_MODES:
             raise ConfigError(f"pooling_mode: expected {one_of(POOLING_MODES)}, found {shown(self.pooling_mode)}")
+        self._check_dense()
         positions = self.max_position_embeddings
         if self.max_tokens < 2:
             least = 2 + positions - self.max_tokens
@@ -164,6 +172,21 @@ class ModelConfig:
         """Tokens of the longest text for which the model has positions."""
         return self.max_position_embeddings - (0 if self.padding_idx is None else self.padding_idx + 1)
 
+    def _check_dense(self) -> None:
+        """Raise ConfigError for a Dense module that is impossible."""
+        size = self.dense_size
+        if size is not None and (type(size) is not int or not 1 <= size < 2**31):
+            raise ConfigError(f"dense_size: expected an integer from 1 to 2**31 - 1, or None, found {shown(size)}")
+        if self.dense_activation not in dense_module.ACTIVATIONS:
+            raise ConfigError(
+                f"dense_activation: expected {one_of(dense_module.ACTIVATIONS)}, found {shown(self.dense_activation)}"
+            )
+
+    @property
+    def vector_size(self) -> int:
+        """The numbers of a vector: D, or G after a Dense module."""
+        return self.hidden_size if self.dense_size is None else self.dense_size
+
     @property
     def head_size(self) -> int:
         """E, the size of the query, key and value vectors of one head."""
@@ -177,6 +200,16 @@ def require_plain_bert(config: ModelConfig, what: str) -> None:
             f"{what}: expected a model of type 'bert' with the activation 'gelu', found {config.model_type!r} with "
             f"{config.hidden_act!r}: this is not implemented for other encoders"
         )
+    require_no_dense(config, what)
+
+
+def require_no_dense(config: ModelConfig, what: str) -> None:
+    """Raise ConfigError if the model has a Dense module, for `what`: code that is not written for one."""
+    if config.dense_size is not None:
+        raise ConfigError(
+            f"{what}: expected a model without a Dense module, found one with {config.dense_size} outputs: this is not "
+            "implemented for it"
+        )
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -184,30 +217,37 @@ def load_config(folder: Path) -> ModelConfig:
 
     Raises ConfigError: a file is missing or broken, a value is out of range, or something is not implemented.
     """
-    transformer_path, pooling_path, normalize = _read_modules(folder)
+    paths = _read_modules(folder)
+    transformer_path, pooling_path, dense_path = (paths.get(kind) for kind in _MODULES[:3])
+    assert transformer_path is not None
     transformer = folder / transformer_path
     encoder = _read_encoder(transformer / "config.json")
     sentence = _read_sentence_config(transformer / "sentence_bert_config.json")
-    pooling_mode = "mean"
+    pooling: dict[str, Any] = {}
     if pooling_path is not None:
-        pooling_mode = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
+        pooling = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
+    dense: dict[str, Any] = {}
+    if dense_path is not None:
+        path = folder / dense_path / "config.json"
+        dense = dense_module.dense_fields(path, read_object(path), encoder["hidden_size"]) | {"dense_path": dense_path}
     return ModelConfig(
         **encoder,
         **_sequence_limit(transformer, sentence, ModelConfig(**encoder, max_seq_length=2).max_tokens),
-        pooling_mode=pooling_mode,
-        normalize=normalize,
+        **pooling,
+        **dense,
+        normalize="Normalize" in paths,
         transformer_path=transformer_path,
     )
 
 
-def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
-    """modules.json -> (path of the transformer, path of the pooling or None, whether there is a Normalize module)."""
+def _read_modules(folder: Path) -> dict[str, str]:
+    """modules.json -> the path of each module, by its kind."""
     path = folder / "modules.json"
     modules = _read_json(path, default=())
     if modules == ():  # no such file: JSON has no tuples
         # a plain transformers folder, for which sentence-transformers uses mean pooling and no normalisation
         warnings.warn(f"{folder} has no modules.json: assuming mean pooling without normalisation", stacklevel=4)
-        return "", None, False
+        return {"Transformer": ""}
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ConfigError(f"{path}: expected a list of objects, found {shown(modules)}")
     kinds: list[str] = []
@@ -225,12 +265,14 @@ def _read_modules(folder: Path) -> tuple[str, str | None, bool]:
             raise ConfigError(
                 f"{path}: module {number}: {short_repr(kind)} is not implemented: expected {one_of(_MODULES)}"
             )
-    if kinds not in (_MODULES[:2], _MODULES):
+    if kinds[:2] != _MODULES[:2] or kinds[2:] not in ([], ["Dense"], ["Normalize"], ["Dense", "Normalize"]):
         found = ", ".join(kinds[:9]) or "none"
-        raise ConfigError(f"{path}: expected the modules Transformer, Pooling, optionally Normalize, found {found}")
-    if len(kinds) == 3:
-        _check_normalize(folder / paths[2] / "config.json")
-    return paths[0], paths[1], len(kinds) == 3
+        raise ConfigError(
+            f"{path}: expected the modules Transformer, Pooling, optionally Dense, optionally Normalize, found {found}"
+        )
+    if kinds[-1] == "Normalize":
+        _check_normalize(folder / paths[-1] / "config.json")
+    return dict(zip(kinds, paths, strict=True))
 
 
 def _check_inside(folder: Path, where: str, what: str) -> None:
@@ -347,8 +389,8 @@ def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: i
     return {"max_seq_length": min(int(limit), positions), "do_lower_case": lower}
 
 
-def _read_pooling(path: Path, hidden_size: int) -> str:
-    """1_Pooling/config.json -> one of POOLING_MODES."""
+def _read_pooling(path: Path, hidden_size: int) -> dict[str, Any]:
+    """1_Pooling/config.json -> one of POOLING_MODES, and whether the tokens of a prompt are pooled."""
     values = read_object(path)
     size = values.get("word_embedding_dimension", values.get("embedding_dimension", hidden_size))
     if size != hidden_size:
@@ -362,9 +404,10 @@ def _read_pooling(path: Path, hidden_size: int) -> str:
         modes = [mode for flag, mode in POOLING_FLAGS.items() if values.get(flag)] or ["mean"]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ConfigError(f"{path}: the pooling {shown(modes)} is not implemented: expected {one_of(POOLING_MODES)}")
-    if values.get("include_prompt", True) is not True:
-        raise ConfigError(f"{path}: include_prompt {shown(values['include_prompt'])} is not implemented: expected true")
-    return str(modes[0])
+    include_prompt = values.get("include_prompt", True)
+    if type(include_prompt) is not bool:
+        raise ConfigError(f"{path}: include_prompt: expected true or false, found {shown(include_prompt)}")
+    return {"pooling_mode": str(modes[0]), "include_prompt": include_prompt}
 
 
 def _check_normalize(path: Path) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 import minilm_np
 from minilm_np._files import reason, remove_left, replace_folder, staging_folder
 from minilm_np.errors import CheckpointError, SaveError
-from minilm_np.model_files.checkpoint import write_checkpoint
+from minilm_np.model_files import dense_module
+from minilm_np.model_files.checkpoint import DENSE, write_checkpoint
 from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
 from minilm_np.model_files.families import DEFAULTS, FAMILIES, REQUIRED
 from minilm_np.model_files.settings import FILE as SETTINGS_FILE
@@ -27,8 +28,8 @@ from minilm_np.model_files.settings import ModelSettings
 
 WRITTEN = frozenset(
     """
-    1_Pooling 2_Normalize config.json config_sentence_transformers.json model.safetensors modules.json
-    sentence_bert_config.json tokenizer.json tokenizer_config.json
+    1_Pooling 2_Dense 2_Normalize 3_Normalize config.json config_sentence_transformers.json model.safetensors
+    modules.json sentence_bert_config.json tokenizer.json tokenizer_config.json
     """.split()
 )
 
@@ -37,9 +38,9 @@ class SavableTokenizer(Protocol):
     """A tokenizer that can be saved, such as `text.tokenizer.TextTokenizer`."""
 
     pad_id: int
+    special_tokens: dict[str, str]  # by the keys of tokenizer_config.json, such as "pad_token"
 
     def to_json(self) -> str: ...
-    def has_token(self, token: str) -> bool: ...
 
 
 def save_model(
@@ -110,10 +111,11 @@ def _write(
     weights: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Write the files named in WRITTEN."""
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling")] + [("2_Normalize", "Normalize")] * config.normalize
+    kinds = ["Transformer", "Pooling"] + ["Dense"] * (config.dense_size is not None) + ["Normalize"] * config.normalize
+    modules = [(f"{number}_{kind}" if number else "", kind) for number, kind in enumerate(kinds)]
     for name, _ in modules:
         (folder / name).mkdir(exist_ok=True)
-    contents = {
+    contents: dict[str, Any] = {
         "modules.json": [
             {"idx": number, "name": str(number), "path": name, "type": f"sentence_transformers.models.{kind}"}
             for number, (name, kind) in enumerate(modules)
@@ -124,15 +126,24 @@ def _write(
             "do_lower_case": config.do_lower_case,
         },
         "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
-        | {flag: mode == config.pooling_mode for flag, mode in POOLING_FLAGS.items()},
+        | {flag: mode == config.pooling_mode for flag, mode in POOLING_FLAGS.items()}
+        | ({} if config.include_prompt else {"include_prompt": False}),
         "tokenizer_config.json": _tokenizer_config(config, tokenizer),
         SETTINGS_FILE: _settings_config(settings),
     }
+    dense = {name.removeprefix(DENSE): array for name, array in weights.items() if name.startswith(DENSE)}
+    if config.dense_size is not None:
+        values = dense_module.dense_config(
+            config.hidden_size, config.dense_size, config.dense_bias, config.dense_activation
+        )
+        contents[f"{dense_module.FOLDER}/config.json"] = values
+        write_checkpoint(folder / dense_module.FOLDER / "model.safetensors", dense)
     for name, values in contents.items():
         (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
     stored_name = FAMILIES[config.model_type].stored_name
-    write_checkpoint(folder / "model.safetensors", {stored_name(name): array for name, array in weights.items()})
+    encoder = {stored_name(name): array for name, array in weights.items() if not name.startswith(DENSE)}
+    write_checkpoint(folder / "model.safetensors", encoder)
 
 
 def _encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
@@ -152,14 +163,12 @@ def _encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[st
 
 def _tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
     """tokenizer_config.json. PreTrainedTokenizerFast uses tokenizer.json as it is; BertTokenizer would change it."""
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    names["mask_token"] = "[MASK]"
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.max_seq_length,
         "padding_side": "right",
         "truncation_side": "right",
-        **{key: token for key, token in names.items() if tokenizer.has_token(token)},
+        **tokenizer.special_tokens,
     }
 
 

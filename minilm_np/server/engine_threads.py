@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from minilm_np.encoding import prompts
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pipeline import unit_length
 from minilm_np.engine.protocol import Engine, Packed, PackingEngine, Vectors
@@ -34,18 +35,22 @@ _logger = logging.getLogger("minilm_np.server")
 class Job:
     """The texts of one request, and its vectors. ids, taken, credit: as `fair_queue.Work` has them.
 
-    normalize, dimension: as for `SentenceEncoder.encode`; dimension is the length of a vector.
+    normalize, dimension: as for `SentenceEncoder.encode`; dimension is the length of a vector. start: the first token
+    that is pooled.
     """
 
-    __slots__ = ("credit", "dimension", "done", "ids", "left", "normalize", "taken", "vectors", "whole")
+    __slots__ = ("credit", "dimension", "done", "ids", "left", "normalize", "start", "taken", "vectors", "whole")
 
-    def __init__(self, ids: Sequence[Sequence[int]], normalize: bool, dimension: int, hidden_size: int) -> None:
+    def __init__(
+        self, ids: Sequence[Sequence[int]], normalize: bool, dimension: int, vector_size: int, start: int = 0
+    ) -> None:
         self.ids = ids
+        self.start = start
         self.taken = self.credit = 0
         self.left = len(ids)  # texts without a vector
         self.dimension = dimension
         self.normalize = normalize
-        self.whole = dimension == hidden_size
+        self.whole = dimension == vector_size
         self.vectors: Vectors = np.empty((len(ids), dimension), np.float32)
         self.done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
 
@@ -58,6 +63,7 @@ class EngineThreads:
 
     def __init__(self, model: LoadedModel, batch_tokens: int, max_queue_tokens: int, observe: Observe) -> None:
         self._together, self._alone = model.engine, _on_one_thread(model)
+        self._pooling_mode = model.config.pooling_mode
         self._queue: FairQueue[Job] = FairQueue(batch_tokens)
         self._most = max_queue_tokens
         self._observe = observe
@@ -142,7 +148,7 @@ class EngineThreads:
             failure: Exception | None = None
             started = time.perf_counter()
             try:
-                _encode(engine, batch)
+                _encode(engine, batch, self._pooling_mode)
             except Exception as error:
                 _logger.exception("the engine failed on a batch")
                 failure = error
@@ -192,14 +198,16 @@ def _on_one_thread(model: LoadedModel) -> Engine | None:
     return model.kind.make(model.config, Packed(engine.packed), 1)
 
 
-def _encode(engine: Engine, batch: list[Piece[Job]]) -> None:
+def _encode(engine: Engine, batch: list[Piece[Job]], pooling_mode: str) -> None:
     """Compute the vectors of a batch."""
-    for engine_normalizes in (True, False):
-        pieces = [one for one in batch if (one.work.normalize and one.work.whole) is engine_normalizes]
-        if not pieces:
-            continue
+    alike: dict[tuple[bool, int], list[Piece[Job]]] = {}  # whether the engine normalizes, and the first pooled token
+    for piece in batch:
+        alike.setdefault((piece.work.normalize and piece.work.whole, piece.work.start), []).append(piece)
+    for (engine_normalizes, first), pieces in alike.items():
         ids = [one.work.ids[text] for one in pieces for text in one.texts]
-        vectors = engine.encode(ids, normalize=engine_normalizes, report=lambda done: None)
+        vectors = prompts.encode(
+            engine, ids, first, pooling_mode, normalize=engine_normalizes, report=lambda done: None
+        )
         start = 0
         for job, texts in pieces:
             rows = vectors[start : start + len(texts), : job.dimension]

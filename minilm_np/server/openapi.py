@@ -30,7 +30,7 @@ def document(settings: ServerSettings, name: str, model: LoadedModel) -> Schema:
         "openapi": "3.1.0",
         "info": {
             "title": "minilm_np",
-            "description": f"Sentence vectors of {name}, {config.hidden_size} numbers per text.",
+            "description": f"Sentence vectors of {name}, {config.vector_size} numbers per text.",
             "version": minilm_np.__version__,
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
@@ -61,7 +61,7 @@ def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tupl
         "description": "A text, several texts, or their token ids.",
     }
     texts = {"anyOf": inputs["anyOf"][:2]}
-    dimensions = {"type": ["integer", "null"], "minimum": 1, "maximum": config.hidden_size}
+    dimensions = {"type": ["integer", "null"], "minimum": 1, "maximum": config.vector_size}
     vector = {"type": "array", "items": {"type": "number"}}
     entry = _object({"id": STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": STRING})
     embedding = _object(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.encoding.prompts import pooling_start
 from minilm_np.engine.protocol import Vectors
 from minilm_np.server import requests, tokens
 from minilm_np.server.engine_threads import EngineThreads, Job
@@ -76,7 +77,7 @@ class Service:
         dimensions: int | None = None,
     ) -> Vectors:  # (n, d)
         """Return the vectors of a request, when the engine has computed them. Raises RequestError, ClientGoneError."""
-        D = self.model.config.hidden_size
+        D = self.model.config.vector_size
         if dimensions is not None and dimensions > D:
             raise RequestError(
                 Why.INVALID, f"dimensions: expected an integer from 1 to {D}, found {dimensions}", "dimensions"
@@ -84,7 +85,8 @@ class Service:
         prefix = tokens.prefix_of(self.model, prompt_name)
         ids = await self.in_turn(inputs, lambda: tokens.token_ids(self.model, inputs, prefix, truncate))
         exchange.n_texts, exchange.n_tokens = len(ids), sum(map(len, ids))
-        job = Job(ids, normalize, self.model.settings.dimension(D, dimensions), D)
+        start = 0 if inputs.ids else pooling_start(self.model, prefix)
+        job = Job(ids, normalize, self.model.settings.dimension(D, dimensions), D, start)
         self.engine.submit(job)
         exchange.watch().add_done_callback(lambda _: self.engine.drop(job, ClientGoneError()))
         timer = asyncio.get_running_loop().call_later(self.settings.queue_timeout, self._give_up, job)

@@ -32,8 +32,8 @@ _KNOWN = (
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
 )
 
-_Component = dict[str, Any]
-_Check = Callable[[_Component], str | None]  # returns what is wrong with a component, or None
+Component = dict[str, Any]
+_Check = Callable[[Component], str | None]  # returns what is wrong with a component, or None
 
 
 def check_components(tokenizer: Tokenizer, origin: str) -> None:
@@ -42,8 +42,7 @@ def check_components(tokenizer: Tokenizer, origin: str) -> None:
     A normalizer that makes texts longer may occur once only, because a chain of them could do so without bound.
     """
     for kind, accepted in _ACCEPTED.items():
-        component = getattr(tokenizer, kind)
-        steps = [] if component is None else list(_steps(json.loads(component.__getstate__())))
+        steps = steps_of(getattr(tokenizer, kind))
         if len(steps) > MAX_COMPONENTS:
             raise TokenizerError(f"{origin}: {kind}: expected at most {MAX_COMPONENTS} components, found {len(steps)}")
         seen = set()
@@ -71,7 +70,12 @@ def raise_named(error: BaseException, problem: str) -> NoReturn:
     raise error
 
 
-def _steps(component: _Component) -> Iterator[_Component]:
+def steps_of(component: Any) -> list[Component]:
+    """The description of each step of a normalizer, a pre-tokenizer or a post-processor; [] for None."""
+    return [] if component is None else list(_steps(json.loads(component.__getstate__())))
+
+
+def _steps(component: Component) -> Iterator[Component]:
     """The component, or those of a Sequence, in order."""
     if component["type"] != "Sequence":
         yield component
@@ -105,7 +109,7 @@ def _check_model(tokenizer: Tokenizer, origin: str) -> None:
             )
 
 
-def _replacement(step: _Component) -> str | None:
+def _replacement(step: Component) -> str | None:
     """A replacement must not be longer than what it replaces, even after a compatibility decomposition."""
     pattern, content = step["pattern"], step["content"]
     if problem := _pattern(step):
@@ -117,7 +121,7 @@ def _replacement(step: _Component) -> str | None:
     return None
 
 
-def _pattern(step: _Component) -> str | None:
+def _pattern(step: Component) -> str | None:
     regex = step["pattern"].get("Regex")
     if regex is None or regex in _KNOWN or _LINEAR.fullmatch(regex):
         return None
@@ -127,13 +131,13 @@ def _pattern(step: _Component) -> str | None:
     )
 
 
-def _prefix(step: _Component) -> str | None:
+def _prefix(step: Component) -> str | None:
     if len(step["prepend"]) > MAX_REPLACEMENT:
         return f"prepend: expected at most {MAX_REPLACEMENT} characters, found {len(step['prepend'])}"
     return None
 
 
-def _character_map(step: _Component) -> str | None:
+def _character_map(step: Component) -> str | None:
     """SentencePiece's format: the size of a trie, the trie, and the replacements, each with a null byte at its end."""
     try:
         raw = base64.b64decode(step["precompiled_charsmap"], validate=True)
@@ -146,7 +150,7 @@ def _character_map(step: _Component) -> str | None:
     return None
 
 
-def _template(step: _Component) -> str | None:
+def _template(step: Component) -> str | None:
     texts = [piece["Sequence"]["id"] for piece in step["single"] if "Sequence" in piece]
     if texts != ["A"]:
         return f"single: expected the text, $A, once, found {' and '.join('$' + text for text in texts) or 'no text'}"

@@ -1,19 +1,20 @@
-"""Texts to token ids without padding: WordPiece, as the model was trained, by the `tokenizers` library.
+"""Texts to token ids without padding, by the `tokenizers` library, as the tokenizer of the folder says.
 
 This module avoids four traps of `tokenizers`. The published tokenizer.json contains truncation at 128 tokens and
 padding to 128, which are not the model's. The library tokenizes a complete text before it truncates, so megabytes of
 punctuation need gigabytes of memory: here a long text is tokenized piece by piece until the limit is reached. A lone
 surrogate is an error for the whole batch, with a misleading message. And a list of two strings is one pair of texts.
 
-A special token that is typed in a text (`[SEP]`, `[PAD]`) becomes the id of that special token, as in
+A special token that is typed in a text (`[SEP]`, `</s>`) becomes the id of that special token, as in
 sentence-transformers.
+
+A tokenizer.json is used as it is, of any model that the library has: WordPiece, Unigram, BPE. Two options of
+tokenizer_config.json overrule it, as in transformers: those of BERT's normalizer, and `add_prefix_space` of RoBERTa.
 """
 
-import functools
 import io
 import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from minilm_np._files import read_regular
 from minilm_np._forks import no_fork
 from minilm_np.errors import InputValueError, TokenizerError
 from minilm_np.model_files.config import ModelConfig, read_object
+from minilm_np.text.breaks import breaks_of
 from minilm_np.text.components import check_components, raise_named
 
 # A text of at most this many characters is tokenized at once, a longer text in pieces of about this many.
@@ -34,6 +36,22 @@ PIECE = 4096
 MAX_TOKENIZER = 20_000_000
 MAX_VOCABULARY = 10_000_000
 
+# The special tokens of BERT's and of RoBERTa's tokenizers, by the keys of tokenizer_config.json.
+_USUAL_TOKENS = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+# Classes of transformers that replace the options of BERT's normalizer by those of tokenizer_config.json.
+_BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer")
+# Vocabularies that only transformers reads, and what to do.
+_OTHER_VOCABULARIES = ("sentencepiece.bpe.model", "spiece.model", "vocab.json")
+_CONVERT = (
+    'write tokenizer.json with `python -c "from transformers import AutoTokenizer; '
+    'AutoTokenizer.from_pretrained({folder!r}).save_pretrained({folder!r})"`'
+)
 # Options of tokenizer_config.json for BERT's normalizer: {option: (the normalizer's attribute, transformers' default)}.
 _BERT_OPTIONS: dict[str, tuple[str, bool | None]] = {
     "do_lower_case": ("lowercase", True),
@@ -58,15 +76,27 @@ class TokenizedTexts:
 class TextTokenizer:
     """A `tokenizers.Tokenizer` for one config. It does not change after its creation, so threads may share it.
 
-    before, after: the ids that are added to every text, [CLS] and [SEP].
+    before, after: the ids that are added to every text, such as those of [CLS] and [SEP], or <s> and </s>.
     pad_id: the id for padding, which this package does not need.
+    special_tokens: the tokens with a role, by the keys of tokenizer_config.json: "pad_token", "unk_token", ...
     origin: the tokenizer's file, for errors.
+
+    named: the special tokens of tokenizer_config.json; a role that is missing gets its usual token, if there is one.
     Raises TokenizerError: the tokenizer does not fit the config.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: ModelConfig, origin: str = "the tokenizer") -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: ModelConfig,
+        origin: str = "the tokenizer",
+        named: Mapping[str, str] | None = None,
+    ) -> None:
         self.origin = origin
-        self._splits_safely = _splits_safely(tokenizer)  # lower-casing, below, moves no break
+        try:
+            self._breaks = breaks_of(tokenizer)  # lower-casing, below, moves no break
+        except BaseException as error:
+            raise_named(error, f"{origin} cannot be loaded by `tokenizers`")
         if config.do_lower_case and not _lower_cases(tokenizer.normalizer):
             before = [normalizers.Lowercase()] + ([tokenizer.normalizer] if tokenizer.normalizer is not None else [])
             tokenizer.normalizer = normalizers.Sequence(before)
@@ -83,11 +113,11 @@ class TextTokenizer:
                 f"max_seq_length, found {config.max_seq_length - self._room}"
             )
         tokenizer.enable_truncation(config.max_seq_length)
-        pad = tokenizer.token_to_id("[PAD]")
-        self.pad_id = 0 if pad is None else pad
         self._tokenizer = tokenizer
-        self._added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        self._abridged = _abridged(tokenizer, self._added) if self._splits_safely else None
+        self.special_tokens = self._find_special_tokens(named or {})
+        pad = self.special_tokens.get("pad_token")
+        self.pad_id: int = (None if pad is None else tokenizer.token_to_id(pad)) or 0
+        self._abridged = _abridged(tokenizer) if self._breaks is not None and self._breaks.are_berts else None
         largest = max([_largest_id(tokenizer), *self.before, *self.after])
         if largest >= config.vocab_size:
             raise TokenizerError(
@@ -107,7 +137,7 @@ class TextTokenizer:
             raise_named(error, f"{self.origin} fails on a text")
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
-        is_long = [len(text) > PIECE and self._splits_safely for text in texts]
+        is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
         short = self._encode_batch([text for text, long in zip(texts, is_long, strict=True) if not long])
         long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
         of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
@@ -116,7 +146,7 @@ class TextTokenizer:
 
     def with_limit(self, config: ModelConfig) -> "TextTokenizer":
         """A new tokenizer, for a config with another max_seq_length."""
-        return TextTokenizer(Tokenizer.from_str(self.to_json()), config, self.origin)
+        return TextTokenizer(Tokenizer.from_str(self.to_json()), config, self.origin, self.special_tokens)
 
     def to_json(self) -> str:
         """The content of a tokenizer.json."""
@@ -125,6 +155,16 @@ class TextTokenizer:
     def has_token(self, token: str) -> bool:
         """Whether the vocabulary contains a token, added tokens included."""
         return self._tokenizer.token_to_id(token) is not None
+
+    def _find_special_tokens(self, named: Mapping[str, str]) -> dict[str, str]:
+        """The token of each role: the named one, else the one that is added to each text, else the usual one."""
+        found: dict[str, str] = {}
+        for role, usual in _USUAL_TOKENS.items():
+            added = {"cls_token": self.before[:1], "sep_token": self.after[-1:]}.get(role, [])
+            candidates = filter(self.has_token, [named.get(role, ""), *map(self.token, added), *usual])
+            if (token := next(candidates, None)) is not None:
+                found[role] = token
+        return found
 
     def token(self, number: int) -> str:
         """The token with an id."""
@@ -146,7 +186,7 @@ class TextTokenizer:
         offsets relative to that position. No piece ends inside a word.
         """
         start = 0
-        for piece in self._pieces(text) if len(text) > PIECE and self._splits_safely else [text]:
+        for piece in self._pieces(text) if len(text) > PIECE else [text]:
             try:
                 encoding = self._tokenizer.encode(piece, add_special_tokens=False)
             except BaseException as error:
@@ -201,13 +241,7 @@ class TextTokenizer:
 
     def _pieces(self, text: str) -> Iterator[str]:
         """Split a text so that its pieces have the tokens of the text: not in a word, a cluster or an added token."""
-        start = 0
-        while start < len(text):
-            breaks = (match.start() for match in _breaks().finditer(text, start + PIECE))
-            safe = (stop for stop in breaks if not any(_spans(text, stop, token) for token in self._added))
-            stop = next(safe, len(text))
-            yield text[start:stop]
-            start = stop
+        return iter([text]) if self._breaks is None else self._breaks.pieces(text, PIECE)
 
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
@@ -228,8 +262,10 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
         with no_fork:  # each class of `tokenizers` locks itself for its first object, and other threads run meanwhile
-            return TextTokenizer(make(content, options, str(path)), config, str(path))
-    raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found neither")
+            return TextTokenizer(make(content, options, str(path)), config, str(path), _named_tokens(options))
+    other = next((name for name in _OTHER_VOCABULARIES if (folder / name).exists()), None)
+    found = "neither" if other is None else f"{other}, which is not read: {_CONVERT.format(folder=str(folder))}"
+    raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found {found}")
 
 
 def _from_json(content: bytes, options: dict[str, Any], origin: str) -> Tokenizer:
@@ -242,9 +278,11 @@ def _from_json(content: bytes, options: dict[str, Any], origin: str) -> Tokenize
     side = options.get("truncation_side") or (tokenizer.truncation or {}).get("direction", "right")
     if side != "right":
         raise TokenizerError(f"{origin}: truncation_side {short_repr(side)} is not implemented: expected 'right'")
-    tokenizer_class = options.get("tokenizer_class") or "BertTokenizer"
-    if isinstance(tokenizer_class, str) and tokenizer_class.startswith("BertTokenizer"):
+    tokenizer_class = str(options.get("tokenizer_class") or "BertTokenizer").removesuffix("Fast")
+    if tokenizer_class in _BERT_CLASSES:
         _apply_bert_options(tokenizer, options)
+    if tokenizer_class == "RobertaTokenizer" and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel):
+        tokenizer.pre_tokenizer.add_prefix_space = options.get("add_prefix_space", False)
     return tokenizer
 
 
@@ -281,10 +319,21 @@ def bert_tokenizer(
     return tokenizer
 
 
+def _named_tokens(options: dict[str, Any]) -> dict[str, str]:
+    """The special tokens that tokenizer_config.json names: a str, or an object with the str as its content."""
+    found = {}
+    for role in _USUAL_TOKENS:
+        token = options.get(role)
+        content = token.get("content") if isinstance(token, dict) else token
+        if isinstance(content, str):
+            found[role] = content
+    return found
+
+
 def _read_options(path: Path) -> dict[str, Any]:
-    """The values of tokenizer_config.json, {} if it is missing; those of the normalizer are checked."""
+    """The values of tokenizer_config.json, {} if it is missing; those that are used here are checked."""
     options = read_object(path, optional=True)
-    for option in _BERT_OPTIONS:
+    for option in (*_BERT_OPTIONS, "add_prefix_space"):
         value, may_be_null = options.get(option, False), option == "strip_accents"
         if type(value) is not bool and not (value is None and may_be_null):
             expected = "true, false or null" if may_be_null else "true or false"
@@ -325,25 +374,7 @@ def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return probe.ids[:start], probe.ids[start + mask.count(0) :]
 
 
-def _splits_safely(tokenizer: Tokenizer) -> bool:
-    """Whether `_breaks` is valid for this tokenizer: BERT's own normalizer, pre-tokenizer and WordPiece.
-
-    An added token that is matched in the normalised text, or that contains white space, could span a break.
-    """
-    return (
-        isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
-        and tokenizer.normalizer.clean_text
-        and tokenizer.normalizer.handle_chinese_chars
-        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.model, models.WordPiece)
-        and all(
-            not (token.normalized or token.single_word) and not re.search(r"\s", token.content)
-            for token in tokenizer.get_added_tokens_decoder().values()
-        )
-    )
-
-
-def _abridged(tokenizer: Tokenizer, added: Sequence[str]) -> re.Pattern[str] | None:
+def _abridged(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     """A pattern of ASCII letters and digits that are more than a word may have; its groups are both ends of them.
 
     A word of more than max_input_chars_per_word characters is one [UNK], and so is the word without the characters
@@ -351,30 +382,8 @@ def _abridged(tokenizer: Tokenizer, added: Sequence[str]) -> re.Pattern[str] | N
     long that the rest of a word is too long even after an added token at its end. None: an added token consists of
     such characters, and could be found between the groups.
     """
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     end = tokenizer.model.max_input_chars_per_word + max(map(len, added), default=0) + 1
     if end > PIECE or any(token.isalnum() for token in added):
         return None
     return re.compile(f"([0-9A-Za-z]{{{end}}})[0-9A-Za-z]+([0-9A-Za-z]{{{end}}})")
-
-
-@functools.cache
-def _breaks() -> re.Pattern[str]:
-    """A pattern of the characters before which BERT always splits: white space, punctuation, ideographs.
-
-    Always: next to any character, and without combining with the character before. Computed by calls of the
-    library, whose Unicode tables differ from Python's.
-    """
-    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    found = ""
-    for code in range(0x20000):
-        character = chr(code)
-        if unicodedata.category(character)[0] in "PZ" or (code < 0x80 and not character.isalnum()):
-            words = splitter.pre_tokenize_str(normalizer.normalize_str(f"a{character}b"))
-            if len(words) > 1 and unicodedata.combining(character) == 0:
-                found += character
-    return re.compile(f"[{re.escape(found)}\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df]")
-
-
-def _spans(text: str, position: int, token: str) -> bool:
-    """Whether an occurrence of `token` in `text` starts before `position` and ends after it."""
-    return token in text[max(0, position - len(token) + 1) : position + len(token) - 1]

@@ -3,9 +3,10 @@
 The word pieces are those of the whole text, for any length, and each is in at least one window. Rules:
 
 1. A window holds as many word pieces as fit. It ends after the last sentence that ends in the window's last part, half
-   a stride long; else after the last white space in that part; else after the last word. For the tokenizer, a
-   punctuation mark and a Chinese character are words. A word is split, between two of its pieces, only if it is longer
-   than a window.
+   a stride long; else after the last white space in that part; else after the last word. A punctuation mark and a
+   Chinese character are words for BERT's tokenizer. The words of other tokenizers, such as XLM-R's, may end at white
+   space only; then a word also ends where a sentence does, and before a Chinese character. A word is split, between two
+   of its pieces, only if it is longer than a window.
 2. The next window begins within the last `room - stride` pieces of the window before it: with the first sentence that
    begins there; else after the first white space; else with the first word.
 
@@ -26,6 +27,7 @@ INSIDE, WORD, SPACE, SENTENCE = range(4)
 # Lookbehinds, so that the search passes a run of marks once.
 _SENTENCE_END = re.compile(r"""(?<=[.!?…])["'”’»)\]]*(?=\s)|(?<=[。！？｡．])["'”’」』）]*|(?<=\n)""")
 _WHITE_SPACE = re.compile(r"\s")
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df]")
 
 
 class _Token(NamedTuple):
@@ -58,8 +60,10 @@ def cut(tokenizer: TextTokenizer, prefix: str, number: int, text: str, room: int
         stop = _stop(tokens, full, stride) if full < len(tokens) else len(tokens)
         fits = fits and stop == len(tokens)
         following = tokens[stop].start if stop < len(tokens) else len(text)
-        start, end = (tokens[first].start, tokens[stop - 1].end) if stop > first else (0, 0)
-        end += len(text[end:following].rstrip())  # characters without a token: accents, joiners, marks of direction
+        start = tokens[first].start if stop > first else 0
+        start = following - len(text[start:following].lstrip())  # a piece may stand for white space alone
+        # also characters without a token, after the last one: accents, joiners, marks of direction
+        end = start + len(text[start:following].rstrip())
         ids = surrounded(tokenizer, prefix, [token.id for token in tokens[first:stop]])
         if fits and prefix:  # the last word of the prompt may continue in the text
             ids = tokenizer([prefix + text]).ids[0]
@@ -92,7 +96,7 @@ def _next_start(tokens: list[_Token], first: int, stop: int, room: int, overlap:
 def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_Token]]:
     """The word pieces of a text, in lists of whole words. A word of more than `room` pieces counts as several words."""
     sentence_ends = (match.end() for match in _SENTENCE_END.finditer(text))
-    sentence_end = next(sentence_ends, len(text))
+    sentence_end = next(sentence_ends, len(text) + 1)
     previous = 0
     for shift, encodings in tokenizer.encodings(text):
         tokens: list[_Token] = []
@@ -101,14 +105,17 @@ def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_To
         for encoding in encodings:
             for id_, (start, end), number in zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True):
                 start, end = start + shift, end + shift
+                start = end - len(text[start:end].lstrip())  # the piece "▁word" of Metaspace includes a space
                 before = INSIDE
                 if number != word:
                     _split_long_word(tokens, word_start, room)
                     word, word_start = number, len(tokens)
                     before = SPACE if previous < start and _WHITE_SPACE.search(text, previous, start) else WORD
+                elif previous <= start and (start == sentence_end or _IDEOGRAPH.match(text, start, end)):
+                    before = WORD
                 while sentence_end <= start:
                     before = SENTENCE if before else INSIDE
-                    sentence_end = next(sentence_ends, len(text))
+                    sentence_end = next(sentence_ends, len(text) + 1)
                 tokens.append(_Token(id_, start, end, before))
                 previous = end
         _split_long_word(tokens, word_start, room)
@@ -118,7 +125,7 @@ def _tokens(tokenizer: TextTokenizer, text: str, room: int) -> Iterator[list[_To
 def _split_long_word(tokens: list[_Token], start: int, room: int) -> None:
     """Allow the last word, which begins at `start`, to be split anywhere if it does not fit into a window."""
     if len(tokens) - start > room:
-        tokens[start + 1 :] = [token._replace(before=WORD) for token in tokens[start + 1 :]]
+        tokens[start + 1 :] = [token._replace(before=max(token.before, WORD)) for token in tokens[start + 1 :]]
 
 
 def surrounded(tokenizer: TextTokenizer, prefix: str, ids: list[int]) -> list[int]:

@@ -199,14 +199,21 @@ def pooling_backward(
 ) -> Array:  # (..., D), (..., T, D), (..., T) or None -> (..., T, D)
     """Gradient of pooling, which distributes d_vector over the T tokens of a text. Padding gets 0.
 
-    mean: each token gets d_vector / T. mean_sqrt_len_tokens: each token gets d_vector / sqrt(T). cls: the first token
-    gets d_vector. max: each number of d_vector goes to the token with the largest value there, the first of equals.
+    mean: each token gets d_vector / T. mean_sqrt_len_tokens: each token gets d_vector / sqrt(T). weightedmean: each
+    token gets d_vector times its position over the sum of the positions. cls: the first token gets d_vector; lasttoken:
+    the last one. max: each number of d_vector goes to the token with the largest value there, the first of equals.
     """
     d_x = np.zeros_like(x)
     if mode == "cls":
         d_x[..., 0, :] = d_vector
         return d_x
     keep = np.ones((*x.shape[:-1], 1), bool) if mask is None else mask[..., None]  # (..., T, 1)
+    position = np.where(keep, np.arange(1, x.shape[-2] + 1)[:, None], 0)  # (..., T, 1)
+    if mode == "lasttoken":
+        return np.where(position == position.max(axis=-2, keepdims=True), d_vector[..., None, :], d_x)
+    if mode == "weightedmean":
+        weight = position.astype(x.dtype)
+        return weight * (d_vector / weight.sum(axis=-2))[..., None, :]
     if mode == "max":
         largest = np.where(keep, x, -math.inf).argmax(axis=-2)[..., None, :]  # (..., 1, D)
         np.put_along_axis(d_x, largest, d_vector[..., None, :], axis=-2)

@@ -58,25 +58,40 @@ def pooling(x: Array, offsets: Integers, mode: str) -> Array:  # (N, D), (B + 1,
     starts = offsets[:-1]
     if mode == "cls":
         return x[starts]
+    if mode == "lasttoken":
+        return x[offsets[1:] - 1]
     if mode == "max":
         highest: Array = np.maximum.reduceat(x, starts)
         return highest
+    if mode == "weightedmean":
+        weighted: Array = np.add.reduceat(x * _shares(offsets), starts)
+        return weighted
     total: Array = np.add.reduceat(x, starts)
     return total / _divisors(offsets, mode)
 
 
 def pooling_backward(d_vectors: Array, x: Array, offsets: Integers, mode: str) -> Array:  # (B, D), (N, D) -> (N, D)
     """`backward.pooling_backward` for each text."""
-    if mode in ("cls", "max"):
+    if mode == "weightedmean":
+        return np.repeat(d_vectors, np.diff(offsets), axis=0) * _shares(offsets)
+    if mode in ("cls", "lasttoken", "max"):
         d_x = np.zeros_like(x)
-        if mode == "cls":
-            d_x[offsets[:-1]] = d_vectors
+        if mode != "max":
+            d_x[offsets[:-1] if mode == "cls" else offsets[1:] - 1] = d_vectors
             return d_x
         for d_vector, start, stop in zip(d_vectors, offsets[:-1], offsets[1:], strict=True):
             largest = x[start:stop].argmax(axis=0)[None]  # the first of equals
             np.put_along_axis(d_x[start:stop], largest, d_vector[None], axis=0)
         return d_x
     return np.repeat(d_vectors / _divisors(offsets, mode), np.diff(offsets), axis=0)
+
+
+def _shares(offsets: Integers) -> Array:  # -> (N, 1)
+    """The weight of each token in a weighted mean: its position over the sum of its text's positions."""
+    lengths = np.diff(offsets)
+    positions = np.arange(1, offsets[-1] + 1) - np.repeat(offsets[:-1], lengths)
+    shares: Array = (positions / np.repeat(lengths * (lengths + 1) // 2, lengths)).astype(np.float32)
+    return shares[:, None]
 
 
 def _divisors(offsets: Integers, mode: str) -> Array:  # -> (B, 1)

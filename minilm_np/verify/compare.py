@@ -113,7 +113,7 @@ def compare(
     other = as_implementation(source, encoder)
     labels, texts = _labelled(encoder, other, texts)
     problems = _token_problems(encoder, other, labels, texts)
-    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
+    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.vector_size, on_truncation="ignore")
     theirs = np.asarray(other.vectors(texts))
     usable = _usable(theirs, ours.shape, labels, problems)
 

@@ -18,7 +18,10 @@ from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 
 # fields of ModelConfig: a property of the folder, and those that have one value in every file
-NOT_WRITTEN = ("transformer_path", "hidden_act", "model_type", "padding_idx", "relative_attention_num_buckets")
+NOT_WRITTEN = (
+    "transformer_path", "hidden_act", "model_type", "padding_idx", "relative_attention_num_buckets",
+    "dense_size", "dense_bias", "dense_activation", "dense_path", "include_prompt",
+)  # fmt: skip
 
 FORMAT = "minilm_np conformance 2"  # the number changes with the layout
 

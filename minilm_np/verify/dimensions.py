@@ -36,7 +36,7 @@ def order_of_numbers(given: Given, tolerance: float) -> list[int] | None:
 
 def first_numbers(encoder: SentenceEncoder, vectors: Array, texts: Sequence[str], tolerance: float) -> str | None:
     """Return how vectors with fewer numbers are made of the model's; None if they are not its first numbers."""
-    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
+    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.vector_size, on_truncation="ignore")
     first = ours[:, : vectors.shape[1]].astype(np.float64)
     if relative_errors(vectors, units(first)).max() <= tolerance:
         return "scaled to unit length again"

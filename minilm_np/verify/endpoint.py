@@ -46,7 +46,7 @@ class Endpoint:
         named = urllib.parse.parse_qs(parts.query).get("model", [])
         own_name = encoder.folder.name if encoder.folder is not None else ""
         self._model = named[0] if named else own_name or "minilm"
-        self._size = encoder.config.hidden_size
+        self._size = encoder.config.vector_size
         self._seconds, self._largest = seconds, largest
         self._url = url
 

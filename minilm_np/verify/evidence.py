@@ -119,7 +119,7 @@ def gather(encoder: SentenceEncoder, vectors: Array, texts: list[str]) -> Eviden
 
 
 def _given(encoder: SentenceEncoder, vectors: Array, texts: list[str]) -> Given:
-    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
+    ours = encoder.encode(texts, prompt="", truncate_dim=encoder.config.vector_size, on_truncation="ignore")
     same_bits = vectors.dtype == np.float32 and vectors.tobytes() == ours.tobytes()
     wide, wide_ours = vectors.astype(np.float64), ours.astype(np.float64)
     return Given(texts, wide, wide_ours, relative_errors(wide, wide_ours), same_bits, *storage_rounding(vectors))

@@ -65,7 +65,7 @@ class OnnxModel:
 
     def vectors(self, texts: Sequence[str]) -> Array:
         found = [self._pool(*self._run(ids, [self._output])) for ids in self._encoder.tokenizer(texts).ids]
-        return np.stack(found) if found else np.empty((0, self._encoder.config.hidden_size), np.float32)
+        return np.stack(found) if found else np.empty((0, self._encoder.config.vector_size), np.float32)
 
     def intermediates(self, texts: Sequence[str]) -> list[dict[str, Array]] | None:
         if self._steps is None:

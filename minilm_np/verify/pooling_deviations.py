@@ -11,8 +11,8 @@ POOLINGS = {
     "mean": ("mean pooling", "The vector is the mean over all tokens, as in most models."),
     "cls": ("CLS pooling", "The vector is that of [CLS], as in servers that do not read the pooling config."),
     "max": ("max pooling", "The vector is the maximum over all tokens."),
-    "last": ("last-token pooling", "The vector is that of the last token, [SEP], as for decoder models."),
-    "weighted mean": (
+    "lasttoken": ("last-token pooling", "The vector is that of the last token, [SEP], as for decoder models."),
+    "weightedmean": (
         "position-weighted mean",
         "The vector is a mean in which each token's weight is its position, counted from 1 (SGPT's pooling).",
     ),

@@ -99,7 +99,7 @@ def compare_retrieval(
         raise InputValueError(f"neighbours: expected a whole number of at least 1, found {neighbours!r}")
     other = as_implementation(source, encoder)
     texts, name = _corpus(other, corpus)
-    D = encoder.config.hidden_size
+    D = encoder.config.vector_size
     ours = units(encoder.encode(texts, prompt="", truncate_dim=D, on_truncation="ignore").astype(np.float64))
     given = np.asarray(other.vectors(texts))
     if given.ndim != 2 or len(given) != len(texts):

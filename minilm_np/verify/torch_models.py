@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilm_np.errors import ImplementationError
-from minilm_np.model_files.config import require_plain_bert
+from minilm_np.model_files.config import require_no_dense, require_plain_bert
 from minilm_np.model_files.steady import identity
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.interface import Array, load_extra
@@ -30,10 +30,11 @@ class SentenceTransformersModel:
         self._encoder, self._model = encoder, None
         if encoder.folder is None:
             config = encoder.config
+            require_no_dense(config, "sentence-transformers without a model folder")
             modules = load_extra("sentence_transformers.models")
             self._bert = _bert_model(encoder)
             self._pooling = modules.Pooling(config.hidden_size, pooling_mode=config.pooling_mode)
-            self._normalize = modules.Normalize() if config.normalize else None
+            self._later = [("normalize", modules.Normalize())] if config.normalize else []
             return
         with _loading("sentence-transformers", encoder):
             self._model = package.SentenceTransformer(
@@ -43,13 +44,14 @@ class SentenceTransformersModel:
         _check_same_folder(encoder)
         self._model.max_seq_length, self._model.truncate_dim = encoder.max_seq_length, None
         self._bert, self._pooling = self._model[0].auto_model, self._model[1]
-        self._normalize = self._model[2] if encoder.config.normalize else None
+        names = ["dense"] * (encoder.config.dense_size is not None) + ["normalize"] * encoder.config.normalize
+        self._later = [(name, self._model[number]) for number, name in enumerate(names, 2)]
 
     def vectors(self, texts: Sequence[str]) -> Array:
         if self._model is not None:
             found: Array = self._model.encode(list(texts), prompt="", convert_to_numpy=True, show_progress_bar=False)
             return found.reshape(len(texts), -1)
-        last = "normalize" if self._normalize is not None else "pooling"
+        last = self._later[-1][0] if self._later else "pooling"
         return _stacked([text[last] for text in self._steps(texts, every=False)], self._encoder)
 
     def intermediates(self, texts: Sequence[str]) -> list[dict[str, Array]]:
@@ -64,8 +66,9 @@ class SentenceTransformersModel:
                 features = {"token_embeddings": hidden, "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
                 features = self._pooling(features)
                 steps["pooling"] = features["sentence_embedding"][0].numpy()
-                if self._normalize is not None:
-                    steps["normalize"] = self._normalize(features)["sentence_embedding"][0].numpy()
+                for name, module in self._later:
+                    features = module(features)
+                    steps[name] = features["sentence_embedding"][0].numpy()
             yield steps
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
@@ -88,6 +91,7 @@ class TransformersModel:
         package = load_extra("transformers")
         load_extra("torch")
         self.name = f"transformers {_versions('transformers', 'torch')}"
+        require_no_dense(encoder.config, "transformers")
         self._encoder, self._tokenizer = encoder, None
         if encoder.folder is None:
             self._bert = _bert_model(encoder)
@@ -118,6 +122,11 @@ class TransformersModel:
                 vector = tokens[0]
             elif mode == "max":
                 vector = tokens.max(dim=0).values
+            elif mode == "lasttoken":
+                vector = tokens[-1]
+            elif mode == "weightedmean":
+                positions = torch.arange(1, len(ids) + 1, dtype=tokens.dtype)
+                vector = (tokens * positions[:, None]).sum(dim=0) / positions.sum()
             else:
                 vector = tokens.sum(dim=0) / (len(ids) if mode == "mean" else len(ids) ** 0.5)
             steps["pooling"] = vector.numpy()
@@ -202,7 +211,7 @@ def _run_bert(bert: Any, ids: Sequence[int], *, every: bool) -> tuple[Any, dict[
 
 
 def _stacked(vectors: list[Array], encoder: SentenceEncoder) -> Array:
-    return np.stack(vectors) if vectors else np.empty((0, encoder.config.hidden_size), np.float32)
+    return np.stack(vectors) if vectors else np.empty((0, encoder.config.vector_size), np.float32)
 
 
 def _versions(first: str, *others: str) -> str:

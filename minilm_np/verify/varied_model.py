@@ -55,7 +55,7 @@ def _weighted(x: Array, pooled: Array) -> Array:  # (T, D), (T) -> (D)
     return (x[pooled] * positions[:, None]).sum(axis=0) / positions.sum()
 
 
-POOLINGS: dict[str, Callable[[Array, Array], Array]] = {"last": _last, "sum": _sum, "weighted mean": _weighted}
+POOLINGS: dict[str, Callable[[Array, Array], Array]] = {"lasttoken": _last, "sum": _sum, "weightedmean": _weighted}
 
 
 class VariedModel:

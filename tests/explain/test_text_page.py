@@ -193,6 +193,7 @@ def test_the_page_says_what_it_shows_for_each_pooling(mode: str) -> None:
     config = dataclasses.replace(SMALL, pooling_mode=mode, normalize=False)
     page = explain.text(SentenceEncoder.random(config, backend="numpy"), "a b").page()
     words = {"mean": "divided by T.", "cls": "first token.", "max": "largest number", "mean_sqrt_len_tokens": "by √T."}
+    words |= {"weightedmean": "weighted by their positions", "lasttoken": "last token."}
     assert words[mode] in page and "Normalisation" not in page
 
 

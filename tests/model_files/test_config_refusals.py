@@ -125,19 +125,18 @@ REFUSALS = [
     # the pooling
     refused("two modes", POOLING, MEAN | {FLAGS["cls"]: True}, r'pooling \["cls", "mean"\] is not implemented'),
     refused(
-        "weightedmean",
+        "an unknown pooling",
         POOLING,
-        MEAN | {FLAGS["mean"]: False, "pooling_mode_weightedmean_tokens": True},
-        """pooling .* is not implemented: expected one of 'mean', 'cls', 'max', 'mean_sqrt_len_tokens'$""",
+        {"pooling_mode": "median"},
+        r"""pooling \["median"\] is not implemented: expected one of 'mean', 'cls', 'max', .*'lasttoken'$""",
     ),
-    refused("lasttoken", POOLING, {"pooling_mode": "lasttoken"}, r'pooling \["lasttoken"\] is not implemented'),
     refused("two named modes", POOLING, {"pooling_mode": ["cls", "max"]}, r'pooling \["cls", "max"\] is not'),
     refused("mode as a number", POOLING, {"pooling_mode": 1}, "the pooling 1 is not implemented"),
     refused("mode in a list in a list", POOLING, {"pooling_mode": [["mean"]]}, r'pooling \[\["mean"\]\] is not'),
     refused("flag as a text", POOLING, MEAN | {FLAGS["cls"]: "no"}, "pooling_mode_cls_token: expected true or false"),
     refused("dimension", POOLING, MEAN | {"word_embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
     refused("new dimension", POOLING, {"embedding_dimension": 384}, "expected hidden_size, 32, found 384"),
-    refused("include_prompt", POOLING, MEAN | {"include_prompt": False}, "include_prompt false is not implemented"),
+    refused("include_prompt", POOLING, MEAN | {"include_prompt": 0}, "include_prompt: expected true or false, found 0"),
     # the rest
     refused("task", SENTENCE, {"transformer_task": "fill-mask"}, 'transformer_task "fill-mask" is not implemented'),
     refused("output", SENTENCE, {"module_output_name": "scores"}, 'module_output_name "scores" is not implemented'),
@@ -209,7 +208,7 @@ def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
     [
         ({"hidden_size": 32.0}, "hidden_size: expected an integer"),
         ({"num_hidden_layers": True}, "num_hidden_layers: expected an integer"),
-        ({"pooling_mode": "lasttoken"}, "pooling_mode: expected one of 'mean', 'cls', 'max', 'mean_sqrt_len_tokens'"),
+        ({"pooling_mode": "median"}, "pooling_mode: expected one of 'mean', 'cls', 'max', 'mean_sqrt_len_tokens'"),
         ({"max_seq_length": 513}, r"expected an integer from 2 .* to 512 \(max_position_embeddings\), found 513"),
         ({"max_seq_length": 1}, "max_seq_length: expected an integer from 2"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps: expected a number above 0"),

@@ -31,6 +31,8 @@ FLAGS = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
     "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
 }
 CONFIG, MODULES, POOLING = "config.json", "modules.json", "1_Pooling/config.json"
 SENTENCE, TOKENIZER = "sentence_bert_config.json", "tokenizer_config.json"

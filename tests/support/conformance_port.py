@@ -93,6 +93,7 @@ def port(
         active = see(f"{at}intermediate.intermediate_act_fn", gelu(dense(f"{at}intermediate.dense", a)))
         x = layer_norm(f"{at}output.LayerNorm", dense(f"{at}output.dense", active) + a)
     pooled = {"mean": x.mean(0), "cls": x[0], "max": x.max(0), "mean_sqrt_len_tokens": x.sum(0) / math.sqrt(T)}
+    pooled |= {"lasttoken": x[-1], "weightedmean": np.arange(1, T + 1, dtype=x.dtype) @ x / (T * (T + 1) // 2)}
     x = see("pooling", pooled[config["pooling_mode"]])
     if config["normalize"]:
         x = see("normalize", x / max(math.sqrt((x * x).sum()), 1e-12))

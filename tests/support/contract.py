@@ -229,7 +229,14 @@ def pooling(hidden_states, offsets, mode):
     rows = []
     for first, last in itertools.pairwise(offsets):
         tokens = hidden_states[first:last]
-        if mode == "cls":
+        if mode == "lasttoken":
+            row = tokens[-1]
+        elif mode == "weightedmean":
+            row = np.zeros_like(tokens[0])
+            for position, token in enumerate(tokens, 1):
+                row = row + token * F(position)
+            row = row / F(sum(range(1, len(tokens) + 1)))
+        elif mode == "cls":
             row = tokens[0]
         elif mode == "max":
             row = tokens[0]

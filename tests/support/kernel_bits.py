@@ -55,7 +55,7 @@ def outputs():
                 attention.attention(*arguments, np.empty((H, 0), np.float32), context, scratch)
             yield with_bias
             yield context
-            for mode in (pooling.MEAN, pooling.CLS, pooling.MAX, pooling.MEAN_SQRT_LEN):
+            for mode in range(pooling.LAST_TOKEN + 1):
                 out = np.empty((len(lengths), H * E), np.float32)
                 pooling.pooling(context, offsets, mode, out, 0, len(lengths))
                 pooling.normalize(out, out, 0, len(lengths))

@@ -139,6 +139,11 @@ def encode(ids: list[int], arrays: dict[str, Any], config: Any) -> tuple[Vector,
         vector = x[0]
     elif config.pooling_mode == "max":
         vector = [max(x[t][d] for t in range(T)) for d in range(D)]
+    elif config.pooling_mode == "lasttoken":
+        vector = x[T - 1]
+    elif config.pooling_mode == "weightedmean":
+        weight = sum(t + 1 for t in range(T))
+        vector = [sum((t + 1) * x[t][d] for t in range(T)) / weight for d in range(D)]
     else:
         divisor = T if config.pooling_mode == "mean" else math.sqrt(T)
         vector = [sum(x[t][d] for t in range(T)) / divisor for d in range(D)]

@@ -22,6 +22,7 @@ from minilm_np import InputTypeError, InputValueError, ModelConfig
 from minilm_np._checks import check_texts
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
+from minilm_np.text.breaks import bert_breaks
 from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
 from tests.support.tokenizer_texts import characters, fragments, long_texts, mixed_texts, texts
 
@@ -87,7 +88,7 @@ def test_no_character_that_a_text_is_cut_before_changes_its_neighbours() -> None
         return [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
 
     every = (chr(code) for code in (*range(0x3500), *range(0xF800, 0x20400)) if not 0xD800 <= code < 0xE000)
-    breaks = [character for character in every if tokenizer_module._breaks().match(character)]
+    breaks = [character for character in every if bert_breaks().match(character)]
     assert len(breaks) > 1000
     assert set(" \t\n!.[]中") - set(breaks) == {"中"}  # beyond the range that is gone through here
     for character in breaks:

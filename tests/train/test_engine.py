@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np.model_files.config import POOLING_MODES
 from minilm_np.train import engine as engines
 from minilm_np.train.backward import ReferenceTrainingEngine
 from minilm_np.train.dropout import Dropout
@@ -112,7 +113,7 @@ def test_gradients_equal_the_reference_in_float64(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("dropout", DROPOUTS)
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "mean_sqrt_len_tokens"])
+@pytest.mark.parametrize("pooling", POOLING_MODES)
 def test_gradients_of_a_larger_model(pooling: str, dropout: Dropout | None) -> None:
     config = replace(MEDIUM, pooling_mode=pooling, normalize=pooling != "cls")
     weights, d_vectors = drawn(config, 1, TEXTS, 0.1)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np._checks import check_ids
+from minilm_np.engine.doubles import unit_length
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import ACTIVATIONS, COUNTER, LAYER_STAGES, Pass, scratch_size
 from minilm_np.engine.float32.packing import RELATIVE_TABLE, PackedWeights, relative_bias
@@ -137,6 +138,10 @@ class Float32Engine:
         """
         hidden_states: list[Vectors] = [np.empty(0, np.float32)] * len(texts)
         return self._encode(texts, normalize, report, hidden_states), hidden_states
+
+    def output(self, pooled: Vectors, *, normalize: bool = False) -> Vectors:
+        """The vectors of texts that are pooled elsewhere, of unit length if the model or `normalize` says so."""
+        return unit_length(pooled) if normalize or self.config.normalize else pooled
 
     def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
         """The intermediates of one text that the kernels do not fuse, by the names and in the order of `reference.py`.

@@ -1,6 +1,7 @@
 """The compiled kernels of the float32 engine as Python functions."""
 
 import ctypes
+from collections.abc import Callable
 
 from minilm_np._forks import no_fork
 from minilm_np.engine.runtime import code_cache
@@ -8,7 +9,10 @@ from minilm_np.engine.runtime import code_cache
 # kernels/entry.py: name -> the ctypes of its arguments
 ENTRIES: code_cache.Entries = {"run_pass": (ctypes.c_void_p,), "exchange_float_mode": (ctypes.c_int64,)}
 
+_LINEAR: code_cache.Entries = {"run_linear": (ctypes.c_int64,) * 7}
+
 _loaded: "Kernels | None" = None
+_linear: "code_cache.Code | None" = None
 
 
 class Kernels:
@@ -27,3 +31,12 @@ def load() -> Kernels:
         if _loaded is None:
             _loaded = Kernels(code_cache.load_entries("minilm_np.engine.float32.kernels", ENTRIES))
         return _loaded
+
+
+def load_linear() -> Callable[..., int]:
+    """Return `run_linear`, which a model with a Dense module needs. It is compiled separately, and loaded once."""
+    global _linear
+    with no_fork:
+        if _linear is None:
+            _linear = code_cache.load_entries("minilm_np.engine.float32.kernels", _LINEAR)
+        return _linear.functions["run_linear"]

@@ -10,6 +10,7 @@ from numba import types
 from minilm_np.engine.float32.kernels import forward as passes
 from minilm_np.engine.float32.kernels.forward import Batch, Buffers, Embeddings, Layers, Settings
 from minilm_np.engine.float32.kernels.layout import COUNTER, PANEL, Pass, n_stages
+from minilm_np.engine.float32.kernels.linear import linear
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.compilation import compile_function, symbol_and_object
 from minilm_np.engine.runtime.simd import floats_at, ints_at, kernel
@@ -78,8 +79,19 @@ def exchange_float_mode(mode):
     return before
 
 
+@kernel
+def run_linear(x, packed, bias, out, M, N, K):
+    """`linear.linear` by addresses."""
+    panels = (N + PANEL - 1) // PANEL
+    linear(
+        floats_at(x, (M, K)), floats_at(packed, (panels, K, PANEL)), floats_at(bias, (N,)), floats_at(out, (M, N)),
+        0, M, 0, panels,
+    )  # fmt: skip
+
+
 _SIGNATURES = {
     "run_pass": (run_pass, (_RECORD,), types.void),
+    "run_linear": (run_linear, (types.int64,) * 7, types.void),
     "exchange_float_mode": (exchange_float_mode, (types.int64,), types.int64),
 }
 

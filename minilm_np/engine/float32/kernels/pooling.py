@@ -4,8 +4,9 @@ Twins: `reference.pooling(...)` and `reference.normalize(...)`.
 
 Reads   hidden_states (N, D), offsets (B + 1,) int64: text b is rows offsets[b]..offsets[b + 1], at least one row.
 Writes  `pooling`: rows text_start..text_stop of out (B, D). `normalize`: rows row_start..row_stop of out; it may be x.
-Sums    over tokens: per element, tokens are added to +0 in ascending order; then / T, or / sqrt(T). The maximum is
-        token > maximum ? token : maximum, from the first token on (NaN stays NaN).
+Sums    over T tokens: per element, tokens are added to +0 in ascending order; then / T, or / sqrt(T). Of a weighted
+        mean, token * position is added, and the sum is divided by the sum of the positions, rounded once. The maximum
+        is token > maximum ? token : maximum, from the first token on (NaN stays NaN).
         norm: the squares in 16 lanes; lane i adds elements i, i + 16, ... to +0 in ascending order, missing elements
         are +0; then the lane pairs. norm = the square root, at least 1e-12; out = x / norm.
 Fused   nothing.
@@ -26,8 +27,8 @@ from minilm_np.engine.runtime.simd import (
     store_part,
 )
 
-# Numbers of the pooling modes: positions in `layout.POOLING_MODES`.
-MEAN, CLS, MAX, MEAN_SQRT_LEN = 0, 1, 2, 3
+# Numbers of the pooling modes: positions in `config.POOLING_MODES`.
+MEAN, CLS, MAX, MEAN_SQRT_LEN, WEIGHTED_MEAN, LAST_TOKEN = range(6)
 
 _ZERO = np.float32(0.0)
 _SMALLEST_NORM = np.float32(1e-12)
@@ -51,11 +52,18 @@ def _pool(tokens, T, D, count, mode):
     first = load_part(tokens, count, _ZERO)
     if mode == CLS:
         return first
+    if mode == LAST_TOKEN:
+        return load_part(tokens + (T - 1) * D, count, _ZERO)
     if mode == MAX:
         highest = first
         for t in range(1, T):
             highest = maximum_or_nan(load_part(tokens + t * D, count, _ZERO), highest)
         return highest
+    if mode == WEIGHTED_MEAN:
+        weighted = splat(_ZERO)
+        for t in range(T):
+            weighted = weighted + load_part(tokens + t * D, count, _ZERO) * splat(np.float32(t + 1))
+        return weighted / splat(np.float32(T * (T + 1) // 2))
     total = splat(_ZERO) + first
     for t in range(1, T):
         total = total + load_part(tokens + t * D, count, _ZERO)

@@ -10,7 +10,10 @@ from minilm_np.engine.float32.kernels import pooling
 from tests.support import contract
 from tests.support.kernels import EPSILON, assert_same_bits, few, guarded, normal, scales, seeds, sizes
 
-MODES = {"mean": pooling.MEAN, "cls": pooling.CLS, "max": pooling.MAX, "mean_sqrt_len_tokens": pooling.MEAN_SQRT_LEN}
+MODES = {
+    "mean": pooling.MEAN, "cls": pooling.CLS, "max": pooling.MAX, "mean_sqrt_len_tokens": pooling.MEAN_SQRT_LEN,
+    "weightedmean": pooling.WEIGHTED_MEAN, "lasttoken": pooling.LAST_TOKEN,
+}  # fmt: skip
 
 
 @few
@@ -25,8 +28,11 @@ def test_pooling_and_normalize(seed, lengths, D, scale):
         assert_same_bits(out, contract.pooling(hidden_states, offsets, name))
         for b in range(B):
             tokens = hidden_states[offsets[b] : offsets[b + 1]].astype(np.float64)
-            T, total = len(tokens), tokens.sum(0)
-            expected = {"mean": total / T, "cls": tokens[0], "max": tokens.max(0)}.get(name, total / math.sqrt(T))
+            T, total, weights = len(tokens), tokens.sum(0), np.arange(1.0, lengths[b] + 1)
+            expected = {
+                "mean": total / T, "cls": tokens[0], "max": tokens.max(0), "lasttoken": tokens[-1],
+                "mean_sqrt_len_tokens": total / math.sqrt(T), "weightedmean": weights @ tokens / weights.sum(),
+            }[name]  # fmt: skip
             assert (np.abs(out[b] - expected) <= (T + 3) * EPSILON * np.abs(tokens).sum(0) + 2.0**-149).all()
         normalized = np.empty_like(out)
         for b in range(B):
@@ -44,6 +50,6 @@ def test_normalize_keeps_zeros_and_pooling_keeps_nan():
     for at in range(3):
         tokens, out = np.zeros((3, 20), np.float32), np.empty((1, 20), np.float32)
         tokens[at, 5] = np.nan
-        for mode in (pooling.MEAN, pooling.MAX, pooling.MEAN_SQRT_LEN):
+        for mode in (pooling.MEAN, pooling.MAX, pooling.MEAN_SQRT_LEN, pooling.WEIGHTED_MEAN):
             pooling.pooling(tokens, np.array([0, 3]), mode, out, 0, 1)
             assert np.isnan(out[0]).tolist() == [d == 5 for d in range(20)]
