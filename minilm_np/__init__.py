@@ -18,6 +18,7 @@ The names below are imported when they are first used, so `import minilm_np` is 
 TYPE_CHECKING = False  # type checkers treat it as True; importing `typing` would take most of the import time
 if TYPE_CHECKING:
     from minilm_np import util
+    from minilm_np.cross_encoder import CrossEncoder
     from minilm_np.errors import (
         CheckpointError,
         ConfigError,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "CrossEncoder",
     "DataError",
     "HubError",
     "ImplementationError",
@@ -58,7 +60,12 @@ __all__ = [
 ]
 
 # The module that defines a public name, where that is not errors.py; `util` is a module itself.
-_MODULES = {"ModelConfig": "model_files.config", "SentenceEncoder": "sentence_encoder", "util": "util"}
+_MODULES = {
+    "CrossEncoder": "cross_encoder",
+    "ModelConfig": "model_files.config",
+    "SentenceEncoder": "sentence_encoder",
+    "util": "util",
+}
 
 
 if not TYPE_CHECKING:  # a type checker would conclude that every name exists

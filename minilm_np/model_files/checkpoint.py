@@ -43,6 +43,7 @@ _ANCHOR = "embeddings.word_embeddings.weight"
 # the prefix `bert.`, the head of pretraining, without a prefix. Other heads mean that the model is no sentence encoder.
 _UNUSED = ("pooler.", "embeddings.position_ids")
 _UNUSED_HEAD = "cls."
+_CLASSIFIER = "classifier."  # the head of a cross-encoder
 
 # Bytes per element of each dtype of the format (F4 and F6, whose elements cross bytes, count as unknown); then the
 # four dtypes that can be read, as NumPy's (BF16 as its bits).
@@ -73,7 +74,9 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[
     return {name: arrays[name] for name in parameter_shapes(config)}
 
 
-def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def iter_checkpoint(
+    folder: Path, config: ModelConfig, *, classifier: bool = False
+) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Read the weights of the model in `folder`, whose config is `config`, one array per step.
 
     Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
@@ -85,11 +88,12 @@ def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, np
     from a file takes this step before: then the sizes are those of the weights. The values of an array are checked when
     it is read.
 
+    classifier: accept the head of a cross-encoder, which `read_head` reads.
     Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
     """
     folder = folder / config.transformer_path
     with ExitStack() as files:
-        tensors = _match(_stored_tensors(_locate(folder), files), config)
+        tensors = _match(_stored_tensors(_locate(folder), files), config, classifier)
         n_bytes = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
         _check(n_bytes <= MAX_WEIGHTS, f"{folder}: weights", f"at most {MAX_WEIGHTS} bytes as float32", n_bytes)
         # in the order of the files, not of the model, because a disk reads ahead
@@ -112,6 +116,40 @@ def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.f
         if [tensor.shape for tensor in tensors.values()] != [(D, D), (D,)]:
             return {}
         return {name: _read_tensor(tensor) for name, tensor in tensors.items()}
+
+
+def read_head(folder: Path, config: ModelConfig, n_labels: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the head of a cross-encoder: BERT's pooler, and a classifier with `n_labels` outputs.
+
+    Returns {"pooler.dense.weight": (D, D), "pooler.dense.bias": (D,), "classifier.weight": (C, D), "classifier.bias":
+    (C,)}, as `iter_checkpoint` reads arrays. Raises CheckpointError: one is missing, or broken.
+    """
+    path = _locate(folder / config.transformer_path)
+    with ExitStack() as files:
+        stored, head = _stored_tensors(path, files), {}
+        for name, shape in head_shapes(config, n_labels).items():
+            stored_name = f"bert.{name}" if name.startswith("pooler.") else name
+            if (tensor := stored.get(stored_name)) is None:
+                why = "transformers would replace it by random numbers" if "pooler" in name else "no score without it"
+                raise CheckpointError(f"{path}: tensor {stored_name!r} is missing: expected shape {shape}: {why}")
+            if tensor.shape != shape:
+                raise CheckpointError(
+                    f"{tensor}: expected shape {shape}, from config.json, found {short_repr(tensor.shape)}"
+                )
+            _check(tensor.dtype in _READ_AS, f"{tensor}: dtype", ", ".join(_READ_AS), tensor.dtype)
+            head[name] = _read_tensor(tensor)
+        return head
+
+
+def head_shapes(config: ModelConfig, n_labels: int) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of the head of a cross-encoder with `n_labels` outputs."""
+    D = config.hidden_size
+    return {
+        "pooler.dense.weight": (D, D),
+        "pooler.dense.bias": (D,),
+        "classifier.weight": (n_labels, D),
+        "classifier.bias": (n_labels,),
+    }
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -171,8 +209,11 @@ def _parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from layer_norm(f"{at}.output")
 
 
-def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
-    """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config."""
+def _match(stored: Mapping[str, _Tensor], config: ModelConfig, classifier: bool = False) -> dict[str, _Tensor]:
+    """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config.
+
+    classifier: whether the head of a cross-encoder is accepted.
+    """
     where = next(iter(stored.values())).file.name
     prefixes = [prefix for prefix in _PREFIXES if prefix + _ANCHOR in stored]
     if len(prefixes) != 1:
@@ -183,6 +224,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
         )
     prefix = prefixes[0]
     unused = tuple(prefix + name for name in _UNUSED) + ((_UNUSED_HEAD,) if prefix == "bert." else ())
+    unused += (_CLASSIFIER,) if classifier else ()
     left: dict[str, _Tensor] = {}  # {name in the model: tensor}
     unexpected = []
     for name, tensor in stored.items():
@@ -218,9 +260,11 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
             raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
     unexpected += [tensor.name for tensor in left.values()]
     if unexpected:
+        is_pair = all(name.startswith(_CLASSIFIER) for name in unexpected)
         raise CheckpointError(
             f"{where}: {len(unexpected)} unexpected tensors: {_show_some(unexpected)}: the model of config.json has "
             f"{config.num_hidden_layers} layers and no such tensors: use the config and the weights of one model"
+            + (", or minilm_np.CrossEncoder for a cross-encoder" if is_pair else "")
         )
     return found
 

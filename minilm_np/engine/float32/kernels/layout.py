@@ -33,7 +33,7 @@ class Pass(ctypes.Structure):
             "hidden_size", "intermediate_size", "vocab_size", "positions", "token_types",  # D, F, V, P
             "pooling_mode", "normalizes", "tasks", "member", "members", "scratch_size", "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
-            "token_ids", "position_ids", "offsets", "counters",
+            "token_ids", "position_ids", "token_type_ids", "offsets", "counters",
             # float32: the weights
             "word", "position", "token_type", "norm_weight", "norm_bias",
             "query_key_value_packed", "query_key_value_bias", "attention_output_packed", "attention_output_bias",
