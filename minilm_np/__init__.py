@@ -4,6 +4,8 @@
 
     vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
 
+`CrossEncoder` scores pairs of texts, to rerank the results of a search.
+
 These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `explain` (pages
 about texts), `evaluation`, `verify`, `train`, `integrations`, `jobs` (files of any size) and `server`. The manual is in
 `docs/`.
