@@ -27,7 +27,8 @@ def model() -> CrossEncoder:
 
 def test_one_pair_has_one_score_and_n_pairs_have_n(model: CrossEncoder) -> None:
     scores = model.predict(PAIRS)
-    assert (scores.shape, scores.dtype) == ((len(PAIRS),), np.float32)
+    assert scores.shape == (len(PAIRS),)
+    assert scores.dtype == np.float32
     assert isinstance(model.predict(PAIRS[0]), np.float32)
     assert model.predict([]).shape == (0,)
     several = CrossEncoder.random(num_labels=3, backend="numpy")

@@ -50,7 +50,7 @@ def test_any_folder_gives_the_scores_of_sentence_transformers(
         found = write_pair_folder(Path(place), shape, seed)
         expected = upstream(found)
         for backend in BACKENDS:
-            model = CrossEncoder(found, backend=backend, **({} if backend == "numpy" else {"threads": 1}))
+            model = CrossEncoder(found, backend=backend, threads=None if backend == "numpy" else 1)
             assert model.max_seq_length == expected.max_seq_length
             assert TORCH[model.activation_fn].rpartition(".")[2] == type(expected.activation_fn).__name__
             assert model.num_labels == expected.num_labels

@@ -76,7 +76,7 @@ def write_pair_folder(folder: Path, shape: PairShape, seed: int = 1) -> Path:
         num_attention_heads=shape.heads,
         intermediate_size=2 * shape.hidden,
         initializer_range=0.2,
-        num_labels=shape.labels,
+        num_labels=shape.labels,  # type: ignore[call-arg]  # of PretrainedConfig
     )
     model = BertForSequenceClassification(bert)
     with torch.no_grad():

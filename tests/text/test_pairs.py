@@ -71,7 +71,7 @@ def test_other_types_and_places_of_special_tokens_are_the_template_s() -> None:
 
 def test_a_tokenizer_without_a_template_for_pairs_is_refused() -> None:
     backend = bert_tokenizer(CHARACTER_VOCABULARY)
-    backend.post_processor = None  # type: ignore[assignment]  # the stub lacks None
+    backend.post_processor = None
     with pytest.raises(TokenizerError, match=r"expected a template for pairs of texts, .*, found none"):
         pair_tokenizer(20, backend)
 
