@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minilm_np._checks import check_int, check_optional_int, check_texts
 from minilm_np.encoding import sentence_transformers
-from minilm_np.encoding.pair_inputs import Pairs, checked_activation, older_names, read_pairs
+from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, older_names, read_pairs
 from minilm_np.encoding.pair_model import PairModel, load_pair_model, random_pair_model
 from minilm_np.encoding.pipeline import as_tensors, progress
 from minilm_np.engine import registry
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Scores = NDArray[np.float32]
+
+# Pairs that together exercise every part of an engine: the default of `fingerprint`.
+FINGERPRINT_PAIRS = (
+    ("How many people live in Berlin?", "Berlin had a population of 3,520,031 in 2019."),
+    ("", ""),
+    ("Naïve café, RÉSUMÉ: 東京タワー [SEP]", "The quick brown fox jumps over the lazy dog. " * 5),
+    ("The quick brown fox jumps over the lazy dog. " * 40, "The quick brown fox jumps over the lazy dog. " * 41),
+)
 
 
 class Ranked(TypedDict):
@@ -230,6 +238,14 @@ class CrossEncoder:
             if return_documents:
                 ranked[-1]["text"] = texts[number]
         return ranked
+
+    def fingerprint(self, pairs: Iterable[Pair] = FINGERPRINT_PAIRS) -> str:
+        """Return a SHA-256 that is equal on two machines if they give these pairs the same logits, bit for bit.
+
+        It covers the version of the numerical contract, all weights, and the logits, without a prompt.
+        Raises InputValueError for the NumPy backend, which has no contract; and as `predict`.
+        """
+        return self._model.fingerprint(read_pairs(list(pairs))[0])
 
     def _scores(
         self,

@@ -1,6 +1,7 @@
 """A cross-encoder as one frozen value, and one call, from pairs of texts to their logits. `CrossEncoder` holds one."""
 
 import dataclasses
+import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from minilm_np.engine.classifier import Classifier
 from minilm_np.engine.float_mode import standard_float_mode
 from minilm_np.engine.protocol import Report, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
-from minilm_np.errors import InputTypeError, NonFiniteError
+from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.model_files.checkpoint import head_shapes, iter_checkpoint, read_head
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.cross_encoder_files import Head, load_cross_encoder_config
@@ -65,6 +66,24 @@ class PairModel:
     def truncation(self, on_truncation: str) -> Truncation:
         """Return a new count of truncated pairs, for `logits`."""
         return Truncation(on_truncation, self.encoder.config, noun="pair", ways=WAYS)
+
+    def fingerprint(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """Return a SHA-256 over the contract's version, all weights and the logits of pairs of checked texts.
+
+        Raises InputValueError: the engine has no contract.
+        """
+        contract = self.encoder.kind.contract
+        if contract is None:
+            raise InputValueError(
+                f"backend {self.encoder.kind.backend!r} has no numerical contract: a fingerprint needs backend 'numba'"
+            )
+        digest = hashlib.sha256(f"minilm_np cross-encoder, contract {contract}\n".encode())
+        digest.update(f"{self.encoder.weights_digest}\n".encode())
+        for name, array in self.classifier.weights.items():
+            digest.update(f"{name} {array.shape}\n".encode() + array.astype("<f4", copy=False).tobytes())
+        logits = self.logits(pairs, lambda done: None, self.truncation("ignore"))
+        digest.update(logits.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
 
     def logits(self, pairs: Sequence[tuple[str, str]], report: Report, truncation: Truncation) -> Vectors:
         """Return the logits of n pairs of checked texts, (n, C).

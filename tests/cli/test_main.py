@@ -207,8 +207,8 @@ def test_version(command: Command) -> None:
 
 
 COMMANDS = (
-    "encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "verify", "diagnose", "conformance", "train",
-    "eval", "fetch", "info",
+    "encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "verify", "diagnose", "conformance",
+    "train", "eval", "fetch", "info",
 )  # fmt: skip
 
 

@@ -51,6 +51,14 @@ def test_first_tokens_of_pairs_are_those_of_the_contract_s_loops(compute_type: s
     assert_same_bits(found, expected)
 
 
+def test_the_fingerprint_depends_on_weights_and_pairs_only() -> None:
+    model, other = CrossEncoder.random(threads=1), CrossEncoder.random(threads=2)
+    assert model.fingerprint() == other.fingerprint() != CrossEncoder.random(seed=1, threads=1).fingerprint()
+    assert model.fingerprint(PAIRS[:2]) == other.fingerprint(PAIRS[:2]) != model.fingerprint(PAIRS[:3])
+    with pytest.raises(InputValueError, match="backend 'numpy' has no numerical contract"):
+        CrossEncoder.random(backend="numpy").fingerprint()
+
+
 def test_the_numpy_backend_is_the_reference() -> None:
     model = CrossEncoder.random(num_labels=3, backend="numpy")
     nested = reference.nest(model.weights)
