@@ -4,6 +4,8 @@
 
     vectors = SentenceEncoder().encode(["A text", "Another text"])  # float32, (2, 384)
 
+`CrossEncoder` scores pairs of texts, to rerank the results of a search.
+
 These modules are public, too: `reference` (the whole model in NumPy), `trace` (every step of a text), `explain` (pages
 about texts), `evaluation`, `verify`, `train`, `integrations`, `jobs` (files of any size) and `server`. The manual is in
 `docs/`.
@@ -18,6 +20,7 @@ The names below are imported when they are first used, so `import minilm_np` is 
 TYPE_CHECKING = False  # type checkers treat it as True; importing `typing` would take most of the import time
 if TYPE_CHECKING:
     from minilm_np import util
+    from minilm_np.cross_encoder import CrossEncoder
     from minilm_np.errors import (
         CheckpointError,
         ConfigError,
@@ -41,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "CrossEncoder",
     "DataError",
     "HubError",
     "ImplementationError",
@@ -58,7 +62,12 @@ __all__ = [
 ]
 
 # The module that defines a public name, where that is not errors.py; `util` is a module itself.
-_MODULES = {"ModelConfig": "model_files.config", "SentenceEncoder": "sentence_encoder", "util": "util"}
+_MODULES = {
+    "CrossEncoder": "cross_encoder",
+    "ModelConfig": "model_files.config",
+    "SentenceEncoder": "sentence_encoder",
+    "util": "util",
+}
 
 
 if not TYPE_CHECKING:  # a type checker would conclude that every name exists

@@ -149,3 +149,19 @@ def check_ids(texts: Sequence[Sequence[int]], vocab_size: int, most_tokens: int)
         if min(text) < 0 or max(text) >= vocab_size:
             found = min(text) if min(text) < 0 else max(text)
             raise InputValueError(f"text {number}: expected token ids from 0 to {vocab_size - 1}, found {found}")
+
+
+def check_token_types(
+    token_type_ids: Sequence[Sequence[int]] | None, texts: Sequence[Sequence[int]], type_vocab_size: int
+) -> None:
+    """Raise InputValueError unless each token of the texts has one type, which the model has. None: all types are 0."""
+    if token_type_ids is None:
+        return
+    if len(token_type_ids) != len(texts):
+        raise InputValueError(f"token_type_ids: expected those of {len(texts)} texts, found {len(token_type_ids)}")
+    for number, (text, types) in enumerate(zip(texts, token_type_ids, strict=True)):
+        if len(types) != len(text):
+            raise InputValueError(f"text {number}: expected {len(text)} token types, found {len(types)}")
+        if min(types) < 0 or max(types) >= type_vocab_size:
+            found = min(types) if min(types) < 0 else max(types)
+            raise InputValueError(f"text {number}: expected token types from 0 to {type_vocab_size - 1}, found {found}")

@@ -269,16 +269,41 @@ def forward(
 
 
 def encode_ragged(
-    texts: Sequence[Sequence[int] | Array], weights: Nested, config: ModelConfig
-) -> Array:  # B texts of any lengths T -> (B, D)
-    """Sentence vectors of texts of any lengths. Texts of one length are one batch, so nothing is padded."""
+    texts: Sequence[Sequence[int] | Array], weights: Nested, config: ModelConfig,
+    token_type_ids: Sequence[Sequence[int] | Array] | None = None,
+) -> Array:  # B texts of any lengths T -> (B, D)  # fmt: skip
+    """Sentence vectors of texts of any lengths. Texts of one length are one batch, so nothing is padded.
+
+    token_type_ids: as the texts; None for all 0.
+    """
     lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
     dtype = weights["embeddings"]["word_embeddings"]["weight"].dtype
     vectors = np.empty((len(texts), config.vector_size), dtype)
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length).tolist()
-        vectors[rows] = forward(np.array([texts[row] for row in rows], dtype=np.int64), weights, config)
+        ids = np.array([texts[row] for row in rows], dtype=np.int64)
+        types = None if token_type_ids is None else np.array([token_type_ids[row] for row in rows], dtype=np.int64)
+        vectors[rows] = forward(ids, weights, config, token_type_ids=types)
     return vectors
+
+
+def pooler(x: Array, weights: Nested, record: Record = ignore) -> Array:  # (..., D) -> (..., D)
+    """tanh(W x + b) of the first token's vector, [CLS]. Cross-encoders use it; sentence vectors do not."""
+    return record("activation", np.tanh(record("dense", linear(x, **weights["dense"]))))
+
+
+def classify(
+    ids: Array, token_type_ids: Array | None, weights: Nested, config: ModelConfig, *,
+    mask: Array | None = None, record: Record = ignore,
+) -> Array:  # (..., T), (..., T) -> (..., C)  # fmt: skip
+    """A cross-encoder: C logits of a pair of texts, [CLS] a [SEP] b [SEP], which pass through the encoder together.
+
+    token_type_ids: 0 up to the first [SEP], 1 after it. weights: also those of `pooler` and `classifier`.
+    The other parameters are those of `forward`. Upstream: BertForSequenceClassification of transformers.
+    """
+    x = encoder(ids, mask, token_type_ids, weights, config, record)
+    pooled = pooler(x[..., 0, :], weights["pooler"], within("pooler", record))
+    return record("classifier", linear(pooled, **weights["classifier"]))
 
 
 def nest(weights: Mapping[str, Array], dtype: DTypeLike = np.float32) -> Nested:

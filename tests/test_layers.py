@@ -26,7 +26,7 @@ LAYERS = (
     ("engine",),
     ("encoding",),
     ("trace",),
-    ("sentence_encoder",),
+    ("sentence_encoder", "cross_encoder"),
     ("util",),
     ("evaluation",),
     ("pages",),

@@ -11,7 +11,9 @@ Reading order:
     printing.py     printing lines, JSON, and texts shortened to one line; the width of the terminal
     encode.py       `encode`: texts to vectors
     embed.py        `embed`: files of any size to a file of vectors
+    line_table.py   the lines that a command found, as a table
     search.py       `similarity`, `search`, `cluster`: compare texts, search lines, group similar lines
+    rerank.py       `rerank`: put lines in the order of their relevance to a query
     serve.py        `serve`: answer requests for vectors over HTTP
     models.py       `fetch`, `info`: download a model, describe an installed one
     evaluate.py     `eval`: measure the quality of a model
@@ -43,6 +45,7 @@ try:
         evaluate,
         explain,
         models,
+        rerank,
         search,
         serve,
         trace,
@@ -55,7 +58,9 @@ except KeyboardInterrupt:  # these imports take most of the time of a short comm
     sys.exit(130)
 
 # In the order of --help. Each has `add(commands)`, which adds its parsers and names the functions that they run.
-COMMANDS = (encode, embed, search, trace, explain, verify, diagnose, conformance, train, evaluate, serve, models)
+COMMANDS = (
+    encode, embed, search, rerank, trace, explain, verify, diagnose, conformance, train, evaluate, serve, models,
+)  # fmt: skip
 
 DESCRIPTION = """\
 Turn texts into vectors, and compare texts by the cosines of their vectors. The model is

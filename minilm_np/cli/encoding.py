@@ -78,7 +78,7 @@ class TextEncoding:
         nothing = contextlib.nullcontext(lambda done: None)
         with progress("encode", "text", total) if shown else nothing as report:
             first = 0
-            for numbers, some in _batches(texts):
+            for numbers, some in text_batches(texts):
                 vectors, counts = encode_with_counts(
                     self._encoder.model, some, report, first=first, prompt_name=prompt_name,
                     normalize=self._normalize, truncate_dim=self._truncate_dim,
@@ -124,7 +124,7 @@ class TextEncoding:
                 self._longest, self._where = len(text), name(number, text)
 
 
-def _batches(texts: Numbered) -> Iterator[tuple[list[int], list[str]]]:
+def text_batches(texts: Numbered) -> Iterator[tuple[list[int], list[str]]]:
     """Texts in groups of at most BATCH texts, and of few characters if they are long: their numbers, and the texts."""
     unread = iter(texts)
     while group := _group(unread):

@@ -54,19 +54,18 @@ def add_command(
 def add_model_options(
     parser: argparse.ArgumentParser,
     *,
+    model: str = DEFAULT_MODEL,
     backend: str = BACKENDS[0],
     backend_help: str = BACKEND_HELP,
     threads: bool = True,
 ) -> None:
     """Add the options that `load` reads: --model, --compute-type, --backend, --threads and --offline.
 
-    backend: the default of --backend.
+    model, backend: the defaults of --model and --backend.
     threads: whether there is an option --threads.
     """
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", default=DEFAULT_MODEL, help="name on the Hugging Face Hub, or folder (default: %(default)s)"
-    )
+    group.add_argument("--model", default=model, help="name on the Hugging Face Hub, or folder (default: %(default)s)")
     group.add_argument(
         "--compute-type",
         choices=COMPUTE_TYPES,

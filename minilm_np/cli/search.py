@@ -2,15 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minilm_np.cli.encoding import TextEncoding
 from minilm_np.cli.files import decoded, open_lines, read_lines
+from minilm_np.cli.line_table import Line, best, header, rows, scored_lines, shown, write_table
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, positive
-from minilm_np.cli.printing import columns, one_line, room_after, shortest_float, write_json, write_lines
+from minilm_np.cli.printing import shortest_float, write_json, write_lines
+from minilm_np.cli.rerank import TITLE, best_lines, load_cross_encoder
 from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from minilm_np.vectors.mining import community_detection, semantic_search
 from minilm_np.vectors.similarity import cos_sim
@@ -18,16 +19,7 @@ from minilm_np.vectors.similarity import cos_sim
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
 
-TEXT_WIDTH = 80  # characters of a text in a table
 INPUT_HELP = "one text per line (UTF-8); - is standard input; blank lines are skipped"
-
-
-class Line(TypedDict):
-    """One line of the input, as it is printed."""
-
-    line: int  # its number in the file, from 1
-    score: float  # its cosine
-    text: str
 
 
 def add(commands: "Commands") -> None:
@@ -49,12 +41,22 @@ def add(commands: "Commands") -> None:
         "find the lines of a file that are most similar to a text",
         "printf 'The cat sleeps.\\nShares fell today.\\n' | minilm-np search \"a pet at rest\" --corpus -",
         details="Print one row per line found, the most similar one first: its cosine with the query, its line\n"
-        "number, and its text.",
+        "number, and its text. With --rerank, a cross-encoder puts the most similar lines in order.",
     )
     search.add_argument("query", metavar="QUERY", help="the text to search for")
     search.add_argument("--corpus", required=True, metavar="FILE", help=INPUT_HELP)
     search.add_argument(
         "--top-k", type=positive, default=5, metavar="K", help="number of lines to print (default: %(default)s)"
+    )
+    search.add_argument(
+        "--rerank", metavar="MODEL", help="name or folder of a cross-encoder, which reads the query and each candidate"
+    )
+    search.add_argument(
+        "--candidates",
+        type=positive,
+        default=50,
+        metavar="N",
+        help="with --rerank: number of most similar lines that are reranked (default: %(default)s)",
     )
 
     cluster = add_command(
@@ -102,7 +104,7 @@ def _similarity(options: argparse.Namespace) -> int:
     table = [" ".join([" " * width, *(f"{number:7d}" for number in range(1, len(texts) + 1))])]
     for number, (text, row) in enumerate(zip(texts, scores, strict=True), 1):
         start = " ".join([f"{number:{width}d}", *(f"{score:z7.4f}" for score in row), "", ""])
-        table.append(f"{start}{_shown(text, start)}")
+        table.append(f"{start}{shown(text, start)}")
     write_lines(table)
     return 0
 
@@ -111,6 +113,8 @@ def _search(options: argparse.Namespace) -> int:
     (query,) = decoded([options.query])
     with open_lines(options.corpus, skip_blank=True) as lines:
         encoder = load(options)
+        reranker = load_cross_encoder(options, options.rerank) if options.rerank else None
+        top_k = max(options.top_k, options.candidates) if reranker else options.top_k
         settings, encoding = encoder.settings, TextEncoding(encoder)
         vector = encoding.vectors([query], lambda *_: "the query", prompt_name=settings.first_prompt(QUERY_PROMPTS))
         found: list[Line] = []
@@ -118,16 +122,16 @@ def _search(options: argparse.Namespace) -> int:
         prompt_name = settings.first_prompt(DOCUMENT_PROMPTS)
         for batch in encoding.batches(lines.numbered, _line, prompt_name=prompt_name, total=lines.total):
             last = batch.numbers[-1]
-            (hits,) = semantic_search(vector, batch.vectors, top_k=options.top_k)
-            rows, scores = [hit["corpus_id"] for hit in hits], [hit["score"] for hit in hits]
-            # a stable sort: of lines with equal scores the first one comes first
-            found = sorted([*found, *_lines(rows, scores, batch.numbers, batch.texts)], key=_by_score)[: options.top_k]
+            (hits,) = semantic_search(vector, batch.vectors, top_k=top_k)
+            of_batch, scores = [hit["corpus_id"] for hit in hits], [hit["score"] for hit in hits]
+            found = best([*found, *scored_lines(of_batch, scores, batch.numbers, batch.texts)], top_k)
     encoding.warn_if_truncated()
-    if options.format == "json":
-        write_json(found)
+    if reranker is None:
+        write_table(found, last, options.format)
     else:
-        width = _width(last)
-        write_lines([_header(width), *_rows(found, width)])
+        candidates = [(line["line"], line["text"]) for line in found]
+        found, _ = best_lines(reranker, query, candidates, len(candidates), options.top_k)
+        write_table(found, last, options.format, TITLE)
     return 0
 
 
@@ -137,16 +141,19 @@ def _cluster(options: argparse.Namespace) -> int:
     vectors = encoding.vectors(texts, lambda number, text: _line(numbers[number - 1], text))
     encoding.warn_if_truncated()
     communities = community_detection(vectors, options.threshold, options.min_size)
-    clusters = [_lines(rows, cos_sim(vectors[rows[0]], vectors[rows])[0], numbers, texts) for rows in communities]
+    clusters = [
+        scored_lines(members, cos_sim(vectors[members[0]], vectors[members])[0], numbers, texts)
+        for members in communities
+    ]
     if options.format == "json":
         write_json(clusters)
         return 0
-    width = _width(numbers[-1])
+    last = numbers[-1]
     if clusters:
-        write_lines([_header(width)])
+        write_lines([header(last)])
     for number, cluster in enumerate(clusters, 1):
         lines = "1 line" if len(cluster) == 1 else f"{len(cluster)} lines"
-        write_lines([f"group {number}: {lines}", *_rows(cluster, width)])
+        write_lines([f"group {number}: {lines}", *rows(cluster, last)])
     left = len(texts) - sum(map(len, clusters))
     print(f"minilm-np: groups: {len(clusters)}; lines in no group: {left} of {len(texts)}", file=sys.stderr)
     return 0
@@ -154,35 +161,6 @@ def _cluster(options: argparse.Namespace) -> int:
 
 def _line(number: int, _: str) -> str:
     return f"line {number}"
-
-
-def _lines(rows: Iterable[int], scores: Iterable[float], numbers: list[int], texts: list[str]) -> list[Line]:
-    return [
-        {"line": numbers[row], "score": shortest_float(score), "text": texts[row]}
-        for row, score in zip(rows, scores, strict=True)
-    ]
-
-
-def _by_score(line: Line) -> float:
-    return -line["score"]
-
-
-def _header(width: int) -> str:
-    return f" cosine  {'line':>{width}}  text"
-
-
-def _rows(lines: list[Line], width: int) -> list[str]:
-    starts = [f"{line['score']:z7.4f}  {line['line']:{width}d}  " for line in lines]
-    return [f"{start}{_shown(line['text'], start)}" for start, line in zip(starts, lines, strict=True)]
-
-
-def _width(last: int) -> int:
-    """Columns of the line numbers; the last number of the file is the longest."""
-    return max(len("line"), len(str(last)))
-
-
-def _shown(text: str, start: str) -> str:
-    return one_line(text, room_after(start, TEXT_WIDTH, columns()))
 
 
 def _cosine(text: str) -> float:

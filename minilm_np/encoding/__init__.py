@@ -5,6 +5,8 @@ Reading order:
     loaded_model.py           a model as one frozen value: config, tokenizer, engine, settings, origin
     pipeline.py               one call, from texts to vectors
     prompts.py                models whose pooling leaves out the tokens of a prompt
+    pair_model.py             a cross-encoder as one frozen value; one call, from pairs of texts to logits
+    pair_inputs.py            the arguments of `CrossEncoder.predict`, checked
     long_texts.py             texts of any length by overlapping windows
     call_types.py             the types of `encode` for type checkers: which arguments give which result
     sentence_transformers.py  arguments that are accepted only because sentence-transformers has them

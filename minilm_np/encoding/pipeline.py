@@ -23,6 +23,7 @@ from minilm_np.model_files.config import ModelConfig
 SLICE = 4096  # texts whose tokens are in memory at a time; enough to sort by length and to divide evenly
 
 ON_TRUNCATION = ("ignore", "warn", "error")
+WAYS = ("Use encode_long for texts of any length", "call tokenize_report to see what is truncated")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Pipeline:
             some = texts[part]
             tokenized = self._model.tokenizer([self._prefix + text for text in some] if self._prefix else some)
             self._model.tokenizer.check_tokens(tokenized.ids, self.truncation.n_texts)
-            self.truncation.note(some, tokenized.truncated)
+            self.truncation.note(list(map(len, some)), tokenized.truncated)
             self.counts.n_tokens.extend(tokenized.n_tokens)
             self.counts.truncated.extend(tokenized.truncated)
             yield part, tokenized.ids
@@ -119,53 +120,60 @@ class Pipeline:
 
 
 class Truncation:
-    """Counts the truncated texts of one call, and warns once."""
+    """Counts the truncated texts of one call, and warns once.
 
-    def __init__(self, on_truncation: str, config: ModelConfig) -> None:
+    noun: "text" or "pair". ways: what a caller can do instead.
+    n_texts, n_truncated: so far. where: the index of the longest truncated text.
+    """
+
+    def __init__(
+        self, on_truncation: str, config: ModelConfig, *, noun: str = "text", ways: Sequence[str] = WAYS
+    ) -> None:
         check_choice("on_truncation", on_truncation, ON_TRUNCATION)
         self._action = on_truncation
         self._config = config
-        self.n_texts = self._n_truncated = self._longest = self._where = 0
+        self._noun, self._ways = noun, ways
+        self.n_texts = self.n_truncated = self._longest = self.where = 0
 
-    def note(self, texts: Sequence[str], truncated: Sequence[bool]) -> None:
-        """Count further texts, in order. Raises InputValueError for a truncated text if that is an error."""
+    def note(self, characters: Sequence[int], truncated: Sequence[bool]) -> None:
+        """Count further texts, in order, by their characters. Raises InputValueError if truncation is an error."""
         indices = [index for index, is_truncated in enumerate(truncated) if is_truncated]
         if indices and self._action == "error":
             index = indices[0]
             raise InputValueError(
-                f"text {self.n_texts + index} ({len(texts[index]):,} characters) is longer than the limit of "
+                f"{self._noun} {self.n_texts + index} ({characters[index]:,} characters) is longer than the limit of "
                 f"{self._config.max_seq_length} tokens. {self._advice()}"
             )
         for index in indices:
-            if len(texts[index]) > self._longest:
-                self._longest, self._where = len(texts[index]), self.n_texts + index
-        self._n_truncated += len(indices)
-        self.n_texts += len(texts)
+            if characters[index] > self._longest:
+                self._longest, self.where = characters[index], self.n_texts + index
+        self.n_truncated += len(indices)
+        self.n_texts += len(characters)
 
     def warn(self, *, more_to_come: bool = False) -> None:
         """Issue a TruncationWarning if texts were truncated; at most one per object.
 
         more_to_come: whether further texts will follow.
         """
-        if not self._n_truncated or self._action == "ignore":
+        if not self.n_truncated or self._action == "ignore":
             return
         self._action = "ignore"
-        were = "was" if self._n_truncated == 1 else "were"
+        were = "was" if self.n_truncated == 1 else "were"
         warnings.warn(
-            f"{self._n_truncated:,} of {'the first ' * more_to_come}{self.n_texts:,} "
-            f"text{'s' * (self.n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the longest, "
-            f"text {self._where}, has {self._longest:,} character{'s' * (self._longest != 1)}. "
+            f"{self.n_truncated:,} of {'the first ' * more_to_come}{self.n_texts:,} "
+            f"{self._noun}{'s' * (self.n_texts != 1)} {were} truncated to {self._config.max_seq_length} tokens; the "
+            f"longest, {self._noun} {self.where}, has {self._longest:,} character{'s' * (self._longest != 1)}. "
             + self._advice("pass on_truncation='ignore'"),
             TruncationWarning,
             stacklevel=_callers_level(),
         )
 
     def _advice(self, *more: str) -> str:
-        ways = ["Use encode_long for texts of any length", "call tokenize_report to see what is truncated"]
+        ways = list(self._ways)
         if self._config.max_seq_length < self._config.max_tokens:
             ways.append(f"set max_seq_length to at most {self._config.max_tokens}")
         ways += more
-        return f"{', '.join(ways[:-1])}, or {ways[-1]}"
+        return f"{', '.join(ways[:-1])}, or {ways[-1]}" if ways[1:] else ways[0]
 
 
 def _callers_level() -> int:

@@ -28,14 +28,14 @@ _INSTEAD = {
 }
 
 
-def check_others(others: Mapping[str, object]) -> None:
+def check_others(others: Mapping[str, object], class_name: str = "SentenceEncoder") -> None:
     """Raise unless all further arguments of the constructor are sentence-transformers' and empty.
 
     `trust_remote_code` may have any value: code in a model folder is never run. Raises InputTypeError, InputValueError.
     """
     for name, value in others.items():
         if name not in _INSTEAD and name != "trust_remote_code":
-            raise InputTypeError(f"SentenceEncoder has no argument {name!r}")
+            raise InputTypeError(f"{class_name} has no argument {name!r}")
         if name in _INSTEAD and value not in (None, False, {}):
             raise InputValueError(f"{name}: expected None, found {value!r:.80}: {_INSTEAD[name]}")
 

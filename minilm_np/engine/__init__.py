@@ -5,6 +5,7 @@
     numpy.py        the engine that runs `reference.py`
     blas.py         small matrices on one thread of BLAS
     float_mode.py   the standard float mode of the calling thread, in which a model is loaded
+    classifier.py   the head of a cross-encoder, for all engines
     products.py     the dense products of a layer, which engines with packed weights share
     runtime/        code that compiled engines share: vector instructions, compilation, the code cache, helper threads
     float32/        the float32 engine, and the numerical contract that it implements

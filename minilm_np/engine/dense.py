@@ -75,8 +75,16 @@ class DenseEngine:
     def threads(self) -> int | None:
         return self._engine.threads
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
-        return self.output(self._engine.encode(texts, normalize=False, report=report), normalize=normalize)
+    def encode(
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        normalize: bool,
+        report: Report,
+        token_type_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Vectors:
+        pooled = self._engine.encode(texts, normalize=False, report=report, token_type_ids=token_type_ids)
+        return self.output(pooled, normalize=normalize)
 
     def encode_with_hidden_states(
         self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
-from minilm_np._checks import check_ids
+from minilm_np._checks import check_ids, check_token_types
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.engine.protocol import Report, Vectors, Weights
 from minilm_np.model_files.checkpoint import parameter_shapes
@@ -36,8 +36,16 @@ class NumpyEngine:
         self._weights = {name: unordered[name] for name in parameter_shapes(config)}
         self._nested = reference.nest(self._weights, dtype)
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        normalize: bool,
+        report: Report,
+        token_type_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Vectors:
         check_ids(texts, self._config.vocab_size, self._config.max_tokens)
+        check_token_types(token_type_ids, texts, self._config.type_vocab_size)
         vectors = np.empty((len(texts), self._config.vector_size), np.float32)
         rows = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         with np.errstate(all="ignore"):  # the caller checks for non-finite vectors and names the text
@@ -45,8 +53,11 @@ class NumpyEngine:
                 size = max(1, self.BATCH_TOKENS // len(texts[rows[0]]))
                 batch, rows = rows[:size], rows[size:]
                 counts = Counter(len(texts[row]) for row in batch)  # texts of one length are one matrix
+                types = None if token_type_ids is None else [token_type_ids[row] for row in batch]
                 with _blas_threads(max(length * count for length, count in counts.items())):
-                    vectors[batch] = reference.encode_ragged([texts[row] for row in batch], self._nested, self._config)
+                    vectors[batch] = reference.encode_ragged(
+                        [texts[row] for row in batch], self._nested, self._config, types
+                    )
                 report(len(batch))
             return reference.normalize(vectors) if normalize and not self._config.normalize else vectors
 

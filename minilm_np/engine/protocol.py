@@ -30,10 +30,18 @@ class Engine(Protocol):
     def threads(self) -> int | None:
         """The number of threads per call, the calling thread included; None if the engine does not decide."""
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        normalize: bool,
+        report: Report,
+        token_type_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Vectors:
         """Return the vectors of ragged token ids, (B, D).
 
         normalize: scale the vectors to unit length even if the model does not.
+        token_type_ids: the type of each token, 1 for the second text of a pair; None: all are 0.
         """
 
     def encode_with_hidden_states(

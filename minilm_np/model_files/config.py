@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from minilm_np._checks import one_of, short_repr
 from minilm_np._files import read_json, shown
@@ -54,6 +54,9 @@ _ONLY_IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "pruned_heads": (None, {}),
 }
 
+# The class with a head that `cross_encoder_files.py` reads.
+CROSS_ENCODER = "BertForSequenceClassification"
+
 # Keys of config.json that do not change what inference computes: training, generation, bookkeeping.
 _NO_EFFECT = frozenset(
     """
@@ -76,6 +79,17 @@ _SENTENCE_KEYS = frozenset(
     unpad_inputs
     """.split()
 )
+
+
+class Output(NamedTuple):
+    """What a Transformer module returns, as sentence_bert_config.json names it."""
+
+    task: str
+    method_output: str
+    module_output: str
+
+
+HIDDEN_STATES = Output("feature-extraction", "last_hidden_state", "token_embeddings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,8 +235,8 @@ def load_config(folder: Path) -> ModelConfig:
     transformer_path, pooling_path, dense_path = (paths.get(kind) for kind in _MODULES[:3])
     assert transformer_path is not None
     transformer = folder / transformer_path
-    encoder = _read_encoder(transformer / "config.json")
-    sentence = _read_sentence_config(transformer / "sentence_bert_config.json")
+    encoder = read_encoder(transformer / "config.json")
+    sentence = read_sentence_config(transformer / "sentence_bert_config.json")
     pooling: dict[str, Any] = {}
     if pooling_path is not None:
         pooling = _read_pooling(folder / pooling_path / "config.json", encoder["hidden_size"])
@@ -232,7 +246,7 @@ def load_config(folder: Path) -> ModelConfig:
         dense = dense_module.dense_fields(path, read_object(path), encoder["hidden_size"]) | {"dense_path": dense_path}
     return ModelConfig(
         **encoder,
-        **_sequence_limit(transformer, sentence, ModelConfig(**encoder, max_seq_length=2).max_tokens),
+        **sequence_limit(transformer, sentence, ModelConfig(**encoder, max_seq_length=2).max_tokens),
         **pooling,
         **dense,
         normalize="Normalize" in paths,
@@ -248,6 +262,35 @@ def _read_modules(folder: Path) -> dict[str, str]:
         # a plain transformers folder, for which sentence-transformers uses mean pooling and no normalisation
         warnings.warn(f"{folder} has no modules.json: assuming mean pooling without normalisation", stacklevel=4)
         return {"Transformer": ""}
+    kinds, paths = _kinds_and_paths(folder, path, modules)
+    for number, kind in enumerate(kinds):
+        if kind not in _MODULES:
+            raise ConfigError(
+                f"{path}: module {number}: {short_repr(kind)} is not implemented: expected {one_of(_MODULES)}"
+            )
+    if kinds[:2] != _MODULES[:2] or kinds[2:] not in ([], ["Dense"], ["Normalize"], ["Dense", "Normalize"]):
+        found = ", ".join(kinds[:9]) or "none"
+        if kinds == _MODULES[:1]:
+            values = read_object(folder / paths[0] / "config.json", optional=True)
+            _check_architectures(
+                folder / paths[0] / "config.json", values.get("architectures"), FAMILIES["bert"].architectures
+            )
+        raise ConfigError(
+            f"{path}: expected the modules Transformer, Pooling, optionally Dense, optionally Normalize, found {found}"
+        )
+    if kinds[-1] == "Normalize":
+        _check_normalize(folder / paths[-1] / "config.json")
+    return dict(zip(kinds, paths, strict=True))
+
+
+def read_modules(folder: Path) -> list[tuple[str, str]]:
+    """modules.json, which must exist -> (name of the class, path) of each module. Raises ConfigError."""
+    path = folder / "modules.json"
+    return list(zip(*_kinds_and_paths(folder, path, _read_json(path)), strict=True))
+
+
+def _kinds_and_paths(folder: Path, path: Path, modules: Any) -> tuple[list[str], list[str]]:
+    """The names of the classes and the paths of the modules in the value of modules.json, checked."""
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise ConfigError(f"{path}: expected a list of objects, found {shown(modules)}")
     kinds: list[str] = []
@@ -260,19 +303,7 @@ def _read_modules(folder: Path) -> dict[str, str]:
         # the class path changes between releases (sentence_transformers.models.Pooling, ...modules.pooling.Pooling)
         kinds.append(kind.rpartition(".")[2])
         paths.append(where)
-    for number, kind in enumerate(kinds):
-        if kind not in _MODULES:
-            raise ConfigError(
-                f"{path}: module {number}: {short_repr(kind)} is not implemented: expected {one_of(_MODULES)}"
-            )
-    if kinds[:2] != _MODULES[:2] or kinds[2:] not in ([], ["Dense"], ["Normalize"], ["Dense", "Normalize"]):
-        found = ", ".join(kinds[:9]) or "none"
-        raise ConfigError(
-            f"{path}: expected the modules Transformer, Pooling, optionally Dense, optionally Normalize, found {found}"
-        )
-    if kinds[-1] == "Normalize":
-        _check_normalize(folder / paths[-1] / "config.json")
-    return dict(zip(kinds, paths, strict=True))
+    return kinds, paths
 
 
 def _check_inside(folder: Path, where: str, what: str) -> None:
@@ -290,8 +321,12 @@ def _check_inside(folder: Path, where: str, what: str) -> None:
         )
 
 
-def _read_encoder(path: Path) -> dict[str, Any]:
-    """config.json -> the encoder's fields of ModelConfig."""
+def read_encoder(path: Path, architectures: Sequence[str] = (), known: Set[str] = frozenset()) -> dict[str, Any]:
+    """config.json -> the encoder's fields of ModelConfig.
+
+    architectures: the classes of transformers that are accepted; none: those of the family's encoder.
+    known: further keys that the caller reads.
+    """
     values = read_object(path)
     if "model_type" not in values:
         raise ConfigError(f"{path}: model_type is missing: expected {one_of(FAMILIES)}")
@@ -304,7 +339,7 @@ def _read_encoder(path: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented[0])}"
             )
-    _check_architectures(path, values.get("architectures"), family.architectures)
+    _check_architectures(path, values.get("architectures"), architectures or family.architectures)
     fields: dict[str, Any] = {"model_type": model_type}
     used = {"model_type", "architectures", "embedding_size"}
     for field in (*REQUIRED, *DEFAULTS):
@@ -319,7 +354,7 @@ def _read_encoder(path: Path) -> dict[str, Any]:
             f"{path}: embedding_size {shown(values['embedding_size'])} is not implemented: expected hidden_size, "
             f"{shown(fields['hidden_size'])}"
         )
-    _warn_of_unknown(path, values.keys() - used - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT)
+    _warn_of_unknown(path, values.keys() - used - _ONLY_IMPLEMENTED.keys() - _NO_EFFECT - known)
     try:
         ModelConfig(**fields, max_seq_length=2)
     except ConfigError as error:
@@ -327,15 +362,28 @@ def _read_encoder(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _check_architectures(path: Path, found: Any, implemented: Sequence[str]) -> None:
-    """Refuse a model whose result is not the encoder's: labels, scores or spans, by a head that is not implemented."""
-    if found is None:
+def _check_architectures(path: Path, found: Any, expected: Sequence[str]) -> None:
+    """Refuse a model whose result is not the expected one: labels, scores or spans, by a head that is not implemented.
+
+    Sentence encoders may lack the key. Cross-encoders may not: it names their head.
+    """
+    wants_head = CROSS_ENCODER in expected
+    names = found if isinstance(found, list) else [None]
+    if (found is None and not wants_head) or (isinstance(found, list) and all(name in expected for name in names)):
         return
-    if not isinstance(found, list) or not all(name in implemented for name in found):
+    where = f"{path}: architectures {shown(found)}"
+    if names == [CROSS_ENCODER]:
+        raise ConfigError(f"{where}: this is a cross-encoder: use minilm_np.CrossEncoder")
+    if wants_head and all(name is None or name in FAMILIES["bert"].architectures for name in names):
         raise ConfigError(
-            f"{path}: architectures {shown(found)} is not implemented: expected {', '.join(implemented)}: to use "
-            "the encoder without its head, save it alone (transformers: AutoModel.from_pretrained, save_pretrained)"
+            f"{where}: expected {CROSS_ENCODER}, found no classifier: use minilm_np.SentenceEncoder for a model that "
+            "gives a vector of each text"
         )
+    advice = "save it alone (transformers: AutoModel.from_pretrained, save_pretrained)"
+    raise ConfigError(
+        f"{where} is not implemented: expected {', '.join(expected)}"
+        + ("" if wants_head else f": to use the encoder without its head, {advice}")
+    )
 
 
 def _warn_of_unknown(path: Path, keys: Set[str]) -> None:
@@ -345,10 +393,10 @@ def _warn_of_unknown(path: Path, keys: Set[str]) -> None:
         warnings.warn(f"{path}: unknown keys are ignored: {names}", stacklevel=5)
 
 
-def _read_sentence_config(path: Path) -> dict[str, Any]:
-    """The values of sentence_bert_config.json, checked; {} for a missing file."""
+def read_sentence_config(path: Path, output: Output = HIDDEN_STATES) -> dict[str, Any]:
+    """The values of sentence_bert_config.json, checked; {} for a missing file. output: the only one accepted."""
     values = read_object(path, optional=True)
-    for key, implemented in (("transformer_task", "feature-extraction"), ("module_output_name", "token_embeddings")):
+    for key, implemented in (("transformer_task", output.task), ("module_output_name", output.module_output)):
         if values.get(key, implemented) != implemented:
             raise ConfigError(f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented)}")
     for key in _ONLY_EMPTY:
@@ -356,16 +404,16 @@ def _read_sentence_config(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {key} {shown(values[key])} is not implemented: expected null or {{}}")
     modalities = values.get("modality_config", {"text": {}})
     text = modalities.get("text") if isinstance(modalities, dict) else None
-    if not isinstance(text, dict) or text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
+    if not isinstance(text, dict) or text.get("method_output_name", output.method_output) != output.method_output:
         raise ConfigError(
             f'{path}: modality_config {shown(modalities)} is not implemented: expected "text" with '
-            'method_output_name "last_hidden_state"'
+            f'method_output_name "{output.method_output}"'
         )
     _warn_of_unknown(path, values.keys() - _SENTENCE_KEYS - set(_ONLY_EMPTY))
     return values
 
 
-def _sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
+def sequence_limit(transformer: Path, sentence: Mapping[str, Any], positions: int) -> dict[str, Any]:
     """max_seq_length and do_lower_case. The length is at most the number of positions.
 
     tokenizer.json is not used: the published one contains a truncation at 128 tokens, which is not the model's limit.

@@ -1,6 +1,7 @@
 """Random weights and a vocabulary of single characters: a model for tests and for teaching, without a download."""
 
 import string
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.random import default_rng
@@ -31,9 +32,14 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, NDArray[np.float
 
     Returns read-only float32 arrays with the names and shapes of `parameter_shapes`.
     """
+    return random_arrays(parameter_shapes(config), seed)
+
+
+def random_arrays(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Weights as BERT is initialised, with these names and shapes."""
     generator = default_rng(seed)
     weights = {}
-    for name, shape in parameter_shapes(config).items():
+    for name, shape in shapes.items():
         if name.endswith("bias"):
             array = np.zeros(shape, np.float32)
         elif name.endswith("LayerNorm.weight"):

@@ -8,7 +8,7 @@ small model.
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +56,14 @@ def save_model(
     weights: those of `checkpoint.parameter_shapes`, and those of the pooler if the model has one.
     Raises SaveError: `path` contains other files, is the current directory or a mount point, or cannot be written.
     """
+    save_folder(path, lambda folder: _write(folder, config, settings, tokenizer, weights))
+
+
+def save_folder(path: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Write a model folder, atomically and durably, as `save_model` describes.
+
+    write: writes files of WRITTEN to an empty folder.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link
     try:
         present = set(os.listdir(target)) if target.is_dir() else set()
@@ -69,7 +77,7 @@ def save_model(
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name}.saving-"
         with staging_folder(target.parent, prefix) as staged:
-            _write(staged, config, settings, tokenizer, weights)
+            write(staged)
             _copy_access(target, staged)
             replace_folder(target, staged)
         remove_left(target.parent, prefix, with_old=True)  # the model is at its place: no other copy is the only one
@@ -120,7 +128,7 @@ def _write(
             {"idx": number, "name": str(number), "path": name, "type": f"sentence_transformers.models.{kind}"}
             for number, (name, kind) in enumerate(modules)
         ],
-        "config.json": _encoder_config(config, tokenizer),
+        "config.json": encoder_config(config, tokenizer),
         "sentence_bert_config.json": {
             "max_seq_length": config.max_seq_length,
             "do_lower_case": config.do_lower_case,
@@ -128,7 +136,7 @@ def _write(
         "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
         | {flag: mode == config.pooling_mode for flag, mode in POOLING_FLAGS.items()}
         | ({} if config.include_prompt else {"include_prompt": False}),
-        "tokenizer_config.json": _tokenizer_config(config, tokenizer),
+        "tokenizer_config.json": tokenizer_config(config, tokenizer),
         SETTINGS_FILE: _settings_config(settings),
     }
     dense = {name.removeprefix(DENSE): array for name, array in weights.items() if name.startswith(DENSE)}
@@ -138,15 +146,26 @@ def _write(
         )
         contents[f"{dense_module.FOLDER}/config.json"] = values
         write_checkpoint(folder / dense_module.FOLDER / "model.safetensors", dense)
+    stored_name = FAMILIES[config.model_type].stored_name
+    encoder = {stored_name(name): array for name, array in weights.items() if not name.startswith(DENSE)}
+    write_files(folder, contents, tokenizer, encoder)
+
+
+def write_files(
+    folder: Path,
+    contents: Mapping[str, Any],
+    tokenizer: SavableTokenizer,
+    weights: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Write the JSON files of `contents`, tokenizer.json and model.safetensors."""
     for name, values in contents.items():
         (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    stored_name = FAMILIES[config.model_type].stored_name
-    encoder = {stored_name(name): array for name, array in weights.items() if not name.startswith(DENSE)}
-    write_checkpoint(folder / "model.safetensors", encoder)
+    write_checkpoint(folder / "model.safetensors", weights)
 
 
-def _encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
+def encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
+    """config.json of an encoder without a head."""
     family = FAMILIES[config.model_type]
     values = {
         "architectures": [family.architectures[0]],
@@ -161,7 +180,7 @@ def _encoder_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[st
     return values | {key: value for key, value in fields.items() if key is not None}
 
 
-def _tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
+def tokenizer_config(config: ModelConfig, tokenizer: SavableTokenizer) -> dict[str, Any]:
     """tokenizer_config.json. PreTrainedTokenizerFast uses tokenizer.json as it is; BertTokenizer would change it."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

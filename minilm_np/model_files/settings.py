@@ -24,6 +24,9 @@ FILE = "config_sentence_transformers.json"
 QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
+# class of sentence-transformers -> class of this package that loads its folders
+_CLASSES = {"SentenceTransformer": "SentenceEncoder", "CrossEncoder": "CrossEncoder"}
+
 _logger = logging.getLogger("minilm_np")
 
 
@@ -68,19 +71,26 @@ class ModelSettings:
         return min(D, check_optional_int("truncate_dim", truncate_dim, 1) or D)
 
 
-def load_settings(folder: Path) -> ModelSettings:
+def load_settings(folder: Path, model_type: str = "SentenceTransformer") -> ModelSettings:
     """Read config_sentence_transformers.json, or return the defaults if it is missing.
 
+    model_type: the class of sentence-transformers that the folder is for.
     Raises ConfigError: it is broken, or requires something that is not implemented.
     """
     path = folder / FILE
     values = read_object(path, optional=True)
-    prompts = _updated({"query": "", "document": ""}, values.get("prompts"), f"{path}: prompts", ConfigError)
+    found = values.get("model_type")
+    if isinstance(found, str) and found != model_type and found in _CLASSES:
+        raise ConfigError(
+            f"{path}: model_type: expected {model_type!r}, found {found!r}: use minilm_np.{_CLASSES[found]}"
+        )
+    known = {"query": "", "document": ""} if model_type == "SentenceTransformer" else {}
+    prompts = _updated(known, values.get("prompts"), f"{path}: prompts", ConfigError)
     name = values.get("default_prompt_name")
     if name is not None and not _has(prompts, name):
         raise ConfigError(f"{path}: default_prompt_name: expected {one_of(prompts)} or null, found {short_repr(name)}")
     for key, expected in (
-        ("model_type", ("SentenceTransformer",)),
+        ("model_type", (model_type,)),
         ("similarity_fn_name", SIMILARITIES),
     ):
         if values.get(key) not in (None, *expected):

@@ -80,6 +80,7 @@ class TextTokenizer:
     pad_id: the id for padding, which this package does not need.
     special_tokens: the tokens with a role, by the keys of tokenizer_config.json: "pad_token", "unk_token", ...
     origin: the tokenizer's file, for errors.
+    limit: max_seq_length of the config.
 
     named: the special tokens of tokenizer_config.json; a role that is missing gets its usual token, if there is one.
     Raises TokenizerError: the tokenizer does not fit the config.
@@ -106,6 +107,7 @@ class TextTokenizer:
             self.before, self.after = _special_ids(tokenizer)
         except BaseException as error:
             raise_named(error, f"{origin} cannot be loaded by `tokenizers`")
+        self.limit = config.max_seq_length
         self._room = config.max_seq_length - tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._room < 0:
             raise TokenizerError(
@@ -139,10 +141,43 @@ class TextTokenizer:
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
         is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
         short = self._encode_batch([text for text, long in zip(texts, is_long, strict=True) if not long])
-        long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long])
-        of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
+        long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long], self._room)
+        of_kind = (
+            ((encoding.ids, bool(encoding.overflowing)) for encoding in short),
+            ((self.before + ids + self.after, truncated) for ids, truncated in long),
+        )
         found = [next(of_kind[long]) for long in is_long]
         return TokenizedTexts([ids for ids, _ in found], [truncated for _, truncated in found])
+
+    def contents(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
+        """The ids of each text without special tokens, at most `limit` of them, and whether the text has more.
+
+        Raises as a call does.
+        """
+        is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
+        try:
+            short = self._encode_batch(
+                [text for text, long in zip(texts, is_long, strict=True) if not long], add_special_tokens=False
+            )
+            long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long], self.limit)
+        except BaseException as error:
+            raise_named(error, f"{self.origin} fails on a text")
+        of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
+        return [next(of_kind[long]) for long in is_long]
+
+    def pair_encoding(self, first: str, second: str) -> tuple[Encoding, Encoding, Encoding] | None:
+        """The encodings of two short texts and of their pair, with special tokens and not truncated.
+
+        None: the tokenizer has no post-processor. Raises TokenizerError: the tokenizer's file is broken.
+        """
+        processor = self._tokenizer.post_processor
+        if processor is None:
+            return None
+        try:
+            a, b = (self._tokenizer.encode(text, add_special_tokens=False) for text in (first, second))
+            return a, b, processor.process(a, b)
+        except BaseException as error:
+            raise_named(error, f"{self.origin} fails on a pair of texts")
 
     def with_limit(self, config: ModelConfig) -> "TextTokenizer":
         """A new tokenizer, for a config with another max_seq_length."""
@@ -215,8 +250,10 @@ class TextTokenizer:
                 f"found none; {self.origin} adds no special tokens to a text: remove the text"
             )
 
-    def _encode_long(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """Tokenize each text piece by piece until the limit is reached -> [(ids, whether truncated), ...]."""
+    def _encode_long(self, texts: Sequence[str], room: int) -> list[tuple[list[int], bool]]:
+        """Tokenize each text piece by piece, up to `room` tokens -> [(ids, whether truncated), ...], without special
+        tokens.
+        """
         pieces = [self._pieces(text) for text in texts]
         content: list[list[int]] = [[] for _ in texts]
         truncated = [False] * len(texts)
@@ -227,11 +264,10 @@ class TextTokenizer:
             batch = self._encode_batch(shortened, add_special_tokens=False)
             for number, encoding in zip(following, batch, strict=True):
                 content[number] += encoding.ids
-                truncated[number] = len(content[number]) > self._room or bool(encoding.overflowing)
+                truncated[number] = len(content[number]) > room or bool(encoding.overflowing)
             unfilled = [number for number in following if not truncated[number]]
         # joined as lists, because `Encoding.merge` takes quadratic time in the overflowing tokens
-        found = (self.before + ids[: self._room] + self.after for ids in content)
-        return list(zip(found, truncated, strict=True))
+        return [(ids[:room], is_truncated) for ids, is_truncated in zip(content, truncated, strict=True)]
 
     def _shortened(self, piece: str) -> str:
         """A piece with the same ids, without most characters of the words that are too long for the vocabulary."""
@@ -314,7 +350,9 @@ def bert_tokenizer(
     _apply_bert_options(tokenizer, options or {})
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
     )
     return tokenizer
 

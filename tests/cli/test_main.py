@@ -207,8 +207,8 @@ def test_version(command: Command) -> None:
 
 
 COMMANDS = (
-    "encode", "embed", "similarity", "search", "cluster", "trace", "verify", "diagnose", "conformance", "train", "eval",
-    "fetch", "info",
+    "encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "verify", "diagnose", "conformance",
+    "train", "eval", "fetch", "info",
 )  # fmt: skip
 
 
@@ -219,7 +219,9 @@ def test_help_names_the_commands(command: Command) -> None:
     assert re.search('^example: minilm-np encode "A text"', found, re.M)
 
 
-@pytest.mark.parametrize("name", ["encode", "embed", "similarity", "search", "cluster", "trace", "fetch", "info"])
+@pytest.mark.parametrize(
+    "name", ["encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "fetch", "info"]
+)
 def test_the_help_of_a_command_begins_with_what_it_does_and_an_example(command: Command, name: str) -> None:
     found = command.help(name)
     _, description, _ = found.split("\n\n", 2)

@@ -186,8 +186,8 @@ def layer_norm(x, weight, bias, eps):
     return out
 
 
-def embeddings(token_ids, position_ids, word, position, token_type, weight, bias, eps):
-    return layer_norm((word[token_ids] + position[position_ids]) + token_type[0], weight, bias, eps)
+def embeddings(token_ids, position_ids, word, position, token_type, weight, bias, eps, token_type_ids=0):
+    return layer_norm((word[token_ids] + position[position_ids]) + token_type[token_type_ids], weight, bias, eps)
 
 
 def positions(ids, padding_idx):

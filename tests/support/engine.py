@@ -37,7 +37,10 @@ def engine_of(model: SentenceEncoder) -> Float32Engine:
 
 
 def encode_by_contract(
-    texts: Sequence[Sequence[int]], weights: dict[str, np.ndarray], config: ModelConfig
+    texts: Sequence[Sequence[int]],
+    weights: dict[str, np.ndarray],
+    config: ModelConfig,
+    token_type_ids: Sequence[Sequence[int]] | None = None,
 ) -> np.ndarray:
     """The whole pass, made of the contract's scalar functions."""
     lengths = [len(text) for text in texts]
@@ -53,7 +56,8 @@ def encode_by_contract(
     table = weights.get("encoder.relative_attention_bias.weight")
     ids = np.concatenate(texts)
     positions = np.concatenate([contract.positions(text, config.padding_idx) for text in texts])
-    x = contract.embeddings(ids, positions, word, position, token_type, *at("embeddings.LayerNorm"), eps)
+    types = np.zeros_like(ids) if token_type_ids is None else np.concatenate(token_type_ids)
+    x = contract.embeddings(ids, positions, word, position, token_type, *at("embeddings.LayerNorm"), eps, types)
     for number in range(config.num_hidden_layers):
         layer = f"encoder.layer.{number}."
         parts = [contract.linear(x, *at(f"{layer}attention.self.{name}")) for name in ("query", "key", "value")]

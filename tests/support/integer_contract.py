@@ -129,7 +129,11 @@ def channels(moments: Moments) -> np.ndarray:
 
 
 def encode(
-    texts: Sequence[Sequence[int]], weights: Mapping[str, np.ndarray], config: Any, compute_type: str
+    texts: Sequence[Sequence[int]],
+    weights: Mapping[str, np.ndarray],
+    config: Any,
+    compute_type: str,
+    token_type_ids: Sequence[Sequence[int]] | None = None,
 ) -> np.ndarray:
     """The vectors of ragged token ids, made of scalar functions."""
     lengths = [len(text) for text in texts]
@@ -151,7 +155,9 @@ def encode(
     table = weights.get("encoder.relative_attention_bias.weight")
     ids = np.concatenate(texts)
     positions = np.concatenate([contract.positions(text, config.padding_idx) for text in texts])
-    x = contract.embeddings(ids, positions, rounded_table(word), position, token_type, *at("embeddings.LayerNorm"), eps)
+    types = np.zeros_like(ids) if token_type_ids is None else np.concatenate(token_type_ids)
+    table, norm = rounded_table(word), at("embeddings.LayerNorm")
+    x = contract.embeddings(ids, positions, table, position, token_type, *norm, eps, types)
     moments = first_moments(*at("embeddings.LayerNorm"))
     for number in range(config.num_hidden_layers):
         layer = f"encoder.layer.{number}."

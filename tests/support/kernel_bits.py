@@ -61,11 +61,11 @@ def outputs():
                 pooling.normalize(out, out, 0, len(lengths))
                 yield out
     for N, D in ((9, 384), (4, 30)):
-        ids, positions = rng.integers(0, 50, N), rng.integers(0, 20, N)
+        ids, positions, types = rng.integers(0, 50, N), rng.integers(0, 20, N), np.arange(N) % 2
         word, position, token_type = numbers(rng, 50, D), numbers(rng, 20, D), numbers(rng, 2, D)
         out = np.empty((N, D), np.float32)
         weight, bias = numbers(rng, D), numbers(rng, D)
-        embeddings.embeddings(ids, positions, word, position, token_type, weight, bias, eps, out, 0, N)
+        embeddings.embeddings(ids, positions, types, word, position, token_type, weight, bias, eps, out, 0, N)
         yield out
 
 

@@ -101,13 +101,20 @@ class WaitingEngine:
         self.sizes: list[int] = []
         self.failure: Exception | None = None
 
-    def encode(self, texts: Sequence[Sequence[int]], *, normalize: bool, report: Report) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        normalize: bool,
+        report: Report,
+        token_type_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Vectors:
         self.sizes.append(len(texts))
         self.started.release()
         assert self.go.wait(SECONDS)
         if self.failure is not None:
             raise self.failure
-        return self._engine.encode(texts, normalize=normalize, report=report)
+        return self._engine.encode(texts, normalize=normalize, report=report, token_type_ids=token_type_ids)
 
     def wait_for_batch(self) -> None:
         assert self.started.acquire(timeout=SECONDS)

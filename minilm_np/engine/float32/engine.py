@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from minilm_np._checks import check_ids
+from minilm_np._checks import check_ids, check_token_types
 from minilm_np.engine.doubles import unit_length
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels.layout import ACTIVATIONS, COUNTER, LAYER_STAGES, Pass, scratch_size
@@ -120,14 +120,22 @@ class Float32Engine:
 
     # ---- texts -------------------------------------------------------------------------------------------------------
 
-    def encode(self, texts: Texts, *, normalize: bool = False, report: Report = lambda done: None) -> Vectors:
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        normalize: bool = False,
+        report: Report = lambda done: None,
+        token_type_ids: Texts | None = None,
+    ) -> Vectors:
         """Sentence vectors (B, D) of the token ids of B texts, each of 1 to `config.max_tokens` tokens.
 
         normalize: scale the vectors to unit length even if the model does not.
         report: called from any thread, by one thread at a time.
-        Raises InputValueError: the length of a text, or a token id, is out of range.
+        token_type_ids: the type of each token; None: all are 0.
+        Raises InputValueError: the length of a text, a token id or a token type is out of range.
         """
-        return self._encode(texts, normalize, report, None)
+        return self._encode(texts, normalize, report, None, token_type_ids)
 
     def encode_with_hidden_states(
         self, texts: Texts, *, normalize: bool = False, report: Report = lambda done: None
@@ -155,9 +163,17 @@ class Float32Engine:
         single.close()
         return {name: array[0] if name in ("pooling", "normalize") else array for name, array in found.items()}
 
-    def _encode(self, texts: Texts, normalize: bool, report: Report, hidden_states: list[Vectors] | None) -> Vectors:
+    def _encode(
+        self,
+        texts: Texts,
+        normalize: bool,
+        report: Report,
+        hidden_states: list[Vectors] | None,
+        token_type_ids: Texts | None = None,
+    ) -> Vectors:
         """The vectors. Fills `hidden_states`, unless it is None."""
         check_ids(texts, self.config.vocab_size, self._max_tokens)
+        check_token_types(token_type_ids, texts, self.config.type_vocab_size)
         vectors = np.empty((len(texts), self.config.hidden_size), np.float32)
 
         def collect(finished: "_RaggedPass", rows: list[int]) -> None:
@@ -168,23 +184,32 @@ class Float32Engine:
             finished.close()
 
         if self.threads > 1 and 1 <= sum(map(len, texts)) <= SHARED_TOKENS:
-            self._encode_together(texts, normalize, collect)
+            self._encode_together(texts, token_type_ids, normalize, collect)
             report(len(texts))
         else:
-            self._encode_apart(texts, normalize, collect, report)
+            self._encode_apart(texts, token_type_ids, normalize, collect, report)
         return vectors
 
     def _encode_together(
-        self, texts: Texts, normalize: bool, collect: Callable[["_RaggedPass", list[int]], None]
+        self,
+        texts: Texts,
+        types: Texts | None,
+        normalize: bool,
+        collect: Callable[["_RaggedPass", list[int]], None],
     ) -> None:
         """One pass, shared by all threads."""
-        shared = _RaggedPass(self, texts, normalize, self.threads)
+        shared = _RaggedPass(self, texts, normalize, self.threads, types)
         members = itertools.count()
         workers.run(lambda: shared.run(next(members)), self.threads - 1, cancel=lambda: None)
         collect(shared, list(range(len(texts))))
 
     def _encode_apart(
-        self, texts: Texts, normalize: bool, collect: Callable[["_RaggedPass", list[int]], None], report: Report
+        self,
+        texts: Texts,
+        types: Texts | None,
+        normalize: bool,
+        collect: Callable[["_RaggedPass", list[int]], None],
+        report: Report,
     ) -> None:
         """Passes of whole texts, which the threads take one by one."""
         lengths = [len(text) for text in texts]
@@ -198,7 +223,8 @@ class Float32Engine:
                     chunk = waiting.popleft()
                 except IndexError:
                     return
-                single = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1)
+                types_of_chunk = None if types is None else [types[row] for row in chunk]
+                single = _RaggedPass(self, [texts[row] for row in chunk], normalize, 1, types_of_chunk)
                 single.run(0)
                 collect(single, chunk)
                 with reporting:
@@ -258,7 +284,9 @@ class _RaggedPass:
     Each of its threads calls `run`. When all have returned, read `vectors` and `hidden_states()`, then call `close`.
     """
 
-    def __init__(self, engine: Float32Engine, texts: Texts, normalize: bool, members: int) -> None:
+    def __init__(
+        self, engine: Float32Engine, texts: Texts, normalize: bool, members: int, types: Texts | None = None
+    ) -> None:
         self._lengths = [len(text) for text in texts]
         B, N, D = len(texts), sum(self._lengths), engine.config.hidden_size
         self._stages = engine.n_stages
@@ -270,15 +298,18 @@ class _RaggedPass:
         places = map(range, self._lengths) if padding_idx is None else (_positions(ids, padding_idx) for ids in texts)
         position_ids = itertools.chain.from_iterable(places)
         batch = [*token_ids, *position_ids, 0, *itertools.accumulate(self._lengths)]
-        # one array with these parts: token_ids (N), position_ids (N), offsets (B + 1), counters
-        self._integers = np.zeros(len(batch) + COUNTER * self._stages, np.int64)
+        # one array with these parts: token_ids (N), position_ids (N), offsets (B + 1), token_type_ids (N), counters
+        self._integers = np.zeros(len(batch) + N + COUNTER * self._stages, np.int64)
         self._integers[: len(batch)] = batch
+        if types is not None:
+            self._integers[len(batch) : len(batch) + N] = list(itertools.chain.from_iterable(types))
         # `Pass` holds addresses only; the attributes keep the arrays alive
         start = self._integers.ctypes.data
         self._pass = _copy(self._workspace.described)
         self._pass.n_texts, self._pass.n_tokens = B, N
         self._pass.token_ids, self._pass.position_ids = start, start + 8 * N
-        self._pass.offsets, self._pass.counters = start + 16 * N, start + 8 * len(batch)
+        self._pass.offsets, self._pass.token_type_ids = start + 16 * N, start + 8 * len(batch)
+        self._pass.counters = start + 8 * (len(batch) + N)
         self._pass.members, self._pass.tasks = members, TASKS_PER_THREAD * members if members > 1 else 1
         self._pass.row_tasks = _row_tasks(N, members)
         self._pass.normalizes |= normalize

@@ -27,6 +27,7 @@ def run_pass(p):
     batch = Batch(
         ints_at(p.token_ids, (N,)),
         ints_at(p.position_ids, (N,)),
+        ints_at(p.token_type_ids, (N,)),
         ints_at(p.offsets, (B + 1,)),
     )
     table = Embeddings(

@@ -38,6 +38,7 @@ class Batch(NamedTuple):
 
     token_ids: Any  # (N,) int64
     position_ids: Any  # (N,) int64
+    token_type_ids: Any  # (N,) int64
     offsets: Any  # (B + 1,) int64: text b is tokens offsets[b] to offsets[b + 1]
 
 
@@ -154,7 +155,7 @@ def part(total, task, tasks):
 @kernel
 def _embed(batch, table, eps, x, start, stop):
     embeddings(
-        batch.token_ids, batch.position_ids, table.word, table.position, table.token_type,
+        batch.token_ids, batch.position_ids, batch.token_type_ids, table.word, table.position, table.token_type,
         table.norm_weight, table.norm_bias, eps, x, start, stop,
     )  # fmt: skip
 

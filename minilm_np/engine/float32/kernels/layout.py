@@ -40,7 +40,7 @@ class Pass(ctypes.Structure):
             "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
             "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
-            "token_ids", "position_ids", "offsets", "counters",
+            "token_ids", "position_ids", "token_type_ids", "offsets", "counters",
             # float32: the weights
             "word", "position", "token_type", "norm_weight", "norm_bias", "relative_bias",
             "query_key_value_packed", "query_key_value_bias", "attention_output_packed", "attention_output_bias",

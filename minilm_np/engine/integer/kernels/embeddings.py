@@ -3,8 +3,8 @@
 Twin: `reference.embeddings(...)` with the table of this engine's `reference.quantise_weights`; the float32 kernel is
 `float32/kernels/embeddings.py`.
 
-Reads   token_ids (N,) and position_ids (N,) int64, word (V, 2 * D padded to 16) bytes of int16, word_scale (V,),
-        position (P, D), token_type (types, D), of which row 0 is used, LayerNorm's weight (D,) and bias (D,), eps.
+Reads   token_ids, position_ids and token_type_ids (N,) int64, word (V, 2 * D padded to 16) bytes of int16,
+        word_scale (V,), position (P, D), token_type (types, D), LayerNorm's weight (D,) and bias (D,), eps.
 Writes  rows row_start..row_stop of out (N, D).
 Order   float32(integer) * scale; (word + position) + token type; then LayerNorm's own order.
 
@@ -23,16 +23,17 @@ _ZERO = np.float32(0.0)
 
 @kernel
 def embeddings(
-    token_ids, position_ids, word, word_scale, position, token_type, weight, bias, eps, out, row_start, row_stop
-):
-    # (N,), (N,), (V, D), (V,), (P, D), (types, D), (D,), (D,) -> (N, D)
+    token_ids, position_ids, token_type_ids, word, word_scale, position, token_type, weight, bias, eps, out,
+    row_start, row_stop,
+):  # fmt: skip
+    # (N,), (N,), (N,), (V, D), (V,), (P, D), (types, D), (D,), (D,) -> (N, D)
     D, row_bytes = out.shape[1], word.shape[1]
-    token_type_row, out_rows = simd.address(token_type), simd.address(out)
     for n in range(row_start, row_stop):
         word_row = integers.bytes_address(word) + token_ids[n] * row_bytes
         scale = splat(word_scale[token_ids[n]])
         position_row = simd.address(position) + position_ids[n] * D
-        out_row = out_rows + n * D
+        token_type_row = simd.address(token_type) + token_type_ids[n] * D
+        out_row = simd.address(out) + n * D
         for d in range(0, D, simd.LANES):
             total = to_floats(load_shorts(word_row + 2 * d)) * scale + load_part(position_row + d, D - d, _ZERO)
             store_part(out_row + d, D - d, total + load_part(token_type_row + d, D - d, _ZERO))

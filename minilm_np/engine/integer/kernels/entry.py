@@ -42,6 +42,7 @@ def _make_run_pass(bits, forward):
         batch = Batch(
             ints_at(p.token_ids, (N,)),
             ints_at(p.position_ids, (N,)),
+            ints_at(p.token_type_ids, (N,)),
             ints_at(p.offsets, (B + 1,)),
         )
         table = Embeddings(

@@ -183,8 +183,8 @@ def _make_forward(bits):
         for first in range(start, stop, NORM_ROWS):
             last = min(first + NORM_ROWS, stop)
             embeddings(
-                batch.token_ids, batch.position_ids, table.word, table.word_scale, table.position, table.token_type,
-                table.norm_weight, table.norm_bias, eps, x, first, last,
+                batch.token_ids, batch.position_ids, batch.token_type_ids, table.word, table.word_scale, table.position,
+                table.token_type, table.norm_weight, table.norm_bias, eps, x, first, last,
             )  # fmt: skip
             quantise_norms(x, channels, scaled, rows, first, last)
 

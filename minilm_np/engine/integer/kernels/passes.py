@@ -26,7 +26,7 @@ class Pass(ctypes.Structure):
             "pooling_mode", "normalizes", "tasks", "row_tasks", "member", "members", "scratch_size",
             "stage_start", "stage_stop",
             # int64: the batch (`offsets` has B + 1), and COUNTER counters per stage, initially zero
-            "token_ids", "position_ids", "offsets", "counters",
+            "token_ids", "position_ids", "token_type_ids", "offsets", "counters",
             # the weights, PRODUCT_FIELDS of each product; float32 where not said otherwise
             "word", "word_scale",  # (V, D padded to 16) int16; (V,)
             "position", "token_type", "norm_weight", "norm_bias", "relative_bias",

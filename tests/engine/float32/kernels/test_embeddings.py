@@ -13,10 +13,10 @@ from tests.support.kernels import EPS, assert_same_bits, few, guarded, normal, s
 @given(seeds, st.integers(1, 9), sizes)
 def test_embeddings(seed, N, D):
     rng = np.random.default_rng(seed)
-    ids, positions = rng.integers(0, 11, N), rng.integers(0, 7, N)
+    ids, positions, types = rng.integers(0, 11, N), rng.integers(0, 7, N), rng.integers(0, 2, N)
     word, position, token_type = (guarded(normal(rng, rows, D))[0] for rows in (11, 7, 2))
     weight, bias = normal(rng, D), normal(rng, D)
     out, intact = guarded(np.empty((N, D), np.float32))
-    embeddings.embeddings(ids, positions, word, position, token_type, weight, bias, EPS, out, 0, N)
-    assert_same_bits(out, contract.embeddings(ids, positions, word, position, token_type, weight, bias, EPS))
+    embeddings.embeddings(ids, positions, types, word, position, token_type, weight, bias, EPS, out, 0, N)
+    assert_same_bits(out, contract.embeddings(ids, positions, word, position, token_type, weight, bias, EPS, types))
     assert intact()
