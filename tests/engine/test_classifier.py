@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import reference
-from minilm_np.engine import classifier
+from minilm_np.engine import doubles
 from minilm_np.engine.classifier import Classifier, activate
 from minilm_np.model_files.cross_encoder_files import ACTIVATIONS
 from tests.support.compare import assert_close, assert_same_bits
@@ -73,13 +73,13 @@ def test_logits_are_those_of_the_reference(D: int) -> None:
 
 @given(st.floats(-1e4, 1e4) | st.floats(-1e-3, 1e-3) | st.sampled_from([0.0, -0.0, 1e-300, -1e-200]))
 def test_tanh_is_accurate(x: float) -> None:
-    found = float(classifier.tanh(np.array([x]))[0])
+    found = float(doubles.tanh(np.array([x]))[0])
     assert found == pytest.approx(math.tanh(x), rel=3e-15, abs=1e-307)
 
 
 @given(st.floats(-700, 700))
 def test_exp_is_accurate(x: float) -> None:
-    assert float(classifier.exp(np.array([x]))[0]) == pytest.approx(math.exp(x), rel=1e-12, abs=0)
+    assert float(doubles.exp(np.array([x]))[0]) == pytest.approx(math.exp(x), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
