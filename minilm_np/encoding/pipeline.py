@@ -45,7 +45,7 @@ class Pipeline:
         self._prefix = prefix
         self._normalize = normalize
         self._dimension = dimension
-        self._start = pooling_start(model, prefix)
+        self._start = pooling_start(model, prefix) if prefix else 0
         self.truncation = Truncation(on_truncation, model.config)
         self.counts = TokenCounts()
 
@@ -54,10 +54,12 @@ class Pipeline:
         D, d = self._model.config.vector_size, self._dimension
         vectors = np.empty((len(texts), d), np.float32)
         for part, ids in self._slices(texts):
-            whole = encode(
-                self._model.engine, ids, self._start, self._model.config.pooling_mode,
-                normalize=self._normalize and d == D, report=report,
-            )  # fmt: skip
+            normalize = self._normalize and d == D
+            if self._start:
+                mode = self._model.config.pooling_mode
+                whole = encode(self._model.engine, ids, self._start, mode, normalize=normalize, report=report)
+            else:
+                whole = self._model.engine.encode(ids, normalize=normalize, report=report)
             _check_finite(whole, first + part.start)
             vectors[part] = self._truncated(whole)
         return vectors
