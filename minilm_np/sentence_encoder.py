@@ -357,7 +357,7 @@ class SentenceEncoder:
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
         prefix = self.settings.prefix(prompt_name, prompt)
-        d = self.settings.dimension(self.config.vector_size, truncate_dim)
+        d = self.settings.dimension(self.config.dense_size or self.config.hidden_size, truncate_dim)
         return Pipeline(self._model, prefix, on_truncation, bool(normalize), d)
 
     def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:

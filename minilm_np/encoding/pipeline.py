@@ -46,19 +46,22 @@ class Pipeline:
         self._prefix = prefix
         self._normalize = normalize
         self._dimension = dimension
-        self._start = pooling_start(model, prefix)
+        self._vector_size = model.config.dense_size or model.config.hidden_size
+        self._start = pooling_start(model, prefix) if prefix else 0
         self.truncation = Truncation(on_truncation, model.config)
         self.counts = TokenCounts()
 
     def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
         """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
-        D, d = self._model.config.vector_size, self._dimension
+        D, d = self._vector_size, self._dimension
         vectors = np.empty((len(texts), d), np.float32)
         for part, ids in self._slices(texts):
-            whole = encode(
-                self._model.engine, ids, self._start, self._model.config.pooling_mode,
-                normalize=self._normalize and d == D, report=report,
-            )  # fmt: skip
+            normalize = self._normalize and d == D
+            if self._start:
+                mode = self._model.config.pooling_mode
+                whole = encode(self._model.engine, ids, self._start, mode, normalize=normalize, report=report)
+            else:
+                whole = self._model.engine.encode(ids, normalize=normalize, report=report)
             _check_finite(whole, first + part.start)
             vectors[part] = self._truncated(whole)
         return vectors
@@ -114,7 +117,7 @@ class Pipeline:
 
     def _truncated(self, vectors: Vectors) -> Vectors:  # (n, D) -> (n, d)
         d = self._dimension
-        if d == self._model.config.vector_size:
+        if d == self._vector_size:
             return vectors
         return unit_length(vectors[:, :d]) if self._normalize else vectors[:, :d]
 

@@ -19,9 +19,7 @@ def pooling_start(model: LoadedModel, prefix: str) -> int:
 
     As in sentence-transformers, these are all tokens of the prompt alone except a special token at their end.
     """
-    if model.config.include_prompt or not prefix:
-        return 0
-    return prompt_length(model, prefix)
+    return 0 if model.config.include_prompt or not prefix else prompt_length(model, prefix)
 
 
 def prompt_length(model: LoadedModel, prefix: str) -> int:
