@@ -6,9 +6,12 @@ Reading order:
     scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install scikit-learn
     langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install langchain-core
     chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install chromadb
+    mteb.py          `MiniLMEncoder`, a model for mteb's benchmarks        pip install mteb
+    lancedb.py       `MiniLMEmbeddingFunction`, for columns of tables     pip install lancedb
+    txtai.py         `MiniLMVectors`, the vector model of an index        pip install txtai
     ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
 
-The first three take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
+All classes take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
 first use; adapters with the same model, backend and threads share it.
 """
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from minilm_np.integrations import Backend, Options, encode, missing, settled
 from minilm_np.model_files.manifest import DEFAULT_MODEL
@@ -31,7 +31,6 @@ class MiniLMEmbeddingFunction(TextEmbeddingFunction):
     threads: int | None = None
     normalize_embeddings: bool = False
     truncate_dim: int | None = None
-    max_retries: int = 0  # LanceDB's default, 7 with growing pauses, is for services: the same error would come again
 
     @classmethod
     def create(cls, model: str | os.PathLike[str] = DEFAULT_MODEL, **options: Any) -> "MiniLMEmbeddingFunction":
@@ -41,6 +40,18 @@ class MiniLMEmbeddingFunction(TextEmbeddingFunction):
     def compute_query_embeddings(self, query: str, *args: object, **kwargs: object) -> list[list[float]]:
         """The vector of a query, to compare with vectors of documents, in a list."""
         return encode([query], **self._options, purpose="query", name="query").tolist()
+
+    # LanceDB repeats a failed call up to 7 times, with growing pauses, and hides the error. That is for services.
+
+    def compute_query_embeddings_with_retry(self, query: str, *args: object, **kwargs: object) -> list[list[float]]:
+        """The same as `compute_query_embeddings`: an error is raised at once."""
+        return self.compute_query_embeddings(query)
+
+    def compute_source_embeddings_with_retry(
+        self, texts: str | Iterable[str], *args: object, **kwargs: object
+    ) -> list[list[float]]:
+        """The same as `compute_source_embeddings`: an error is raised at once."""
+        return self.compute_source_embeddings(texts)
 
     def generate_embeddings(self, texts: Iterable[str], *args: object, **kwargs: object) -> list[list[float]]:
         """The vectors of documents, in their order."""
