@@ -67,7 +67,7 @@ def installed(folder: Path, requirement: str) -> dict[str, Any]:
     _run([sys.executable, "-m", "venv", str(folder)])
     python = str(folder / "bin" / "python")
     begin = time.perf_counter()
-    _run([python, "-m", "pip", "install", "--quiet", requirement])
+    _run([python, "-m", "pip", "install", "-qqq", requirement])
     seconds = time.perf_counter() - begin
     sizes = {name: size for name, size in json.loads(_run([python, "-I", "-c", SIZES])).items() if name not in TOOLS}
     return {"seconds": seconds, "sizes": sizes}

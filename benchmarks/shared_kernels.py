@@ -2,10 +2,10 @@
 
     python -m benchmarks.shared_kernels [--targets x86-64-v3,x86-64-v4,host] [--starts 9]
 
-compiles the kernels of both engines for each target as position-independent code, and links them with `cc` to a shared
-library. Then processes take turns that compute a first vector with the kernels from the code cache, which LLVM loads,
-and with the library for this machine, which `ctypes` loads; the latter have neither Numba nor llvmlite. The fingerprints
-must agree. This is a study: the package has no such libraries.
+compiles the kernels of both engines for each target as position-independent code, and links them with `cc` to shared
+libraries. Then processes take turns that compute a first vector: with the kernels of the code cache, which LLVM loads,
+and with the libraries for this machine, which `ctypes` loads. The latter import neither Numba nor llvmlite. The
+fingerprints must agree. This is a study: the package has no such libraries.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import tempfile
 import time
 import types
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ PACKAGES = {  # package: its entries
     "minilm_np.engine.integer.kernels": ("run_pass_16", "run_pass_8", "quantise_weight", "exchange_float_mode"),
 }
 COMPUTE_TYPES = ("float32", "int16", "int8")
+FIGURES = ("seconds", "load", "peak")  # of a start
 FLAGS = {  # of /proc/cpuinfo: LLVM's names
     "avx2": "avx2", "avx512bw": "avx512bw", "avx512_vnni": "avx512vnni", "avx_vnni": "avxvnni",
     "amx_tile": "amx-tile", "amx_int8": "amx-int8",
@@ -39,7 +41,9 @@ FLAGS = {  # of /proc/cpuinfo: LLVM's names
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", default=",".join(TARGETS), help="LLVM's names of processors (default: %(default)s)")
+    parser.add_argument(
+        "--targets", default=",".join(TARGETS), help="LLVM's names of processors (default: %(default)s)"
+    )
     parser.add_argument("--starts", type=int, default=9, help="processes of each kind (default: %(default)s)")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # of the processes that this command starts
     options = parser.parse_args()
@@ -90,7 +94,7 @@ def starts(folder: Path, count: int) -> bool:
                 worker.close()
         same = same and len({answer["fingerprint"] for answers in found.values() for answer in answers}) == 1
         for kind, answers in found.items():
-            middle = {name: statistics.median(answer[name] for answer in answers) for name in ("seconds", "load", "peak")}
+            middle = {name: statistics.median(answer[name] for answer in answers) for name in FIGURES}
             rows.append([
                 f"{compute_type}, {kind}", f"{middle['seconds'] * 1e3:.0f} ms", f"{middle['load'] * 1e3:.1f} ms",
                 f"{middle['peak'] / 1e6:.0f} MB",
@@ -137,7 +141,7 @@ def start(compute_type: str, kind: str, folder: str) -> None:
         _replace_llvm()
     from minilm_np.engine.runtime import code_cache
 
-    load = code_cache.load_entries if kind == "LLVM" else lambda package, entries: _linked(Path(folder), package, entries)
+    load = code_cache.load_entries if kind == "LLVM" else partial(_linked, Path(folder))
 
     def timed(package: str, entries: code_cache.Entries) -> code_cache.Code:
         begin = time.perf_counter()

@@ -31,8 +31,8 @@ class MiniLMEncoder(AbsEncoder):
     backend, threads: as for `SentenceEncoder`.
     normalize_embeddings, truncate_dim: as for `SentenceEncoder.encode`.
 
-    mteb stores results under the model's name, the options, and a revision: a digest of the model's fingerprint, prompts
-    and similarity. So a model that gives other vectors never gets stored results. Raises as `SentenceEncoder` and its
+    mteb stores results under the model's name, the options, and a revision: a digest of the model's fingerprint,
+    prompts and similarity. So a model that gives other vectors is evaluated again. Raises as `SentenceEncoder` and its
     `encode`.
     """
 

@@ -25,7 +25,7 @@ def recipes_left_out() -> dict[str, Block]:
 
 
 def run_recipe(library: str, folder: Path) -> None:
-    """Run a recipe, after the blocks that it needs, in `folder`, which is the current directory. Raises as `run_page`."""
+    """Run a recipe, after the blocks that it needs, in `folder`, the current directory. Raises as `run_page`."""
     recipe = recipes_left_out()[library]
     of_page = blocks(PAGE.read_text(encoding="utf-8"))
     needed = [block for block in of_page if not block.not_run and any(code in block.code for code in SHARED)]

@@ -11,7 +11,8 @@ from tests.conftest import load_sentence_transformer
 from tests.support.integrations import TEXTS
 
 # mteb, datasets and their libraries warn about themselves
-pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "UserWarning")]
+WARNINGS = ("DeprecationWarning", "FutureWarning", "UserWarning")
+pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in WARNINGS]
 QUESTIONS = ["Which stars are near?", "How do I bake?", "Who scored?", "Name a planet.", "What do I cook?", "Who won?"]
 
 
