@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ def main() -> int:
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # of the processes that this command starts
     options = parser.parse_args()
     if options.step:
-        name, *arguments = options.step
-        {"compile": compile_, "start": start}[name](*arguments)
+        steps: dict[str, Callable[..., None]] = {"compile": compile_, "start": start}
+        steps[options.step[0]](*options.step[1:])
         return 0
     print(f"{processor()}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -111,9 +111,7 @@ def compile_(folder: str) -> None:
     """Compile the kernels of both engines as position-independent code, and link each package to a library."""
     import importlib
 
-    from numba.core import codegen
-
-    jit = codegen.JITCPUCodegen
+    jit: Any = importlib.import_module("numba.core.codegen").JITCPUCodegen
     customize = jit._customize_tm_options
 
     def position_independent(self: Any, options: dict[str, Any]) -> None:
@@ -166,7 +164,7 @@ def _linked(folder: Path, package: str, entries: Any) -> Any:
 
     library = ctypes.CDLL(str(folder / f"{package}.so"))
     symbols = json.loads((folder / f"{package}.json").read_text())
-    addresses = {name: ctypes.cast(getattr(library, symbols[name]), ctypes.c_void_p).value for name in entries}
+    addresses = {name: ctypes.cast(getattr(library, symbols[name]), ctypes.c_void_p).value or 0 for name in entries}
     functions = {name: code_cache._callable(addresses[name], name, types_) for name, types_ in entries.items()}
     return code_cache.Code(functions, library)
 

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
 
 
 @lancedb.embeddings.register("minilm_np")
-class MiniLMEmbeddingFunction(TextEmbeddingFunction):
+class MiniLMEmbeddingFunction(TextEmbeddingFunction):  # type: ignore[misc]  # LanceDB's types are not read
     """Sentence vectors for LanceDB. Queries and documents get the prompts of the model, if it has any.
 
     model: a model's name, or a folder that holds a model.

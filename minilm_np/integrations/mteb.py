@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from minilm_np.engine.protocol import Vectors
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SIMILARITIES = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}  # those that mteb computes
 
 
-class MiniLMEncoder(AbsEncoder):
+class MiniLMEncoder(AbsEncoder):  # type: ignore[misc]  # mteb's types are not read
     """A model for `mteb.evaluate`, with mteb's choice among the prompts of the model.
 
     model: a model's name, or a folder that holds a model.
@@ -48,7 +49,7 @@ class MiniLMEncoder(AbsEncoder):
         self.model: SentenceEncoder = shared_encoder(os.fspath(model), backend, threads)
         prompts, _ = self.validate_task_to_prompt_name(dict(self.model.prompts), raise_for_invalid_keys=False)
         self.model_prompts = prompts
-        self._options = {"normalize_embeddings": normalize_embeddings, "truncate_dim": truncate_dim}
+        self._options: dict[str, Any] = {"normalize_embeddings": normalize_embeddings, "truncate_dim": truncate_dim}
         self.mteb_model_meta = ModelMeta.create_empty(
             {
                 "name": f"minilm_np/{os.path.basename(settled(model))}",
@@ -74,10 +75,12 @@ class MiniLMEncoder(AbsEncoder):
         texts = [text for batch in inputs for text in batch["text"]]
         name = self.get_prompt_name(task_metadata, prompt_type)
         prompt = None if name is None else self.model_prompts[name]
-        purpose = None if prompt_type is None else prompt_type.value
-        methods = {"query": self.model.encode_query, "document": self.model.encode_document}
-        vectors: Vectors = methods.get(purpose, self.model.encode)(texts, prompt=prompt, **self._options, **options)
-        return vectors
+        methods: dict[str, Callable[..., Vectors]] = {
+            "query": self.model.encode_query,
+            "document": self.model.encode_document,
+        }
+        encode = methods.get("" if prompt_type is None else prompt_type.value, self.model.encode)
+        return encode(texts, prompt=prompt, **self._options, **options)
 
 
 def _revision(encoder: SentenceEncoder) -> str:

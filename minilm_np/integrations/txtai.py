@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
 _PURPOSES: dict[str | None, Literal["query", "document"]] = {"query": "query", "data": "document"}
 
 
-class MiniLMVectors(VectorModel):  # type: ignore[misc]  # txtai has no types
+class MiniLMVectors(VectorModel):  # type: ignore[misc]  # txtai's types are not read
     """Sentence vectors for txtai. Queries and documents get the prompts of the model, if it has any.
 
     txtai creates it for a configuration with `method="minilm_np.integrations.txtai.MiniLMVectors"`, and with:

@@ -25,7 +25,7 @@ def embedding_function(model: Path, **options: Any) -> Any:
 def filled_table(folder: Path, function: Any, texts: list[str]) -> Any:
     from lancedb.pydantic import LanceModel, Vector
 
-    class Fact(LanceModel):  # type: ignore[misc]  # LanceDB's types are not visible
+    class Fact(LanceModel):  # type: ignore[misc]  # LanceDB's types are not read
         text: str = function.SourceField()
         vector: Vector(function.ndims()) = function.VectorField()  # type: ignore[valid-type]
 

@@ -36,7 +36,7 @@ def sts_task() -> Any:
     from mteb.abstasks import AbsTaskSTS
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    class Task(AbsTaskSTS):  # type: ignore[misc]  # mteb's types are not visible
+    class Task(AbsTaskSTS):  # type: ignore[misc]  # mteb's types are not read
         metadata = TaskMetadata(**metadata("SyntheticSTS", "STS", "cosine_spearman"))
 
     task = Task()
@@ -52,7 +52,7 @@ def retrieval_task() -> Any:
     from mteb.abstasks import AbsTaskRetrieval
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    class Task(AbsTaskRetrieval):  # type: ignore[misc]  # mteb's types are not visible
+    class Task(AbsTaskRetrieval):  # type: ignore[misc]  # mteb's types are not read
         metadata = TaskMetadata(**metadata("SyntheticRetrieval", "Retrieval", "ndcg_at_10"))
 
     task = Task()

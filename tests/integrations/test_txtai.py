@@ -23,7 +23,7 @@ def test_an_index_finds_by_the_vectors_of_the_encoder_with_its_prompts(small: Pa
     encoder = SentenceEncoder(small)
     index = embeddings(path=str(small), vectors={"truncate_dim": 20, "threads": 1})
     index.index(TEXTS)
-    unit = {"normalize_embeddings": True, "truncate_dim": 20}
+    unit: dict[str, Any] = {"normalize_embeddings": True, "truncate_dim": 20}
     documents = encoder.encode(TEXTS, prompt="passage: ", **unit)
     scores = documents @ encoder.encode("a question", prompt="query: ", **unit)
     found = index.search("a question", len(TEXTS))
