@@ -6,7 +6,7 @@ Reading order:
     scikit_learn.py  `SentenceVectorizer`, a transformer for pipelines    pip install scikit-learn
     langchain.py     `MiniLMEmbeddings`, embeddings for vector stores     pip install langchain-core
     chroma.py        `MiniLMEmbeddingFunction`, an embedding function     pip install chromadb
-    mteb.py          `MiniLMEncoder`, a model for mteb's benchmarks        pip install mteb
+    mteb.py          `MiniLMEncoder`, a model for mteb's tasks            pip install mteb
     lancedb.py       `MiniLMEmbeddingFunction`, for columns of tables     pip install lancedb
     txtai.py         `MiniLMVectors`, the vector model of an index        pip install txtai
     ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
