@@ -132,6 +132,11 @@ def _unwrapped(item: object, index: int) -> str:
         hint = ": decode it first"
     elif value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
         hint = ": drop missing values, or replace them by a text"
+    elif isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        hint = (
+            ": a pair is not one text: sentence-transformers joins its texts with [SEP], which these models are not "
+            "trained for: pass one str per text"
+        )
     elif isinstance(value, Mapping | list | tuple) or hasattr(value, "__iter__"):
         hint = ": pass one str per text"
     raise InputTypeError(f"text {index}: expected a str, found {type(value).__name__} {str(value)[:40]!r}{hint}")

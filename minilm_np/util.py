@@ -1,6 +1,6 @@
 """Functions on vectors, with the names and arguments of sentence_transformers.util, on NumPy arrays.
 
-The code is in `vectors/`.
+The code is in `vectors/`. docs/from_sentence_transformers.md lists the names that this module lacks.
 """
 
 from minilm_np.vectors.mining import (

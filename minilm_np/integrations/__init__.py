@@ -10,6 +10,9 @@ Reading order:
     haystack.py      `MiniLMTextEmbedder`, `MiniLMDocumentEmbedder`       pip install haystack-ai
     bertopic.py      `MiniLMBackend`, vectors for topic models            pip install bertopic
     keybert.py       `MiniLMBackend`, vectors for keywords                pip install keybert
+    mteb.py          `MiniLMEncoder`, a model for mteb's tasks            pip install mteb
+    lancedb.py       `MiniLMEmbeddingFunction`, for columns of tables     pip install lancedb
+    txtai.py         `MiniLMVectors`, the vector model of an index        pip install txtai
     ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
 
 All but the last take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on

@@ -2,20 +2,21 @@
 
 Names and arguments are those of sentence_transformers.util. Vectors may be a NumPy array, anything that `np.asarray`
 reads (such as a torch tensor on the CPU), a list of either, or lists of numbers, which are read as float32. float32
-input gives float32 scores; float16 is computed in float32, integers in int64. If the two dtypes differ, the wider one
-is used, and a floating-point one rather than an integer one.
+input gives float32 scores; float16, bfloat16 and floats of 8 bits are computed in float32, integers in int64. If the
+two dtypes differ, the wider one is used, and a floating-point one rather than an integer one. Sparse vectors are
+refused.
 
 Upstream: sentence_transformers/util/similarity.py and tensor.py.
 """
 
 from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.errors import InputTypeError, InputValueError, MiniLMError
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=np.floating)
@@ -30,17 +31,19 @@ quiet = np.errstate(all="ignore")
 
 
 def as_array(embeddings: ArrayLike, name: str = "embeddings") -> Array:
-    """Vectors as an array of at least one axis. Keeps the dtype; Python numbers become float32.
+    """Vectors as an array of at least one axis. Keeps the dtypes of NumPy; other floats become float32.
 
-    Raises InputTypeError (not numbers), InputValueError (vectors of different lengths, a single number).
+    Raises InputTypeError (not numbers, sparse), InputValueError (vectors of different lengths, a single number).
     """
     try:
         if isinstance(embeddings, list | tuple) and embeddings and all(hasattr(row, "__array__") for row in embeddings):
-            array = np.stack([np.asarray(row) for row in embeddings])
+            array = np.stack([_dense(row, name) for row in embeddings])
         else:
-            array = np.asarray(embeddings)
+            array = _dense(embeddings, name)
             if array.dtype == np.float64 and not hasattr(embeddings, "__array__"):
                 array = array.astype(np.float32)
+    except MiniLMError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         kind = InputValueError if isinstance(error, ValueError) else InputTypeError
         raise kind(
@@ -52,6 +55,26 @@ def as_array(embeddings: ArrayLike, name: str = "embeddings") -> Array:
     if array.ndim == 0:
         raise InputValueError(f"{name}: expected vectors, found the single number {embeddings!r}")
     return array
+
+
+def _dense(embeddings: ArrayLike, name: str) -> Array:
+    """An object as an array, without a copy if NumPy has its dtype. Raises InputTypeError if it is sparse.
+
+    torch and SciPy are not imported: their objects are recognised by their attributes.
+    """
+    if type(embeddings) is np.ndarray and embeddings.dtype.kind != "V":  # the quick way for long lists of arrays
+        return embeddings
+    if str(getattr(embeddings, "layout", "")).startswith("torch.sparse") or hasattr(embeddings, "tocoo"):
+        method = "to_dense" if hasattr(embeddings, "to_dense") else "toarray"
+        raise InputTypeError(
+            f"{name}: expected dense vectors, found a sparse {type(embeddings).__name__}: pass its .{method}() if that "
+            "fits in memory"
+        )
+    if str(getattr(embeddings, "dtype", "")).startswith(("torch.bfloat16", "torch.float8")):
+        embeddings = cast(Any, embeddings).float()  # NumPy cannot read a tensor of these
+    array = np.asarray(embeddings)
+    of_ml_dtypes = array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat16", "float8"))
+    return array.astype(np.float32) if of_ml_dtypes else array
 
 
 def as_matrix(embeddings: ArrayLike, name: str = "embeddings") -> Array:
@@ -69,7 +92,7 @@ def normalize_embeddings(embeddings: ArrayLike) -> Array: ...
 def normalize_embeddings(embeddings: ArrayLike) -> Array:
     """Scale vectors to unit length: x / max(|x|, 1e-12) along the last axis, in the same dtype.
 
-    The lower bound is that of torch; a zero vector stays zero.
+    bfloat16 becomes float32. The lower bound is that of torch; a zero vector stays zero.
     Raises InputTypeError unless the numbers are floating-point.
     """
     array = as_array(embeddings)

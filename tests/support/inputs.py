@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {  # with the message's patt
     ),
     "array (n, 1)": (lambda: np.array(TEXTS)[:, None], _CONTAINER + r"ndarray of shape \(3, 1\): pass an array with"),
     "bytes in an array": (lambda: np.array([b"one"]), "text 0: expected a str, found bytes .*: decode it first$"),
-    "pairs": (lambda: [("one", "two")], "text 0: expected a str, found tuple .*: pass one str per text$"),
+    "pairs": (lambda: [("one", "two")], "text 0: expected a str, found tuple .*: a pair is not one text: .*per text$"),
     "lists": (lambda: [TEXTS, TEXTS], "text 0: expected a str, found list .*: pass one str per text$"),
     "records": (lambda: [{"text": "one"}], "text 0: expected a str, found dict .*: pass one str per text$"),
     "numbers": (lambda: np.arange(3), "text 0: expected a str, found int '0'$"),

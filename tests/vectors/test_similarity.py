@@ -210,9 +210,8 @@ def test_a_tensor_that_numpy_cannot_read_is_refused_with_what_to_do() -> None:
     import torch
 
     message = r"a: cannot be read as an array of numbers: .*\.detach\(\)\.cpu\(\)\.float\(\) first"
-    for tensor in (torch.ones(2, 3, requires_grad=True), torch.ones(2, 3, dtype=torch.bfloat16)):
-        with pytest.raises(InputTypeError, match=message):
-            util.cos_sim(tensor, A)
+    with pytest.raises(InputTypeError, match=message):
+        util.cos_sim(torch.ones(2, 3, requires_grad=True), A)
 
 
 # ---- next to 1 -------------------------------------------------------------------------------------------------------
