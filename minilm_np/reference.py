@@ -137,8 +137,9 @@ def embeddings(
 def relative_buckets(distance: Array) -> Array:  # (...) -> (...)
     """The row of MPNet's table for each distance from a query to a key, key minus query: 0 to 31.
 
-    Keys after the query have the second half of the table. Within a half, distances n up to 7 have a row each, and the
-    others share the rows 8 + floor(2 log2(n / 8)), at most 15. In integers: n^2 >= 64 2^j, without a rounded logarithm.
+    Keys after the query use the second half of the table. Within a half, each distance n up to 7 has its row, and the
+    others share the rows 8 + floor(2 log2(n / 8)), at most 15. The floor is the number of j with n^2 >= 64 2^j, which
+    needs no logarithm and no rounding.
     """
     n = np.abs(distance)
     doublings = (n[..., None] ** 2 >= 64 * 2 ** np.arange(1, 8)).sum(axis=-1)  # floor(2 log2(n / 8)) from n = 8 on
@@ -188,6 +189,7 @@ def layer(
     x = record("attention.output.LayerNorm", norm)
 
     dense = record("intermediate.dense", linear(x, **intermediate["dense"]))  # (..., T, F)
+    # `gelu` by its name: `explain` shows its lines for this step, and `diagnose` replaces it
     activation = gelu(dense) if hidden_act == "gelu" else ACTIVATIONS[hidden_act](dense)
     activation = record("intermediate.intermediate_act_fn", activation)
     dense = record("output.dense", linear(activation, **output["dense"]))  # (..., T, D)

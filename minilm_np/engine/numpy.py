@@ -107,7 +107,7 @@ def intermediates(
 
     The arguments are those of `reference.forward`; the arrays have the dtype of the weights. Infinities and NaNs stay
     in the arrays without a warning, so that their origin can be found. `embeddings.position_embeddings` is (T, D) for
-    a batch, too.
+    a batch, too, if positions count from 0.
     """
     copies: dict[str, reference.Array] = {}
 
