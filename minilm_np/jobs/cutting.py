@@ -61,7 +61,7 @@ def read_parts(records: "Records", first: int, is_needed: Callable[[int], bool],
                     rows.append(reader.row(record))
                 except DataError as error:
                     if not skip_bad:
-                        raise
+                        raise DataError(f"{error}. To omit bad rows: --on-error skip (on_error='skip')") from None
                     skipped.append(Skipped(end.file, record.line, str(error)[:500]))
             following = next(unread, None)
         is_last = following is None
