@@ -17,6 +17,7 @@ from minilm_np.jobs.extras import pyarrow
 from minilm_np.jobs.inputs import find_input
 from minilm_np.jobs.report import EmbedReport, summed
 from minilm_np.jobs.rows import Wanted
+from minilm_np.jobs.run import Run
 from minilm_np.jobs.store import JOB, PartStore
 from minilm_np.sentence_encoder import FINGERPRINT_TEXTS, SentenceEncoder
 
@@ -112,7 +113,7 @@ def embed_files(
         if found is None or (shard is None and not store.manifests()):  # a job without parts binds nobody
             found = store.begin(expected, replace=found is not None)
         jobs.check_same(found, expected, store.folder)
-        run = jobs.Run(sources, encoder.model, options, handling, store)
+        run = Run(sources, encoder.model, options, handling, store)
         run.compute()
         for source, before in zip(sources, expected["inputs"], strict=True):
             jobs.check_unchanged(before, source.identity(), "It changed during the run: begin again with --overwrite")
