@@ -1,8 +1,8 @@
 """`Run`: computes the parts of a job that are missing, and stores them.
 
-Three threads work at the same time. One reads the next part, finds its duplicates and tokenizes it; the calling thread
-computes the vectors of a part on the threads of the engine; one converts the vectors of the part before and writes them.
-So the processors wait neither for the disk nor for Python's loops over rows.
+Three threads work at the same time. One reads the next part, finds its duplicates and tokenizes it. The calling thread
+computes the vectors of a part, on the threads of the engine. One converts the vectors of the previous part and writes
+them. So the processors wait neither for the disk nor for Python's loops over rows.
 """
 
 import itertools

@@ -138,7 +138,7 @@ def test_another_address_warns_without_a_key(small: Path) -> None:
 
 
 def test_the_warning_comes_before_the_model_is_loaded(command: Command, tmp_path: Path) -> None:
-    code, _, err = command("serve", *NUMPY, "--model", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
+    code, _, err = command("serve", *NUMPY, "--model", str(tmp_path / "missing"), "--host", "0.0.0.0", "--port", "0")
     warning, error = err.splitlines()
     assert code == 1
     assert warning.startswith("minilm-np: warning: other machines can use this server")
