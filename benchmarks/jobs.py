@@ -5,7 +5,8 @@
 The texts are different short sentences of 5 to 40 tokens. Every figure comes from a new process; the two take turns.
 The rate of `encode` counts the call only: its texts are in memory, and its vectors stay there. That of `embed` counts
 everything from the call of `embed_files` to the finished file: reading, the fingerprint of the model, flushing each
-part to the disk, joining the parts. Memory is VmHWM, the peak of the process.
+part to the disk, joining the parts. Memory is VmHWM, the peak of the process. The CPU time per text shows whether something else
+ran meanwhile: undisturbed, it is nearly the number of threads divided by the rate.
 
 --kills N: N times, a process of the command is killed (SIGKILL) at a random moment of its run, from its start on. The
 same command then continues, and the bytes of its output are compared with those of a run that nothing disturbed.
@@ -84,14 +85,14 @@ def work(kind: str, folder: str, texts: str, output: str) -> dict[str, Any]:
     """The work of such a process."""
     encoder = SentenceEncoder(folder)
     encoder.encode(short_sentences(100, seed=1))
+    lines = Path(texts).read_text(encoding="utf-8").splitlines() if kind == "encode" else []
+    began, cpu = time.perf_counter(), time.process_time()
     if kind == "encode":
-        lines = Path(texts).read_text(encoding="utf-8").splitlines()
-        began = time.perf_counter()
         encoder.encode(lines)
     else:
-        began = time.perf_counter()
         embed_files(texts, output, encoder=encoder, overwrite=True)
-    return {"seconds": time.perf_counter() - began, "peak": peak_memory()}
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory()}
 
 
 def print_rates(runs: list[dict[str, Any]], n_texts: int, output: str) -> None:
@@ -101,12 +102,13 @@ def print_rates(runs: list[dict[str, Any]], n_texts: int, output: str) -> None:
         [
             "`encode` in memory" if kind == "encode" else f"`embed` to .{output}",
             f"{n_texts / statistics.median(seconds[kind]):,.0f}",
+            f"{1000 * statistics.median(run['cpu_seconds'] for run in runs if run['kind'] == kind) / n_texts:.2f}",
             f"{statistics.median(run['peak'] for run in runs if run['kind'] == kind) / 1e6:,.0f}",
         ]
         for kind in seconds
     ]
     print(f"\n{n_texts:,} short sentences\n")
-    print(markdown(["", "texts / s", "peak memory, MB"], rows))
+    print(markdown(["", "texts / s", "CPU ms per text", "peak memory, MB"], rows))
     ratios = [100 * before / after for before, after in zip(seconds["encode"], seconds["embed"], strict=True)]
     listed = ", ".join(f"{ratio:.1f}" for ratio in ratios)
     print(f"\n`embed` reaches {statistics.median(ratios):.1f} % of the rate of `encode` (rounds: {listed}).")

@@ -25,6 +25,10 @@ def add(commands: "Commands") -> None:
         "If the command is interrupted, the same command continues it: the output has the same bytes.\n"
         "For a few texts, or vectors on standard output, use `minilm-np encode`.",
     )
+    # an error prints the usage first, and a list of all options would hide the error
+    parser.usage = (
+        "%(prog)s FILE [FILE ...] --output FILE [OPTION ...]\n       %(prog)s --merge [FOLDER ...] --output FILE"
+    )
     parser.add_argument(
         "inputs",
         nargs="*",

@@ -40,6 +40,7 @@ def add(commands: "Commands") -> None:
         "(/embed, /similarity, /tokenize, /info, /health), and /metrics and /openapi.json.\n"
         "SIGTERM or Ctrl-C ends the server after the requests in flight.",
     )
+    parser.usage = "%(prog)s [OPTION ...]"  # an error prints it first, and a list of all options would hide the error
     parser.add_argument(
         "--host",
         default=DEFAULTS.host,
@@ -108,13 +109,14 @@ def _serve(options: argparse.Namespace) -> int:
     _log_to_stderr()
     raise_file_limit(settings)
     with listen(settings) as listening:  # before the model is loaded, so that a port in use is reported at once
-        app = create_app(settings, load(options))
         if not settings.api_key and not is_loopback(settings.host):
             print(
                 f"minilm-np: warning: other machines can use this server: it listens on {settings.host} without an API "
                 f"key: set {API_KEY}",
                 file=sys.stderr,
+                flush=True,
             )
+        app = create_app(settings, load(options))
         print(f"minilm-np: serving {options.model} on {url_of(listening)}", file=sys.stderr, flush=True)
         serve(app, settings, listening)
     return 0

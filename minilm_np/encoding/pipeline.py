@@ -53,18 +53,21 @@ class Pipeline:
 
     def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
         """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
-        D, d = self._vector_size, self._dimension
-        vectors = np.empty((len(texts), d), np.float32)
+        vectors = np.empty((len(texts), self._dimension), np.float32)
         for part, ids in self._slices(texts):
-            normalize = self._normalize and d == D
-            if self._start:
-                mode = self._model.config.pooling_mode
-                whole = encode(self._model.engine, ids, self._start, mode, normalize=normalize, report=report)
-            else:
-                whole = self._model.engine.encode(ids, normalize=normalize, report=report)
-            _check_finite(whole, first + part.start)
-            vectors[part] = self._truncated(whole)
+            vectors[part] = self.vectors_of_ids(ids, report, first + part.start)
         return vectors
+
+    def vectors_of_ids(self, ids: list[list[int]], report: Report, first: int = 0) -> Vectors:
+        """Return the vectors of texts from their token ids, (n, d). `first` is the number of the first text."""
+        normalize = self._normalize and self._dimension == self._vector_size
+        if self._start:
+            mode = self._model.config.pooling_mode
+            vectors = encode(self._model.engine, ids, self._start, mode, normalize=normalize, report=report)
+        else:
+            vectors = self._model.engine.encode(ids, normalize=normalize, report=report)
+        _check_finite(vectors, first)
+        return self._truncated(vectors)
 
     def hidden_states(self, texts: Sequence[str], report: Report) -> list[Vectors]:
         """Return, for each text, the hidden states of its T tokens after the last layer, (T, D)."""
@@ -107,13 +110,16 @@ class Pipeline:
     def _slices(self, texts: Sequence[str]) -> Iterator[tuple[slice, list[list[int]]]]:
         for start in range(0, len(texts), SLICE):
             part = slice(start, start + SLICE)
-            some = texts[part]
-            tokenized = self._model.tokenizer([self._prefix + text for text in some] if self._prefix else some)
-            self._model.tokenizer.check_tokens(tokenized.ids, self.truncation.n_texts)
-            self.truncation.note(list(map(len, some)), tokenized.truncated)
-            self.counts.n_tokens.extend(tokenized.n_tokens)
-            self.counts.truncated.extend(tokenized.truncated)
-            yield part, tokenized.ids
+            yield part, self.token_ids(texts[part])
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of further checked texts of the call, with the prompt, and count them."""
+        tokenized = self._model.tokenizer([self._prefix + text for text in texts] if self._prefix else texts)
+        self._model.tokenizer.check_tokens(tokenized.ids, self.truncation.n_texts)
+        self.truncation.note(list(map(len, texts)), tokenized.truncated)
+        self.counts.n_tokens.extend(tokenized.n_tokens)
+        self.counts.truncated.extend(tokenized.truncated)
+        return tokenized.ids
 
     def _truncated(self, vectors: Vectors) -> Vectors:  # (n, D) -> (n, d)
         d = self._dimension

@@ -9,7 +9,8 @@ Reading order:
     inputs.py      input files as streams of bytes, with an identity
     rows.py        what readers give; text_rows.py, arrow_rows.py: the readers of the formats
     cutting.py     cuts rows into parts of bounded size, and reads ahead
-    job.py         one run: which parts are missing, computing and joining them
+    job.py         what a job's parts depend on; joining them
+    run.py         one run: which parts are missing, and computing them
     outputs.py     the formats .npy, .parquet and .jsonl
     store.py       the folder of parts, which survives a killed process
     report.py      what a job has done

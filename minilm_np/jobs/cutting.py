@@ -4,8 +4,8 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from queue import Empty, Queue
+from contextlib import ExitStack
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from minilm_np.errors import DataError
@@ -61,7 +61,7 @@ def read_parts(records: "Records", first: int, is_needed: Callable[[int], bool],
                     rows.append(reader.row(record))
                 except DataError as error:
                     if not skip_bad:
-                        raise
+                        raise DataError(f"{error}. To omit bad rows: --on-error skip (on_error='skip')") from None
                     skipped.append(Skipped(end.file, record.line, str(error)[:500]))
             following = next(unread, None)
         is_last = following is None
@@ -125,8 +125,9 @@ def described(schema: Any) -> list[str]:
 
 
 def read_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items of an iterator. A thread takes the next ones: one waits, and one is being made."""
-    taken: Queue[tuple[list[T], BaseException | None]] = Queue(maxsize=1)
+    """Yield the items of an iterator. A thread makes the next one while the caller works on one."""
+    taken: SimpleQueue[tuple[list[T], BaseException | None]] = SimpleQueue()
+    room = threading.Semaphore(0)  # released when the caller takes an item
     stopped = threading.Event()
 
     def take() -> None:
@@ -136,6 +137,8 @@ def read_ahead(items: Iterator[T]) -> Iterator[T]:
                 stack.callback(getattr(items, "close", lambda: None))
                 for item in items:
                     taken.put(([item], None))
+                    del item  # it may be large
+                    room.acquire()
                     if stopped.is_set():
                         return
         except BaseException as error:
@@ -151,9 +154,8 @@ def read_ahead(items: Iterator[T]) -> Iterator[T]:
                 raise failure
             if not found:
                 return
-            yield found[0]
-            del found  # a part may be large
+            room.release()
+            yield found.pop()
     finally:
         stopped.set()
-        with suppress(Empty):
-            taken.get_nowait()
+        room.release()

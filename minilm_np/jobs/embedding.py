@@ -17,7 +17,8 @@ from minilm_np.jobs.extras import pyarrow
 from minilm_np.jobs.inputs import find_input
 from minilm_np.jobs.report import EmbedReport, summed
 from minilm_np.jobs.rows import Wanted
-from minilm_np.jobs.store import PartStore
+from minilm_np.jobs.run import Run
+from minilm_np.jobs.store import JOB, PartStore
 from minilm_np.sentence_encoder import FINGERPRINT_TEXTS, SentenceEncoder
 
 Path_ = str | os.PathLike[str]
@@ -112,7 +113,7 @@ def embed_files(
         if found is None or (shard is None and not store.manifests()):  # a job without parts binds nobody
             found = store.begin(expected, replace=found is not None)
         jobs.check_same(found, expected, store.folder)
-        run = jobs.Run(sources, encoder.model, options, handling, store)
+        run = Run(sources, encoder.model, options, handling, store)
         run.compute()
         for source, before in zip(sources, expected["inputs"], strict=True):
             jobs.check_unchanged(before, source.identity(), "It changed during the run: begin again with --overwrite")
@@ -151,11 +152,9 @@ def merge_shards(
     stores = [PartStore(Path(folder)) for folder in folders] or [own]
     job = None
     for store in stores:
-        found = store.job()
+        found = store.job() if (store.folder / JOB).exists() else None
         if found is None:
-            raise DataError(
-                f"{store.folder}: expected a folder with the parts of a job, found none: run the shards first"
-            )
+            raise _no_parts(store.folder, is_named=bool(folders))
         if job is None:
             job = found
         elif {**found, "inputs": None} != {**job, "inputs": None} or len(found["inputs"]) != len(job["inputs"]):
@@ -174,6 +173,16 @@ def merge_shards(
     if not folders:
         own.discard()
     return made
+
+
+def _no_parts(folder: Path, *, is_named: bool) -> DataError:
+    """The error for a folder of parts that does not exist, or has none. is_named: the caller named it."""
+    expected = f"{folder}: expected a folder with the parts of a job, found"
+    if not is_named:
+        return DataError(f"{expected} none: run the shards first, or name the folders that they wrote")
+    if not folder.exists():
+        return DataError(f"{expected} no folder of this name: correct the name")
+    return DataError(f"{expected} no job.json in it: name a folder that a shard wrote, such as OUTPUT.parts")
 
 
 def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:

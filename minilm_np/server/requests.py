@@ -1,6 +1,7 @@
 """JSON bodies to checked requests. Every error names the field, what was expected and what was found."""
 
-from collections.abc import Collection, Sequence
+import difflib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,11 +26,15 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What to encode: texts, or token ids of texts. `of` is the field, for errors."""
+    """What to encode: texts, or token ids of texts.
+
+    of: the field. place: the name of the text of a number, such as "input[0]". Both are for errors.
+    """
 
     of: str
     texts: list[str]
     ids: list[list[int]]
+    place: Callable[[int], str]
 
     def __len__(self) -> int:
         """The number of texts."""
@@ -110,7 +115,7 @@ def read_similarity(body: bytes, settings: ServerSettings) -> SimilarityRequest:
     texts = [_required(inputs, "source_sentence", str), *sentences]
     _check_size(texts, "inputs", settings.max_texts, settings.max_characters)
     return SimilarityRequest(
-        inputs=Inputs("inputs", texts, []),
+        inputs=Inputs("inputs", texts, [], _place_of_sentence),
         truncate=_or(_optional(parameters, "truncate", bool), settings.truncate),
         prompt_name=_optional(parameters, "prompt_name", str),
     )
@@ -123,7 +128,7 @@ def read_tokenize(body: bytes, settings: ServerSettings) -> TokenizeRequest:
     texts = [value] if isinstance(value, str) else _texts(value, "inputs")
     _check_size(texts, "inputs", settings.max_texts, settings.max_characters // 8)
     return TokenizeRequest(
-        inputs=Inputs("inputs", texts, []),
+        inputs=Inputs("inputs", texts, [], _places("inputs", is_array=not isinstance(value, str))),
         add_special_tokens=_or(_optional(fields, "add_special_tokens", bool), True),
         prompt_name=_optional(fields, "prompt_name", str),
     )
@@ -135,24 +140,35 @@ def read_tokenize(body: bytes, settings: ServerSettings) -> TokenizeRequest:
 def _inputs(fields: Object, name: str, settings: ServerSettings) -> Inputs:
     """A text, token ids of a text, or an array of one of them."""
     value = _present(fields, name)
+    one, many = _places(name, is_array=False), _places(name, is_array=True)
     if isinstance(value, str):
-        found = Inputs(name, [value], [])
+        found = Inputs(name, [value], [], one)
     elif not isinstance(value, list):
         raise _wrong(name, "a string, an array of strings, or token ids", value)
     elif not value:
         raise RequestError(Why.INVALID, f"{name}: expected at least one text, found an empty array", name)
     elif isinstance(value[0], str):
-        found = Inputs(name, _texts(value, name), [])
+        found = Inputs(name, _texts(value, name), [], many)
     elif isinstance(value[0], list):
         for number, ids in enumerate(value):
             if not isinstance(ids, list):
                 raise _wrong(f"{name}[{number}]", "an array of token ids, as the items before it", ids, name)
             value[number] = _token_ids(ids, f"{name}[{number}]", name)
-        found = Inputs(name, [], value)
+        found = Inputs(name, [], value, many)
     else:
-        found = Inputs(name, [], [_token_ids(value, name, name)])
+        found = Inputs(name, [], [_token_ids(value, name, name)], one)
     _check_size(found.texts or found.ids, name, settings.max_texts, settings.max_characters)
     return found
+
+
+def _places(name: str, *, is_array: bool) -> Callable[[int], str]:
+    """The names of the texts of a field that is a text, or an array of texts."""
+    return (lambda number: f"{name}[{number}]") if is_array else (lambda number: name)
+
+
+def _place_of_sentence(number: int) -> str:
+    """The names of the texts of POST /similarity: the source sentence is the first."""
+    return f"inputs.sentences[{number - 1}]" if number else "inputs.source_sentence"
 
 
 def _texts(values: Any, name: str) -> list[str]:
@@ -221,10 +237,17 @@ def _known(fields: Object, known: Collection[str], prefix: str) -> Object:
         if name not in known:
             raise RequestError(
                 Why.INVALID,
-                f"{prefix}{short_repr(name)[1:-1]}: unknown field: expected one of {', '.join(known)}",
+                f"{prefix}{short_repr(name)[1:-1]}: unknown field{_hint(name, known)}: expected one of "
+                f"{', '.join(known)}",
                 f"{prefix}{name}"[:200],
             )
     return fields
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    """A part of a message that names the field with a similar name; "" if there is none."""
+    similar = difflib.get_close_matches(name, known, 1) if len(name) <= 40 else []
+    return f" (did you mean {similar[0]}?)" if similar else ""
 
 
 def _present(fields: Object, name: str) -> Any:

@@ -33,10 +33,13 @@ def token_ids(model: LoadedModel, inputs: Inputs, prefix: str, truncate: bool) -
     if not truncate and True in tokenized.truncated:
         number = tokenized.truncated.index(True)
         raise _too_long(model, inputs, number, _length(model, texts[number]))
-    try:
-        model.tokenizer.check_tokens(tokenized.ids)
-    except InputValueError as error:
-        raise RequestError(Why.INVALID, f"{inputs.of}: {error}", inputs.of) from None
+    if [] in tokenized.ids:
+        raise RequestError(
+            Why.INVALID,
+            f"{inputs.place(tokenized.ids.index([]))}: expected at least one token, found none; the tokenizer of this "
+            "model adds no special tokens to a text: remove the text",
+            inputs.of,
+        )
     return tokenized.ids
 
 
@@ -47,8 +50,8 @@ def _completed(model: LoadedModel, inputs: Inputs, number: int, truncate: bool) 
         wrong = next(one for one in ids if not 0 <= one <= most)
         raise RequestError(
             Why.INVALID,
-            f"{inputs.of}: text {number}: expected token ids from 0 to {most}, found {wrong}: send the text, or the "
-            "ids of this model's own tokenizer",
+            f"{inputs.place(number)}: expected token ids from 0 to {most}, found {wrong}: send the text, or the ids of "
+            "this model's own tokenizer",
             inputs.of,
         )
     before, after = model.tokenizer.before, model.tokenizer.after
@@ -70,8 +73,8 @@ def _length(model: LoadedModel, text: str) -> str:
 def _too_long(model: LoadedModel, inputs: Inputs, number: int, length: str) -> RequestError:
     return RequestError(
         Why.TOO_LONG,
-        f"{inputs.of}: text {number} has {length}; the limit of the model is {model.config.max_seq_length} tokens: "
-        'split it, or send "truncate": true to use its beginning',
+        f"{inputs.place(number)}: the text has {length}; the limit of the model is {model.config.max_seq_length} "
+        'tokens: split it, or send "truncate": true to use its beginning',
         inputs.of,
     )
 

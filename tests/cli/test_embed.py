@@ -82,6 +82,16 @@ def test_errors(command: Command, files: Path) -> None:
     assert "old.npy exists" in command.failure(*arguments, "in.txt", "--output", "old.npy")
 
 
+def test_an_unknown_option_is_not_hidden_by_a_long_usage(command: Command) -> None:
+    code, out, err = command("embed", "in.csv", "--output", "o.npy", "--text", "body")
+    assert (code, out) == (2, b"")
+    assert err.splitlines() == [
+        "usage: minilm-np embed FILE [FILE ...] --output FILE [OPTION ...]",
+        "       minilm-np embed --merge [FOLDER ...] --output FILE",
+        "minilm-np embed: error: unrecognized arguments: --text body",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

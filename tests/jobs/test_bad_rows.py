@@ -50,13 +50,15 @@ def test_a_bad_row_is_named_or_skipped(
 ) -> None:
     path, output = tmp_path / f"in.{kind}", tmp_path / "out.npy"
     path.write_bytes(raw)
-    with pytest.raises(DataError, match=re.escape(f"{path}, line {line}: ") + ".*" + re.escape(error)):
+    remedy = ". To omit bad rows: --on-error skip (on_error='skip')"
+    message = re.escape(f"{path}, line {line}: ") + ".*" + re.escape(error) + ".*" + re.escape(remedy)
+    with pytest.raises(DataError, match=message):
         embed(path, output)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
     made = embed(path, output, on_error="skip", report=tmp_path / "report.json")
     assert same_bits(vectors_of(output), encoded(encoder, ["one", "two"]))
     (skipped,) = made.skipped
-    assert (skipped.file, error in skipped.error) == (str(path), True)
+    assert (skipped.file, error in skipped.error, remedy in skipped.error) == (str(path), True, False)
     assert json.loads((tmp_path / "report.json").read_text())["skipped"] == [skipped._asdict()]
 
 

@@ -54,6 +54,10 @@ def test_shards_of_several_machines(
         merge_shards(tmp_path / "out.jsonl", folders)
     with pytest.raises(DataError, match="expected a folder with the parts of a job, found none"):
         merge_shards(tmp_path / "other.npy")
+    with pytest.raises(DataError, match=r"mistyped: expected .*, found no folder of this name: correct the name"):
+        merge_shards(tmp_path / "other.npy", [tmp_path / "mistyped"])
+    with pytest.raises(DataError, match=r"1: expected .*, found no job.json in it: name a folder that a shard wrote"):
+        merge_shards(tmp_path / "other.npy", [tmp_path / "1"])
     embed(path, tmp_path / "other.npy", shard=(1, 2), dtype="int8")
     with pytest.raises(DataError, match="found another model or options"):
         merge_shards(tmp_path / "out.npy", [folders[0], tmp_path / "other.npy.parts"], overwrite=True)

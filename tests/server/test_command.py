@@ -137,6 +137,14 @@ def test_another_address_warns_without_a_key(small: Path) -> None:
         assert ask(url, "/v1/models").json["data"][0]["id"] == "mine"
 
 
+def test_the_warning_comes_before_the_model_is_loaded(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("serve", *NUMPY, "--model", str(tmp_path / "missing"), "--host", "0.0.0.0", "--port", "0")
+    warning, error = err.splitlines()
+    assert code == 1
+    assert warning.startswith("minilm-np: warning: other machines can use this server")
+    assert error.startswith("minilm-np: error: ")
+
+
 def test_a_port_in_use_is_an_error(command: Command, small: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

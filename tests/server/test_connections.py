@@ -1,13 +1,15 @@
 """Connections that are slow, broken or too many: each is answered politely, and closed."""
 
 import json
+import re
 import socket
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from minilm_np import SentenceEncoder
-from tests.support.server import SECONDS, ask, running, until_closed
+from tests.support.server import SECONDS, ask, running, sent_until_closed, until_closed
 
 HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -28,12 +30,12 @@ def refusal(found: bytes) -> tuple[int, str]:
 @pytest.mark.parametrize("sent", [b"", b"POST /em", HEAD, HEAD + b"X: "], ids=["nothing", "line", "headers", "header"])
 def test_headers_that_do_not_arrive(encoder: SentenceEncoder, sent: bytes) -> None:
     with running(encoder, head_timeout=0.2) as url, opened(url) as client:
-        client.sendall(sent)
-        assert refusal(until_closed(client)) == (408, "request_timeout")
+        assert refusal(sent_until_closed(client, sent)) == (408, "request_timeout")
 
 
 def test_a_second_request_whose_headers_do_not_arrive(encoder: SentenceEncoder) -> None:
-    with running(encoder, head_timeout=0.2) as url, opened(url) as client:
+    # the headers of the first request must arrive in time, on a busy machine, too
+    with running(encoder, head_timeout=1.0) as url, opened(url) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /hea")
         first, _, second = until_closed(client).partition(b'{"status":"ok"}')
         assert first.startswith(b"HTTP/1.1 200 ")
@@ -56,14 +58,13 @@ def test_an_idle_connection_is_closed(encoder: SentenceEncoder) -> None:
 
 def test_headers_without_end(url: str) -> None:
     with opened(url) as client:
-        client.sendall(HEAD + b"X: " + b"x" * 100_000)
-        assert refusal(until_closed(client)) == (431, "headers_too_large")
+        assert refusal(sent_until_closed(client, HEAD + b"X: " + b"x" * 100_000)) == (431, "headers_too_large")
 
 
 def test_trailers_without_end(url: str) -> None:
     with opened(url) as client:
-        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: " + b"x" * 100_000)
-        assert refusal(until_closed(client)) == (431, "headers_too_large")
+        sent = HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: " + b"x" * 100_000
+        assert refusal(sent_until_closed(client, sent)) == (431, "headers_too_large")
 
 
 def test_a_body_in_many_chunks(url: str) -> None:
@@ -117,17 +118,21 @@ def test_a_client_that_does_not_read_its_response(encoder: SentenceEncoder) -> N
     with running(encoder, write_timeout=0.2) as url, opened(url) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
-        client.sendall(request * 40)  # pipelined: more than the buffers of both sides take
-        assert ask(url, "/health").status == 200
-        # the connection ends with a reset when the server gives up, and nothing is read before
-        client.settimeout(SECONDS)
-        with pytest.raises(OSError, match=r"reset|Broken"):
-            send_while_open(client)
+        with ThreadPoolExecutor(1) as thread:
+            sending = thread.submit(send_while_open, client, request * 40)  # more than the buffers of both sides take
+            assert ask(url, "/health").status == 200
+            # the connection ends with a reset when the server gives up, and nothing is read before
+            assert re.search(r"reset|Broken", str(sending.result(SECONDS)))
 
 
-def send_while_open(client: socket.socket) -> None:
-    while True:
-        client.sendall(b" ")
+def send_while_open(client: socket.socket, content: bytes) -> OSError:
+    """Send the content, and then spaces, until the connection ends: the error of the end."""
+    try:
+        while True:
+            client.sendall(content)
+            content = b" "
+    except OSError as error:
+        return error
 
 
 def test_requests_on_one_connection_are_answered_in_order(url: str) -> None:

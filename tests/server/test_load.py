@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from minilm_np import SentenceEncoder
+from tests.support import hostile
 from tests.support.compare import assert_same_bits
 from tests.support.server import SECONDS, ask, connect, metric, running, running_waiting, until_closed
 
@@ -110,7 +111,8 @@ def test_a_request_that_waits_too_long_is_503(encoder: SentenceEncoder, threads:
         assert answers[0].json["error"] == "the vectors were not computed within 0.2 seconds: try again later"
         assert metric(url, "minilm_np_queue_requests") == 0
         engine.go.set()
-        assert ask(url, EMBED, {"inputs": "a"}).status == 200
+        # on a busy machine, the first text may wait longer than 0.2 seconds, too
+        assert hostile.wait_for(lambda: ask(url, EMBED, {"inputs": "a"}).status == 200)
 
 
 def test_a_client_that_goes_away_is_dropped_from_the_queue(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from tests.support.server import Answer, ask
 
 OPENAI, EMBED, SIMILARITY, TOKENIZE = "/v1/embeddings", "/embed", "/similarity", "/tokenize"
@@ -74,6 +75,8 @@ def test_a_body_that_is_not_json(url: str, path: str, body: bytes) -> None:
         (OPENAI, {"input": "a", "truncate": 1}, "truncate: expected true or false, found 1", "truncate"),
         (OPENAI, {"input": "a", "prompt_name": "x"}, "prompt_name: expected one of 'query', 'doc", "prompt_name"),
         (OPENAI, {"input": "a", "normalise": 1}, "normalise: unknown field: expected one of input, ", "normalise"),
+        (OPENAI, {"inputs": "a"}, "inputs: unknown field (did you mean input?): expected one of input, ", "inputs"),
+        (EMBED, {"input": "a"}, "input: unknown field (did you mean inputs?): expected one of inputs, ", None),
         (EMBED, {}, "inputs: this field is required", None),
         (EMBED, {"inputs": "a", "normalize": "yes"}, "normalize: expected true or false, found 'yes'", None),
         (EMBED, {"inputs": "a", "truncation_direction": "left"}, "truncation_direction: expected 'right', ", None),
@@ -101,7 +104,11 @@ def test_token_ids_that_the_vocabulary_lacks(url: str) -> None:
     for wrong in (-1, 100_000, 2**63):
         answer = ask(url, OPENAI, {"input": [5, wrong]})
         assert answer.status == 400
-        assert f"found {wrong}: send the text, or the ids of this model's own tokenizer" in message_of(answer, OPENAI)
+        assert message_of(answer, OPENAI) == (
+            f"input: expected token ids from 0 to {len(CHARACTER_VOCABULARY) - 1}, found {wrong}: send the text, or "
+            "the ids of this model's own tokenizer"
+        )
+    assert message_of(ask(url, OPENAI, {"input": [[5], [5, -1]]}), OPENAI).startswith("input[1]: expected token ids")
 
 
 def test_a_model_of_another_name(url: str) -> None:
@@ -117,12 +124,24 @@ def test_a_text_that_is_too_long_is_an_error_unless_truncation_is_asked_for(url:
     answer = ask(url, path, {name: ["a", "b" + " b" * 30]})
     assert answer.status == 413
     assert message_of(answer, path) == (
-        f"{name}: text 1 has 33 tokens (61 characters); the limit of the model is 16 tokens: split it, or send "
+        f"{name}[1]: the text has 33 tokens (61 characters); the limit of the model is 16 tokens: split it, or send "
         '"truncate": true to use its beginning'
     )
+    assert message_of(ask(url, path, {name: "b" + " b" * 30}), path).startswith(f"{name}: the text has 33 tokens")
     assert ask(url, path, {name: ["a", "b" + " b" * 30], "truncate": True}).status == 200
     assert ask(url, path, {name: [[5] * 30]}).status == 413
     assert ask(url, path, {name: [[5] * 30], "truncate": True}).status == 200
+
+
+def test_a_sentence_that_is_too_long_is_named(url: str) -> None:
+    long = "b" + " b" * 30
+    for place, inputs in (
+        ("inputs.source_sentence", {"source_sentence": long, "sentences": ["a"]}),
+        ("inputs.sentences[1]", {"source_sentence": "a", "sentences": ["a", long]}),
+    ):
+        answer = ask(url, SIMILARITY, {"inputs": inputs})
+        assert answer.status == 413
+        assert message_of(answer, SIMILARITY).startswith(f"{place}: the text has 33 tokens")
 
 
 @pytest.mark.parametrize(

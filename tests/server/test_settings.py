@@ -1,11 +1,16 @@
-"""`ServerSettings`: the environment, and `create_app` with it."""
+"""`ServerSettings`: the environment, and `create_app` with it; the application in another one."""
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from minilm_np import InputTypeError, InputValueError
+from minilm_np import InputTypeError, InputValueError, SentenceEncoder
 from minilm_np.server.app import create_app
 from minilm_np.server.settings import ServerSettings
 
@@ -50,3 +55,43 @@ def test_the_application_of_another_server(small: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MINILM_NP_SERVE_MODEL", str(small))
     monkeypatch.setenv("MINILM_NP_SERVE_BACKEND", "numpy")
     assert isinstance(create_app(), Starlette)
+
+
+def got(app: ASGIApp, path: str) -> Any:
+    """The JSON of an application's response to GET, or the status if it is not 200."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": b"", "headers": []}
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]  # it is a coroutine
+    return json.loads(sent[1]["body"]) if sent[0]["status"] == 200 else sent[0]["status"]
+
+
+def test_middleware_sees_every_request(encoder: SentenceEncoder) -> None:
+    seen: list[str] = []
+
+    class Recording:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    app = create_app(ServerSettings(), encoder)
+    app.add_middleware(Recording)
+    assert got(app, "/v1/models")["object"] == "list"
+    assert got(app, "/nothing") == 404
+    assert seen == ["/v1/models", "/nothing"]
+
+
+def test_an_application_at_a_path_of_another_one(encoder: SentenceEncoder) -> None:
+    outer = Starlette(routes=[Mount("/inner", create_app(ServerSettings(), encoder))])
+    assert got(outer, "/inner/v1/models")["object"] == "list"
+    assert got(outer, "/inner/info")["auto_truncate"] is False
+    assert got(outer, "/info") == 404

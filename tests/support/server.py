@@ -7,7 +7,7 @@ import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import numpy as np
@@ -70,6 +70,23 @@ def until_closed(client: socket.socket) -> bytes:
             found += part
     except ConnectionResetError:
         pass
+    return found
+
+
+def sent_until_closed(client: socket.socket, content: bytes) -> bytes:
+    """Everything that a server sends until it closes the connection. The content is sent meanwhile.
+
+    A server that refuses a request may close the connection before it has read all of it.
+    """
+
+    def send() -> None:
+        with suppress(OSError):
+            client.sendall(content)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    found = until_closed(client)
+    sending.join(SECONDS)
     return found
 
 
