@@ -5,8 +5,8 @@
 The texts are different short sentences of 5 to 40 tokens. Every figure comes from a new process; the two take turns.
 The rate of `encode` counts the call only: its texts are in memory, and its vectors stay there. That of `embed` counts
 everything from the call of `embed_files` to the finished file: reading, the fingerprint of the model, flushing each
-part to the disk, joining the parts. Memory is VmHWM, the peak of the process. The CPU time per text shows whether something else
-ran meanwhile: undisturbed, it is nearly the number of threads divided by the rate.
+part to the disk, joining the parts. Memory is VmHWM, the peak of the process. The CPU time per text shows whether
+something else ran meanwhile: undisturbed, it is nearly the number of threads divided by the rate.
 
 --kills N: N times, a process of the command is killed (SIGKILL) at a random moment of its run, from its start on. The
 same command then continues, and the bytes of its output are compared with those of a run that nothing disturbed.

@@ -156,8 +156,8 @@ def encode(
     ids = np.concatenate(texts)
     positions = np.concatenate([contract.positions(text, config.padding_idx) for text in texts])
     types = np.zeros_like(ids) if token_type_ids is None else np.concatenate(token_type_ids)
-    table, norm = rounded_table(word), at("embeddings.LayerNorm")
-    x = contract.embeddings(ids, positions, table, position, token_type, *norm, eps, types)
+    rounded, norm = rounded_table(word), at("embeddings.LayerNorm")
+    x = contract.embeddings(ids, positions, rounded, position, token_type, *norm, eps, types)
     moments = first_moments(*at("embeddings.LayerNorm"))
     for number in range(config.num_hidden_layers):
         layer = f"encoder.layer.{number}."

@@ -1,5 +1,7 @@
 """Fixtures of the float32 engine's tests: kernels compiled for several targets, and families of engines."""
 
+import fcntl
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,17 +29,28 @@ def folder(request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def caches(run_folder: Path) -> dict[str, Path]:
     """A folder for each target's compiled kernels."""
-    return {name: tmp_path_factory.mktemp(name) for name in TARGETS}
+    return {name: run_folder / "kernels" / name for name in TARGETS}
 
 
 @pytest.fixture(scope="session")
-def targets(folder: Path | None, caches: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """What `engine_children.code` prints for each target. All are compiled at the same time, without a cache."""
-    names = list(TARGETS) if os.uname().machine == "x86_64" else ["native"]
-    processes = {name: start("code", folder, caches[name], **TARGETS[name]) for name in names}
-    return {name: answer(process) for name, process in processes.items()}
+def targets(run_folder: Path, folder: Path | None, caches: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What `engine_children.code` prints for each target.
+
+    All are compiled at the same time, without a cache, by the first process of the run that needs them.
+    """
+    found = run_folder / "targets.json"
+    with open(run_folder / "targets.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            names = list(TARGETS) if os.uname().machine == "x86_64" else ["native"]
+            for name in names:
+                caches[name].mkdir(parents=True)
+            processes = {name: start("code", folder, caches[name], **TARGETS[name]) for name in names}
+            found.write_text(json.dumps({name: answer(process) for name, process in processes.items()}))
+    answers: dict[str, dict[str, Any]] = json.loads(found.read_text())
+    return answers
 
 
 @pytest.fixture(scope="session")

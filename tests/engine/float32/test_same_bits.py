@@ -41,8 +41,9 @@ ROUTES = {
     "apart": {"CHUNK_TOKENS": 300, "SHARED_TOKENS": 0},
     "apart, one by one": {"CHUNK_TOKENS": 1, "SHARED_TOKENS": 0, "LEAST_TOKENS": 1},
     "shared": {"SHARED_TOKENS": 10**6},
-    "shared, by outputs alone": {"SHARED_TOKENS": 10**6, "TASKS_PER_THREAD": 1},
-    "shared, by tokens too": {"SHARED_TOKENS": 10**6, "TASKS_PER_THREAD": 50},
+    "shared, by outputs alone": {"SHARED_TOKENS": 10**6, "TASKS_PER_THREAD": 1, "LEAST_ROWS": 10**6},
+    "shared, by tokens too": {"SHARED_TOKENS": 10**6, "TASKS_PER_THREAD": 50, "LEAST_ROWS": 10**6},
+    "shared, by tokens through all stages": {"SHARED_TOKENS": 10**6, "LEAST_ROWS": 1, "MOST_ROWS": 20},
 }
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minilm_np import InputValueError, ModelConfig
 from minilm_np.engine import registry
+from minilm_np.engine.float32 import engine as float32_engine
 from minilm_np.engine.integer import reference
 from minilm_np.engine.integer.engine import IntegerEngine
 from minilm_np.engine.integer.packing import IntegerWeights
@@ -83,6 +84,18 @@ def test_batches_orders_and_threads_do_not_change_a_bit(engines):
         assert_same_bits(engine.encode(texts), alone)
         assert_same_bits(engine.encode([texts[row] for row in order]), alone[order])
         assert_same_bits(engine.encode(texts[:7]), alone[:7])
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 20), (1, 500), (10**6, 1)], ids=["small ranges", "large", "outputs"])
+def test_the_tasks_of_a_shared_pass_do_not_change_a_bit(engines, monkeypatch, least, most):
+    """Ranges of tokens through several stages, or ranges of outputs. Tasks that overlap in memory differ by chance."""
+    monkeypatch.setattr(float32_engine, "LEAST_ROWS", least)
+    monkeypatch.setattr(float32_engine, "MOST_ROWS", most)
+    texts = random_texts(*range(1, 40))
+    alone = np.concatenate([engines[1].encode([text]) for text in texts])
+    for engine in engines.values():
+        for _ in range(10):
+            assert_same_bits(engine.encode(texts), alone)
 
 
 def test_many_callers_at_once_have_the_same_bits(engines):
