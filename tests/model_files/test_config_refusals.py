@@ -101,10 +101,10 @@ REFUSALS = [
     ),
     # the modules
     refused(
-        "Dense",
+        "LSTM",
         MODULES,
-        modules("Pooling", "Dense"),
-        "module 2: 'Dense' is not implemented: expected one of 'Tr",
+        modules("Pooling", "LSTM"),
+        "module 2: 'LSTM' is not implemented: expected one of 'Tr",
     ),
     refused(
         "two poolings",
