@@ -1,7 +1,8 @@
 """The whole model in NumPy: a BERT encoder, pooling, normalisation. Read it top down: small functions come first.
 
 The other encoders of the family are the same but for a few lines, which name them: RoBERTa and XLM-R count positions
-from another number, DistilBERT and MPNet have no token types, MPNet has a bias of the attention scores.
+from another number, DistilBERT and MPNet have no token types, MPNet has a bias of the attention scores. The functions
+that only they have are in `reference_variants.py`.
 
 Letters, used in the whole package:
 
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minilm_np.model_files.config import ModelConfig
+from minilm_np.reference_variants import gelu_tanh, relative_bias, relu, silu
 
 Array = NDArray[Any]
 Nested = Mapping[str, Any]
@@ -68,21 +70,6 @@ def erf(x: Array) -> Array:  # (...) -> (...)
 def gelu(x: Array) -> Array:  # (...) -> (...)
     """Gaussian error linear unit, x Phi(x). The published model uses erf; its tanh approximation differs by 5e-4."""
     return 0.5 * x * (1.0 + erf(x * (1.0 / math.sqrt(2.0))))
-
-
-def gelu_tanh(x: Array) -> Array:  # (...) -> (...)
-    """The approximation of `gelu` by tanh: `gelu_new` and `gelu_pytorch_tanh` in a config.json."""
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
-
-
-def relu(x: Array) -> Array:  # (...) -> (...)
-    """max(x, 0)."""
-    return np.maximum(x, 0.0)
-
-
-def silu(x: Array) -> Array:  # (...) -> (...)
-    """x / (1 + exp(-x)), written with tanh, because exp(-x) overflows."""
-    return 0.5 * x * (1.0 + np.tanh(0.5 * x))
 
 
 # `hidden_act` of config.json -> the activation of the feed-forward part
@@ -132,24 +119,6 @@ def embeddings(
         types = np.zeros_like(ids) if token_type_ids is None else token_type_ids
         token_type = record("token_type_embeddings", weights["token_type_embeddings"]["weight"][types])  # (..., T, D)
     return record("LayerNorm", layer_norm(word + position + token_type, **weights["LayerNorm"], eps=eps))
-
-
-def relative_buckets(distance: Array) -> Array:  # (...) -> (...)
-    """The row of MPNet's table for each distance from a query to a key, key minus query: 0 to 31.
-
-    Keys after the query use the second half of the table. Within a half, each distance n up to 7 has its row, and the
-    others share the rows 8 + floor(2 log2(n / 8)), at most 15. The floor is the number of j with n^2 >= 64 2^j, which
-    needs no logarithm and no rounding.
-    """
-    n = np.abs(distance)
-    doublings = (n[..., None] ** 2 >= 64 * 2 ** np.arange(1, 8)).sum(axis=-1)  # floor(2 log2(n / 8)) from n = 8 on
-    return 16 * (distance > 0) + np.minimum(n, 8) + doublings
-
-
-def relative_bias(table: Array, T: int) -> Array:  # (32, H), T -> (H, T, T)
-    """MPNet's bias of the attention scores by relative position, query by key; it is the same in all layers."""
-    place = np.arange(T)
-    return np.moveaxis(table[relative_buckets(place - place[:, None])], -1, 0)
 
 
 def self_attention(
