@@ -3,7 +3,6 @@
 import functools
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -77,9 +76,9 @@ def test_long_texts_are_tokenized_in_pieces(name: str) -> None:
     assert all(piece[0] in " ." for piece in pieces[1:])
 
 
-def _metaspace(**options: Any) -> Tokenizer:
+def _metaspace(*, split: bool) -> Tokenizer:
     tokenizer = trained_unigram()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(**options)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=split)
     return tokenizer
 
 
