@@ -117,7 +117,7 @@ def relative_bias(arrays: Mapping[str, NDArray[Any]], config: ModelConfig) -> Ar
     if RELATIVE_TABLE not in arrays:
         return np.empty((config.num_attention_heads, 0), np.float32)
     with no_fork:
-        from minilm_np.reference import relative_buckets
+        from minilm_np.reference_variants import relative_buckets
 
     P = config.max_position_embeddings
     return np.ascontiguousarray(arrays[RELATIVE_TABLE][relative_buckets(np.arange(1 - P, P))].T)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from minilm_np import reference
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Nested, Record, ignore, within
+from minilm_np.reference_variants import relative_bias
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -271,7 +272,7 @@ def forward(
     scope = within("embeddings", record)
     x = reference.embeddings(ids, None, weights["embeddings"], eps, scope, config.padding_idx)
     table = weights["encoder"].get("relative_attention_bias")
-    bias = None if table is None else reference.relative_bias(table["weight"], len(ids))
+    bias = None if table is None else relative_bias(table["weight"], len(ids))
     for number, layer_weights in weights["encoder"]["layer"].items():
         scope = within(f"encoder.layer.{number}", record)
         x = layer(x, layer_weights, H, eps, compute_type, scope, config.hidden_act, bias)
