@@ -333,6 +333,10 @@ def read_encoder(path: Path, architectures: Sequence[str] = (), known: Set[str] 
     model_type = values["model_type"]
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(f"{path}: model_type {shown(model_type)} is not implemented: expected {one_of(FAMILIES)}")
+    if CROSS_ENCODER in architectures and model_type != "bert":
+        raise ConfigError(
+            f"{path}: model_type {shown(model_type)} is not implemented for a cross-encoder: expected 'bert'"
+        )
     family = FAMILIES[model_type]
     for key, implemented in _ONLY_IMPLEMENTED.items():
         if key in values and not any(type(values[key]) is type(v) and values[key] == v for v in implemented):

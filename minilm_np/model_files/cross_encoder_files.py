@@ -6,7 +6,7 @@
 sentence-transformers 6 adds these, and older versions do not read them:
 
     modules.json                       one module, Transformer
-    sentence_encoder_config.json          the task, the length
+    sentence_bert_config.json          the task, the length
     config_sentence_transformers.json  the prompts, the activation
 """
 
@@ -70,7 +70,7 @@ def load_cross_encoder_config(folder: Path, activation: str | None = None) -> tu
     if has_modules:
         settings, saved = load_settings(folder, MODEL_TYPE), read_object(folder / SETTINGS_FILE, optional=True)
         _check_modules(folder)
-        sentence = read_sentence_config(folder / "sentence_encoder_config.json", LOGITS)
+        sentence = read_sentence_config(folder / "sentence_bert_config.json", LOGITS)
     path = folder / "config.json"
     encoder = read_encoder(path, (CROSS_ENCODER,), _KNOWN)
     values = read_object(path)
@@ -178,7 +178,7 @@ def save_cross_encoder(
             "label2id": {label: number for number, label in enumerate(head.labels)},
             "sentence_transformers": {"activation_fn": activation, "version": f"minilm_np {minilm_np.__version__}"},
         },
-        "sentence_encoder_config.json": {
+        "sentence_bert_config.json": {
             "transformer_task": LOGITS.task,
             "modality_config": {"text": {"method": "forward", "method_output_name": LOGITS.method_output}},
             "module_output_name": LOGITS.module_output,

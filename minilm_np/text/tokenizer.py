@@ -286,7 +286,9 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     Raises TokenizerError: both files are missing, the file is broken, or it does not fit the config.
     """
     folder = folder / config.transformer_path
-    options = _read_options(folder / "tokenizer_config.json")
+    options_path = folder / "tokenizer_config.json"
+    options = _read_options(options_path)
+    named = _named_tokens(options, options_path)
     for path, most, make in (
         (folder / "tokenizer.json", MAX_TOKENIZER, _from_json),
         (folder / "vocab.txt", MAX_VOCABULARY, _from_vocabulary),
@@ -298,7 +300,7 @@ def load_tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
         except OSError as error:
             raise TokenizerError(f"{path} cannot be read: {error.strerror or error}") from None
         with no_fork:  # each class of `tokenizers` locks itself for its first object, and other threads run meanwhile
-            return TextTokenizer(make(content, options, str(path)), config, str(path), _named_tokens(options))
+            return TextTokenizer(make(content, options, str(path)), config, str(path), named)
     other = next((name for name in _OTHER_VOCABULARIES if (folder / name).exists()), None)
     found = "neither" if other is None else f"{other}, which is not read: {_CONVERT.format(folder=str(folder))}"
     raise TokenizerError(f"{folder}: expected tokenizer.json or vocab.txt, found {found}")
@@ -357,13 +359,15 @@ def bert_tokenizer(
     return tokenizer
 
 
-def _named_tokens(options: dict[str, Any]) -> dict[str, str]:
+def _named_tokens(options: dict[str, Any], path: Path) -> dict[str, str]:
     """The special tokens that tokenizer_config.json names: a str, or an object with the str as its content."""
     found = {}
     for role in _USUAL_TOKENS:
         token = options.get(role)
         content = token.get("content") if isinstance(token, dict) else token
         if isinstance(content, str):
+            if any("\ud800" <= character <= "\udfff" for character in content):
+                raise TokenizerError(f"{path}: {role}: expected valid Unicode, found {short_repr(content)}")
             found[role] = content
     return found
 

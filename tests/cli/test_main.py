@@ -58,7 +58,11 @@ def test_wrong_usage_has_exit_code_2(command: Command, arguments: list[str], mes
         ("model.safetensors", None, "model.safetensors"),
         ("vocab.txt", None, "expected tokenizer.json or vocab.txt, found neither"),
         ("tokenizer.json", b"{}", "tokenizer.json cannot be loaded"),
-        ("modules.json", b"[]", "expected the modules Transformer, Pooling, optionally Normalize, found none"),
+        (
+            "modules.json",
+            b"[]",
+            "optionally Dense, optionally Normalize, found none",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["encode", "info"])

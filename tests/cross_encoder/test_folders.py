@@ -125,7 +125,7 @@ def test_other_modules_are_refused(folder: Path, kinds: list[str], message: str)
             np.zeros((3, 96), np.float32),
             r"expected shape \(2, 96\), .*, found \(3, 96",
         ),
-        ("classifier.bias", np.zeros(2, np.int32), "dtype: expected F16, BF16, F32, F64, found 'I32'"),
+        ("classifier.bias", np.zeros(2, np.int32), "expected dtype F16, BF16, F32, F64, found I32"),
         ("classifier.bias", np.full(2, np.nan, np.float32), "expected finite values, found 2 of 2"),
         ("qa_outputs.weight", np.zeros(2, np.float32), "1 unexpected tensors: 'qa_outputs.weight'"),
     ],

@@ -86,8 +86,8 @@ def public_calls(encoder: SentenceEncoder) -> dict[str, Callable[[], object]]:
 # public names that are not called: properties that hold no result of a computation, and other names of methods
 _OTHERS = {
     "SimilarityFunction", "backend", "compute_type", "config", "contract", "default_prompt_name", "device", "folder",
-    "max_seq_length", "model", "model_path", "prompts", "pytorch_cos_sim", "save", "settings", "similarity_fn_name",
-    "threads", "tokenizer", "truncate_dim", "use",
+    "max_seq_length", "model", "model_card_data", "model_path", "prompts", "pytorch_cos_sim", "save", "settings",
+    "similarity_fn_name", "threads", "tokenizer", "truncate_dim", "use",
 }  # fmt: skip
 
 

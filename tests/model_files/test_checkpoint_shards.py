@@ -42,7 +42,7 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_only_a_pickle(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(
-        CheckpointError, match=r"found pytorch_model\.bin, which is a pickle: it is not read.*convert it"
+        CheckpointError, match=r"found pytorch_model\.bin, which is a pickle: it is not read.*convert the model"
     ):
         load_checkpoint(tmp_path, CONFIG)
 
