@@ -193,6 +193,8 @@ def test_a_vocabulary_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
         ({"strip_accents": 1}, r"strip_accents: expected true, false or null, found 1"),
         ({"tokenize_chinese_chars": []}, r"tokenize_chinese_chars: expected true or false, found \[\]"),
         ({"truncation_side": "left"}, r"truncation_side 'left' is not implemented: expected 'right'"),
+        ({"unk_token": "\ud800"}, r"tokenizer_config\.json: unk_token: expected valid Unicode"),
+        ({"pad_token": {"content": "a\udfff"}}, r"tokenizer_config\.json: pad_token: expected valid Unicode"),
     ],
     ids=str,
 )
