@@ -95,7 +95,7 @@ def test_requests_arrive_at_the_rate_whatever_the_server_does() -> None:
     with answering(OK, seconds=0.2) as port:
         found = run(port, AtRate(REQUESTS, rate=300.0, warm_up=0.1, seconds=1.0, seed=0))
     assert len(found.latencies) == pytest.approx(300, abs=100)
-    assert min(found.latencies) >= 0.199
+    assert min(found.latencies) >= 0.197  # timers of the event loop may end a millisecond early, on both sides
     assert not found.failures
 
 
