@@ -72,7 +72,7 @@ def test_a_client_waits_for_its_response_before_it_sends_again() -> None:
     with answering(OK, seconds=0.05) as port:
         found = run(port, Closed(REQUESTS, clients=4, warm_up=0.1, seconds=0.5))
     assert 0 < len(found.latencies) <= 4 * 11
-    assert min(found.latencies) >= 0.049
+    assert min(found.latencies) >= 0.047  # the timer may end a little early
     assert found.rate == pytest.approx(len(found.latencies) / found.seconds)
     assert not found.failures
 
