@@ -30,6 +30,7 @@ from minilm_np.engine.float32.kernels.pooling import normalize, pooling
 from minilm_np.engine.runtime import simd
 from minilm_np.engine.runtime.simd import kernel
 
+_PRODUCTS = (0, 2, 4, 5)  # stages of a layer
 SPINS = 4000  # pauses, about 50 microseconds, before a waiting thread yields its processor to others
 
 
@@ -92,51 +93,82 @@ class Settings(NamedTuple):
     normalizes: int  # 0 or 1
 
 
-@kernel
-def forward(batch, table, layers, buffers, settings, out, counters, tasks, row_tasks, member, stage_start, stage_stop):
-    # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop. A stage has about `tasks` tasks;
-    # the stages of single tokens together have `row_tasks`, unless it is 0.
-    N, last_stage = len(batch.token_ids), len(layers.output_bias) * LAYER_STAGES + 1
-    stage = stage_start
-    while stage < stage_stop:
-        after = after_token_stages(stage, stage_stop, last_stage, LAYER_STAGES) if row_tasks > 0 else stage
-        rows = len(batch.offsets) - 1 if stage == last_stage else N
-        if after > stage:
-            row_parts, column_parts = min(rows, row_tasks), 1
-        else:
-            after, column_parts = stage + 1, min(_columns(stage, last_stage, layers, settings), tasks)
-            row_parts = min(rows, max(1, tasks // column_parts))
-        taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
-        while True:
-            task = simd.atomic_add(counters, taken, 1)
-            if task >= row_parts * column_parts:
-                break
-            start, stop = part(rows, task // column_parts, row_parts)
-            for each in range(stage, after):
-                columns = _columns(each, last_stage, layers, settings)
-                first, last = part(columns, task % column_parts, column_parts)
-                if each == 0:
-                    _embed(batch, table, settings.eps, buffers.x, start, stop)
-                elif each == last_stage:
-                    pool(batch, buffers.x, settings, out, start, stop)
-                else:
-                    layer, step = (each - 1) // LAYER_STAGES, (each - 1) % LAYER_STAGES
-                    _step(step, layer, batch, layers, buffers, settings, member, start, stop, first, last)
-            simd.atomic_add(counters, done, 1)
-        wait(counters, done, row_parts * column_parts)
-        stage = after
+def make_forward(layer_stages, products, row_unit, columns, embed, step):
+    """Make the function that runs the stages of a pass, for an engine.
+
+    layer_stages: the number of stages of a layer. products: those that multiply, whose tokens are divided at multiples
+    of row_unit, as are those of several stages together.
+    columns(number, layers, settings): the number of parts, besides tokens, into which a stage of a layer can be split.
+    embed(batch, table, layers, buffers, settings, start, stop) and step(number, layer, batch, layers, buffers,
+    settings, member, start, stop, first, last) compute tokens start to stop, and step parts first to last.
+    """
+
+    @kernel
+    def forward(
+        batch, table, layers, buffers, settings, out, counters, tasks, row_tasks, member, stage_start, stage_stop
+    ):
+        # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop. A stage has about `tasks`
+        # tasks; the stages of single tokens together have `row_tasks`, unless it is 0.
+        N, last_stage = len(batch.token_ids), len(counters) // COUNTER - 1
+        stage = stage_start
+        while stage < stage_stop:
+            after = after_token_stages(stage, min(stage_stop, last_stage)) if row_tasks > 0 else stage
+            is_together, is_product = after > stage, is_in_layer(stage, last_stage) and number_of(stage) in products
+            rows = len(batch.offsets) - 1 if stage == last_stage else N
+            unit = row_unit if is_together or is_product else 1
+            units = (rows + unit - 1) // unit
+            if is_together:
+                row_parts, column_parts = min(units, row_tasks), 1
+            else:
+                after, column_parts = stage + 1, min(columns_of(stage, last_stage, layers, settings), tasks)
+                row_parts = min(units, max(1, tasks // column_parts))
+            taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
+            while True:
+                task = simd.atomic_add(counters, taken, 1)
+                if task >= row_parts * column_parts:
+                    break
+                start, stop = part(units, task // column_parts, row_parts)
+                start, stop = start * unit, min(stop * unit, rows)
+                for each in range(stage, after):
+                    if each == 0:
+                        embed(batch, table, layers, buffers, settings, start, stop)
+                    elif each == last_stage:
+                        _pool(batch, buffers.x, settings, out, start, stop)
+                    else:
+                        first, last = part(
+                            columns_of(each, last_stage, layers, settings), task % column_parts, column_parts
+                        )
+                        layer = (each - 1) // layer_stages
+                        step(number_of(each), layer, batch, layers, buffers, settings, member, start, stop, first, last)
+                simd.atomic_add(counters, done, 1)
+            _wait(counters, done, row_parts * column_parts)
+            stage = after
+
+    @kernel
+    def after_token_stages(stage, limit):
+        """The first stage, from `stage` on, that needs the results of other tokens: attention, or `limit`."""
+        while stage < limit and (stage == 0 or number_of(stage) != ATTENTION):
+            stage += 1
+        return stage
+
+    @kernel
+    def number_of(stage):
+        """The number within its layer of a stage that belongs to one."""
+        return (stage - 1) % layer_stages
+
+    @kernel
+    def is_in_layer(stage, last_stage):
+        return 0 < stage < last_stage
+
+    @kernel
+    def columns_of(stage, last_stage, layers, settings):
+        return columns(number_of(stage), layers, settings) if is_in_layer(stage, last_stage) else 1
+
+    return forward
 
 
 @kernel
-def after_token_stages(stage, stage_stop, last_stage, layer_stages):
-    """The first stage, from `stage` on, that needs the results of other tokens (attention, pooling), or stage_stop."""
-    while stage < min(stage_stop, last_stage) and (stage == 0 or (stage - 1) % layer_stages != ATTENTION):
-        stage += 1
-    return stage
-
-
-@kernel
-def wait(counters, index, count):
+def _wait(counters, index, count):
     spins = 0
     while simd.atomic_load(counters, index) < count:
         spins += 1
@@ -153,33 +185,30 @@ def part(total, task, tasks):
 
 
 @kernel
-def _embed(batch, table, eps, x, start, stop):
+def _embed(batch, table, layers, buffers, settings, start, stop):
     embeddings(
         batch.token_ids, batch.position_ids, batch.token_type_ids, table.word, table.position, table.token_type,
-        table.norm_weight, table.norm_bias, eps, x, start, stop,
+        table.norm_weight, table.norm_bias, settings.eps, buffers.x, start, stop,
     )  # fmt: skip
 
 
 @kernel
-def pool(batch, x, settings, out, start, stop):
+def _pool(batch, x, settings, out, start, stop):
     pooling(x, batch.offsets, settings.pooling_mode, out, start, stop)
     if settings.normalizes:
         normalize(out, out, start, stop)
 
 
 @kernel
-def _columns(stage, last_stage, layers, settings):
-    """Number of parts, besides tokens, into which a stage can be split: panels of outputs, or heads."""
-    if stage == 0 or stage == last_stage:
-        return 1
-    step = (stage - 1) % LAYER_STAGES
-    if step == 0:
+def _columns(number, layers, settings):
+    """Panels of outputs, or heads."""
+    if number == 0:
         return layers.query_key_value_packed.shape[1]
-    if step == ATTENTION:
+    if number == ATTENTION:
         return settings.n_heads
-    if step == 4:
+    if number == 4:
         return layers.intermediate_packed.shape[1]
-    return layers.output_packed.shape[1] if step == 2 or step == 5 else 1
+    return layers.output_packed.shape[1] if number in _PRODUCTS else 1
 
 
 @kernel
@@ -218,3 +247,6 @@ def _step(step, layer, batch, layers, buffers, settings, member, start, stop, fi
     else:
         weight, bias = layers.output_norm_weight[layer], layers.output_norm_bias[layer]
         layer_norm(x, weight, bias, settings.eps, x, start, stop)
+
+
+forward = make_forward(LAYER_STAGES, _PRODUCTS, 1, _columns, _embed, _step)

@@ -14,9 +14,9 @@ import numpy as np
 
 from minilm_np.engine.float32.kernels.activations import activate
 from minilm_np.engine.float32.kernels.attention import attention
-from minilm_np.engine.float32.kernels.forward import after_token_stages, part, pool, wait
+from minilm_np.engine.float32.kernels.forward import make_forward
 from minilm_np.engine.float32.kernels.layer_norm import layer_norm
-from minilm_np.engine.float32.kernels.layout import COUNTER, GELU
+from minilm_np.engine.float32.kernels.layout import GELU
 from minilm_np.engine.integer.kernels import linear
 from minilm_np.engine.integer.kernels.embeddings import embeddings
 from minilm_np.engine.integer.kernels.layout import PANEL, ROW_BLOCK
@@ -179,14 +179,15 @@ def _make_forward(bits):
             quantise_norms(x, channels, scaled, rows, first, last)
 
     @kernel
-    def embed(batch, table, eps, channels, scaled, x, rows, start, stop):
+    def embed(batch, table, layers, buffers, settings, start, stop):
+        x, channels = buffers.x, layers.channels[0]
         for first in range(start, stop, NORM_ROWS):
             last = min(first + NORM_ROWS, stop)
             embeddings(
                 batch.token_ids, batch.position_ids, batch.token_type_ids, table.word, table.word_scale, table.position,
-                table.token_type, table.norm_weight, table.norm_bias, eps, x, first, last,
+                table.token_type, table.norm_weight, table.norm_bias, settings.eps, x, first, last,
             )  # fmt: skip
-            quantise_norms(x, channels, scaled, rows, first, last)
+            quantise_norms(x, channels, buffers.context, buffers.rows, first, last)
 
     @kernel
     def step(number, layer, batch, layers, buffers, settings, member, start, stop, first, last):
@@ -230,58 +231,12 @@ def _make_forward(bits):
                 layers.channels[following], context, rows, start, stop,
             )  # fmt: skip
 
-    @kernel
-    def forward(
-        batch, table, layers, buffers, settings, out, counters, tasks, row_tasks, member, stage_start, stage_stop
-    ):
-        # (N,) ids -> (B, D): as thread number `member`, stages stage_start to stage_stop, as in float32
-        N, last_stage = len(batch.token_ids), len(layers.output.bias) * LAYER_STAGES + 1
-        stage = stage_start
-        while stage < stage_stop:
-            after = after_token_stages(stage, stage_stop, last_stage, LAYER_STAGES) if row_tasks > 0 else stage
-            rows = len(batch.offsets) - 1 if stage == last_stage else N
-            unit = 1
-            if after > stage or (0 < stage < last_stage and (stage - 1) % LAYER_STAGES in _PRODUCTS):
-                unit = ROW_UNIT
-            units = (rows + unit - 1) // unit
-            if after > stage:
-                row_parts, column_parts = min(units, row_tasks), 1
-            else:
-                after, column_parts = stage + 1, min(_columns(stage, last_stage, layers, settings), tasks)
-                row_parts = min(units, max(1, tasks // column_parts))
-            taken, done = stage * COUNTER, stage * COUNTER + COUNTER // 2
-            while True:
-                task = simd.atomic_add(counters, taken, 1)
-                if task >= row_parts * column_parts:
-                    break
-                start, stop = part(units, task // column_parts, row_parts)
-                start, stop = start * unit, min(stop * unit, rows)
-                for each in range(stage, after):
-                    columns = _columns(each, last_stage, layers, settings)
-                    first, last = part(columns, task % column_parts, column_parts)
-                    if each == 0:
-                        embed(
-                            batch, table, settings.eps, layers.channels[0], buffers.context, buffers.x, buffers.rows,
-                            start, stop,
-                        )  # fmt: skip
-                    elif each == last_stage:
-                        pool(batch, buffers.x, settings, out, start, stop)
-                    else:
-                        layer, number = (each - 1) // LAYER_STAGES, (each - 1) % LAYER_STAGES
-                        step(number, layer, batch, layers, buffers, settings, member, start, stop, first, last)
-                simd.atomic_add(counters, done, 1)
-            wait(counters, done, row_parts * column_parts)
-            stage = after
-
-    return forward
+    return make_forward(LAYER_STAGES, _PRODUCTS, ROW_UNIT, _columns, embed, step)
 
 
 @kernel
-def _columns(stage, last_stage, layers, settings):
-    """Number of parts, besides tokens, into which a stage can be split: panels of outputs, or heads."""
-    if stage == 0 or stage == last_stage:
-        return 1
-    number = (stage - 1) % LAYER_STAGES
+def _columns(number, layers, settings):
+    """Panels of outputs, or heads."""
     if number == QUERY_KEY_VALUE:
         return layers.query_key_value.packed.shape[1]
     if number == ATTENTION:
