@@ -23,8 +23,9 @@ from minilm_np.engine.classifier import activate
 from minilm_np.engine.protocol import Vectors, Weights
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.model_files.cross_encoder_files import DEFAULT_CROSS_ENCODER, save_cross_encoder
+from minilm_np.model_files.cross_encoder_files import save_cross_encoder
 from minilm_np.model_files.hub import ModelFolder
+from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER
 from minilm_np.text.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -352,9 +353,9 @@ class CrossEncoder:
         return self._model.encoder.kind.contract
 
     @property
-    def device(self) -> str:
-        """The device that the model runs on: "cpu"."""
-        return "cpu"
+    def device(self) -> sentence_transformers.Device:
+        """The device that the model runs on: "cpu", a str that is also equal to `torch.device("cpu")`."""
+        return sentence_transformers.CPU
 
     @property
     def threads(self) -> int | None:
@@ -380,18 +381,11 @@ class CrossEncoder:
 
         The arguments and errors are those of `SentenceEncoder.save_pretrained`.
         """
-        if not safe_serialization:
-            raise InputValueError(
-                "safe_serialization: expected True, found False: pickled weights can run code, and are never written"
-            )
+        sentence_transformers.check_safe_serialization(safe_serialization)
         encoder = self._model.encoder
         save_cross_encoder(path, encoder.config, self._model.head, encoder.settings, encoder.tokenizer, self.weights)
 
     save = save_pretrained
 
     def __repr__(self) -> str:
-        origin = repr(self.model_path) if self.folder else "random weights"
-        kind = f"backend={self.backend!r}"
-        if self.compute_type != "float32":
-            kind += f", compute_type={self.compute_type!r}"
-        return f"{type(self).__name__}({origin}, {kind})"
+        return self._model.encoder.shown_as(type(self).__name__)

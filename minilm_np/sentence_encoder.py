@@ -606,18 +606,11 @@ class SentenceEncoder:
         with no_fork:
             from minilm_np.model_files.saving import save_model
 
-        if not safe_serialization:
-            raise InputValueError(
-                "safe_serialization: expected True, found False: pickled weights can run code, and are never written"
-            )
+        sentence_transformers.check_safe_serialization(safe_serialization)
         weights = {**self.weights, **self._model.pooler}
         save_model(path, self.config, self.settings, self.tokenizer, weights)
 
     save = save_pretrained
 
     def __repr__(self) -> str:
-        origin = repr(self.model_path) if self.folder else "random weights"
-        kind = f"backend={self.backend!r}"
-        if self.compute_type != "float32":
-            kind += f", compute_type={self.compute_type!r}"
-        return f"{type(self).__name__}({origin}, {kind})"
+        return self._model.shown_as(type(self).__name__)

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minilm_np._forks import no_fork
 from minilm_np._progress import progress
 from minilm_np.cli.encoding import LONG_WORK, Numbered, text_batches
 from minilm_np.cli.files import decoded, open_lines
 from minilm_np.cli.line_table import Line, best, scored_lines, write_table
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, positive
-from minilm_np.cross_encoder import CrossEncoder
-from minilm_np.engine.classifier import activate
 from minilm_np.errors import InputValueError, TruncationWarning
-from minilm_np.model_files.cross_encoder_files import DEFAULT_CROSS_ENCODER
+from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
+    from minilm_np.cross_encoder import CrossEncoder
 
 TITLE = "score"
 
@@ -61,8 +61,11 @@ def _rerank(options: argparse.Namespace) -> int:
     return 0
 
 
-def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int | None = None) -> CrossEncoder:
+def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int | None = None) -> "CrossEncoder":
     """Load a cross-encoder with the options of `add_model_options`. Raises InputValueError if it has several labels."""
+    with no_fork:
+        from minilm_np.cross_encoder import CrossEncoder
+
     model = CrossEncoder(
         name,
         max_length=max_length,
@@ -77,12 +80,15 @@ def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int |
 
 
 def best_lines(
-    model: CrossEncoder, query: str, lines: Numbered, total: int | None, top_k: int
+    model: "CrossEncoder", query: str, lines: Numbered, total: int | None, top_k: int
 ) -> tuple[list[Line], int]:
     """The lines with the highest scores, and the number of the last line that was read.
 
     total: the number of lines, for the progress on stderr; None if it is unknown. Issues one TruncationWarning.
     """
+    with no_fork:
+        from minilm_np.engine.classifier import activate
+
     query = model.model.encoder.settings.prefix() + query
     truncation = model.model.truncation("ignore")
     found: list[Line] = []

@@ -55,6 +55,14 @@ class LoadedModel:
     pooler: Weights = field(default_factory=dict)
     origin_identity: Identity | None = None
 
+    def shown_as(self, class_name: str) -> str:
+        """The `repr` of an object of this class that holds the model."""
+        origin = "random weights" if self.origin is None else repr(str(self.origin.path))
+        kind = f"backend={self.kind.backend!r}"
+        if self.kind.compute_type != "float32":
+            kind += f", compute_type={self.kind.compute_type!r}"
+        return f"{class_name}({origin}, {kind})"
+
     @property
     def name(self) -> str:
         """The model's name, or else its folder; "random weights" for a model without a folder."""

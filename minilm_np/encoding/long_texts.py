@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from minilm_np._checks import check_choice, check_optional_int, check_texts
 from minilm_np.encoding.call_types import Matrix, Vector
 from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
-from minilm_np.encoding.pipeline import unit_length
 from minilm_np.encoding.prompts import encode, pooling_start
+from minilm_np.engine.doubles import unit_length
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.text.windows import Part, cut, surrounded

@@ -53,7 +53,7 @@ class PairModel:
 
     def with_limit(self, limit: int) -> "PairModel":
         """Return the same model with another max_seq_length. Raises InputTypeError, InputValueError."""
-        most = self.encoder.config.max_position_embeddings
+        most = self.encoder.config.max_tokens
         hint = f"a pair has {self.tokenizer.n_special} special tokens, and the model {most} positions"
         limit = check_int("max_length", limit, max(2, self.tokenizer.n_special), most, hint=hint)
         encoder = self.encoder.with_limit(limit)

@@ -15,7 +15,7 @@ from minilm_np._forks import no_fork
 from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.prompts import encode, encode_with_hidden_states, pooling_start, prompt_length
-from minilm_np.engine.doubles import unit_length as unit_length
+from minilm_np.engine.doubles import unit_length
 from minilm_np.engine.protocol import Report, Vectors
 from minilm_np.errors import InputValueError, MissingExtraError, NonFiniteError, TruncationWarning
 from minilm_np.model_files.config import ModelConfig

@@ -74,6 +74,14 @@ def check_device(device: object) -> None:
         raise InputValueError(f"device: expected 'cpu' or None, found {device!r:.80}: this package runs on CPUs")
 
 
+def check_safe_serialization(safe_serialization: bool) -> None:
+    """Raise InputValueError if a model is to be saved as a pickle."""
+    if not safe_serialization:
+        raise InputValueError(
+            "safe_serialization: expected True, found False: pickled weights can run code, and are never written"
+        )
+
+
 # ---- attributes ------------------------------------------------------------------------------------------------------
 # torch is never imported here: an object of torch exists only if the caller has imported it.
 

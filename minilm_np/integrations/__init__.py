@@ -28,6 +28,7 @@ from typing import Literal, TypedDict
 from minilm_np._checks import check_texts
 from minilm_np.engine.protocol import Vectors
 from minilm_np.errors import InputValueError, MissingExtraError
+from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.model_files.saving import WRITTEN
 from minilm_np.sentence_encoder import SentenceEncoder
 
@@ -43,6 +44,32 @@ class Options(TypedDict):
     threads: int | None
     normalize_embeddings: bool
     truncate_dim: int | None
+
+
+class DocumentBackend:
+    """What the backends of BERTopic and of KeyBERT share: the arguments, and `embed`."""
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | SentenceEncoder = DEFAULT_MODEL,
+        *,
+        backend: Backend = "numba",
+        threads: int | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.options: Options = {
+            "model": settled_or_loaded(model, backend, threads),
+            "backend": backend,
+            "threads": threads,
+            "normalize_embeddings": normalize_embeddings,
+            "truncate_dim": truncate_dim,
+        }
+
+    def embed(self, documents: list[str], verbose: bool = False) -> Vectors:  # B documents or words -> (B, D)
+        """The vectors of documents or words, in their order. verbose: show a progress bar."""
+        return encode(documents, **self.options, show_progress_bar=verbose, name="documents")
 
 
 def encode(

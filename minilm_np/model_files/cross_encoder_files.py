@@ -37,8 +37,6 @@ from minilm_np.model_files.config import (
 from minilm_np.model_files.settings import FILE as SETTINGS_FILE
 from minilm_np.model_files.settings import ModelSettings, load_settings
 
-DEFAULT_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
-
 # The functions from logits to scores that are implemented, by the names of torch's classes.
 ACTIVATIONS = ("Identity", "ReLU", "Sigmoid", "Tanh")
 

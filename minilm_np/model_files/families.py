@@ -5,7 +5,7 @@ every parameter has BERT's name; only the files have the names of these tables. 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Fields of ModelConfig that config.json gives: those that it must give, then the others with their defaults.
@@ -87,13 +87,9 @@ _ROBERTA = Family(
     keys={"padding_idx": "pad_token_id"},
 )
 
-_XLM_ROBERTA = Family(
-    architectures=("XLMRobertaModel", "XLMRobertaForMaskedLM", "XLMRobertaForCausalLM"),
-    prefix="roberta.",
-    head=("lm_head.",),
-    fixed={"relative_attention_num_buckets": 0},
-    keys={"padding_idx": "pad_token_id"},
-)
+_XLM_ROBERTA = replace(
+    _ROBERTA, architectures=("XLMRobertaModel", "XLMRobertaForMaskedLM", "XLMRobertaForCausalLM")
+)  # the same encoder with another vocabulary
 
 _MPNET = Family(
     architectures=("MPNetModel", "MPNetForMaskedLM"),

@@ -17,6 +17,7 @@ from minilm_np._files import PACKAGE, read_json
 from minilm_np.errors import HubError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"  # has no manifest: its SHA-256 are not known here
 
 MANIFEST_FOLDERS = (PACKAGE / "weights", PACKAGE.parent / "weights")  # in an installed package; in a checkout
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from minilm_np.encoding import prompts
 from minilm_np.encoding.loaded_model import LoadedModel
-from minilm_np.encoding.pipeline import unit_length
+from minilm_np.engine.doubles import unit_length
 from minilm_np.engine.protocol import Engine, Packed, PackingEngine, Vectors
 from minilm_np.server.failures import RequestError, Why
 from minilm_np.server.fair_queue import FairQueue, Piece

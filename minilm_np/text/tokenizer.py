@@ -139,14 +139,7 @@ class TextTokenizer:
             raise_named(error, f"{self.origin} fails on a text")
 
     def _tokenized(self, texts: list[str]) -> TokenizedTexts:
-        is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
-        short = self._encode_batch([text for text, long in zip(texts, is_long, strict=True) if not long])
-        long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long], self._room)
-        of_kind = (
-            ((encoding.ids, bool(encoding.overflowing)) for encoding in short),
-            ((self.before + ids + self.after, truncated) for ids, truncated in long),
-        )
-        found = [next(of_kind[long]) for long in is_long]
+        found = self._ids(texts, special=True)
         return TokenizedTexts([ids for ids, _ in found], [truncated for _, truncated in found])
 
     def contents(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
@@ -154,15 +147,25 @@ class TextTokenizer:
 
         Raises as a call does.
         """
-        is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
         try:
-            short = self._encode_batch(
-                [text for text, long in zip(texts, is_long, strict=True) if not long], add_special_tokens=False
-            )
-            long = self._encode_long([text for text, long in zip(texts, is_long, strict=True) if long], self.limit)
+            return self._ids(texts, special=False)
         except BaseException as error:
             raise_named(error, f"{self.origin} fails on a text")
-        of_kind = (((encoding.ids, bool(encoding.overflowing)) for encoding in short), iter(long))
+
+    def _ids(self, texts: Sequence[str], *, special: bool) -> list[tuple[list[int], bool]]:
+        """The ids of each text, up to the limit, and whether it has more. special: with special tokens."""
+        is_long = [len(text) > PIECE and self._breaks is not None for text in texts]
+        short = self._encode_batch(
+            [text for text, long in zip(texts, is_long, strict=True) if not long], add_special_tokens=special
+        )
+        long = self._encode_long(
+            [text for text, long in zip(texts, is_long, strict=True) if long], self._room if special else self.limit
+        )
+        before, after = (self.before, self.after) if special else ([], [])
+        of_kind = (
+            ((encoding.ids, bool(encoding.overflowing)) for encoding in short),
+            ((before + ids + after, truncated) for ids, truncated in long),
+        )
         return [next(of_kind[long]) for long in is_long]
 
     def pair_encoding(self, first: str, second: str) -> tuple[Encoding, Encoding, Encoding] | None:
