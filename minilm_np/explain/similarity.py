@@ -108,7 +108,7 @@ def similarity(
     report: called with the number of steps of the integration done since the last call.
 
     Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError, ConfigError (the model is not
-    BERT with GELU).
+    BERT with GELU, or has a Dense module).
     """
     model, config = encoder.model, encoder.config
     require_plain_bert(config, "explain")

@@ -57,7 +57,8 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
 
     encoder: with any backend and any pooling; the arrays are those of the NumPy backend. The vector has all D numbers:
     neither a prompt nor `truncate_dim` is applied.
-    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT with GELU).
+    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT with GELU,
+    or has a Dense module).
     """
     model = model_of(encoder)
     require_plain_bert(model.config, "explain")

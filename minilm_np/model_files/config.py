@@ -208,7 +208,7 @@ class ModelConfig:
 
 
 def require_plain_bert(config: ModelConfig, what: str) -> None:
-    """Raise ConfigError unless the model is BERT with GELU, for `what`: code that is written for no other encoder."""
+    """Raise ConfigError unless the model is BERT with GELU and without Dense, for `what`: code for no other model."""
     if (config.model_type, config.hidden_act) != ("bert", "gelu"):
         raise ConfigError(
             f"{what}: expected a model of type 'bert' with the activation 'gelu', found {config.model_type!r} with "

@@ -299,7 +299,8 @@ class ReferenceTrainingEngine:
     chunk_tokens: the largest number of tokens whose intermediates are in memory at once (but at least one text).
 
     The number of a text is its index in `texts`, so `backward` must be given the same texts as `forward`.
-    Raises InputTypeError if the weights have different dtypes, ConfigError if the model is not BERT with GELU.
+    Raises InputTypeError if the weights have different dtypes, ConfigError if the model is not BERT with GELU or has a
+    Dense module.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], chunk_tokens: int = 1024) -> None:

@@ -57,7 +57,7 @@ class TrainingEngine:
 
     The constructor compiles the kernels, or loads them from the cache. An engine is not thread-safe: only one thread at
     a time may call its methods. Raises InputTypeError, InputValueError (threads is not an int of at least 1),
-    ConfigError (the model is not BERT with GELU).
+    ConfigError (the model is not BERT with GELU, or has a Dense module).
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Array], threads: int | None = None) -> None:

@@ -101,7 +101,7 @@ def _layout(
 def described(encoder: SentenceEncoder) -> dict[str, Any]:
     """Return the manifest's `model`: the name, and everything that determines the vectors.
 
-    Raises ConfigError: the model is not BERT with GELU, which is all that CONFORMANCE.md describes.
+    Raises ConfigError: the model is not BERT with GELU and without Dense, which is all that CONFORMANCE.md describes.
     """
     folder = encoder.folder
     require_plain_bert(encoder.config, "conformance")

@@ -56,7 +56,7 @@ def diagnose(
     progress: show progress on stderr: after a few seconds a bar on a terminal, elsewhere a line every ten seconds.
 
     Raises InputTypeError, InputValueError (no vectors, another number of texts, a vector that is not finite), and the
-    exceptions of `open_implementation`; ConfigError: the model is not BERT with GELU.
+    exceptions of `open_implementation`; ConfigError: the model is not BERT with GELU, or has a Dense module.
     """
     require_plain_bert(encoder.config, "diagnose")
     given, texts = _given(encoder, vectors, texts)
