@@ -34,7 +34,7 @@ CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations then 
 SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass
 LEAST_TOKENS = 64  # fewest tokens that are worth a separate pass
 TASKS_PER_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves tasks to the others
-LEAST_ROWS, MOST_ROWS = 32, 128  # tokens of a task that passes through several stages; with fewer, no stage has such
+LEAST_ROWS = 28  # tokens per thread of a pass whose tasks pass through several stages, and of such a task
 CALL_SECONDS = 0.25  # upper limit of one call into compiled code, so that Ctrl-C is answered soon
 CACHE_LINE = 64  # bytes
 ASSUMED_FLOPS = 2e10  # per second, of a slow core: the basis of that limit
@@ -58,6 +58,7 @@ class Float32Engine:
     """
 
     layer_stages = LAYER_STAGES  # of a pass; another engine may have others
+    task_rows = 32  # tokens of a task that passes through several stages, in a long pass
 
     def __init__(
         self, config: ModelConfig, weights: Iterable[tuple[str, Vectors]] | Packed, threads: int | None = None
@@ -311,7 +312,7 @@ class _RaggedPass:
         self._pass.offsets, self._pass.token_type_ids = start + 16 * N, start + 8 * len(batch)
         self._pass.counters = start + 8 * (len(batch) + N)
         self._pass.members, self._pass.tasks = members, TASKS_PER_THREAD * members if members > 1 else 1
-        self._pass.row_tasks = _row_tasks(N, members)
+        self._pass.row_tasks = _row_tasks(N, members, engine.task_rows)
         self._pass.normalizes |= normalize
         self._pass.out = self.vectors.ctypes.data
 
@@ -398,11 +399,16 @@ def _copy(described: Pass) -> Pass:
     return type(described).from_buffer_copy(described)
 
 
-def _row_tasks(n_tokens: int, members: int) -> int:
-    """Number of tasks into which threads divide the tokens of a pass; 0 if they are to divide the outputs."""
-    if members == 1 or n_tokens < LEAST_ROWS * members:
+def _row_tasks(n_tokens: int, members: int, task_rows: int) -> int:
+    """Number of tasks into which threads divide the tokens of a pass; 0 if they are to divide the outputs.
+
+    Two per thread, if they are not too small for the kernels, and more for many tokens: two processors are seldom
+    equally fast, and with one task per thread the faster one would wait.
+    """
+    per_thread = n_tokens // members
+    if members == 1 or per_thread < LEAST_ROWS:
         return 0
-    return members * -(-n_tokens // (MOST_ROWS * members))
+    return members * max(min(2, per_thread // LEAST_ROWS), per_thread // task_rows)
 
 
 def _chunks(rows: list[int], lengths: list[int], threads: int) -> Iterator[list[int]]:

@@ -22,6 +22,9 @@ from minilm_np.model_files.config import ModelConfig
 
 Weights = Iterable[tuple[str, Vectors]]
 
+# Each task reads all weights. 64 rows of int16 take less time than twice 32 rows; of int8 they take as long.
+_TASK_ROWS = {"int16": 64, "int8": 32}
+
 
 class IntegerEngine(Float32Engine):
     """A model's weights as integers, and the threads that multiply them.
@@ -49,6 +52,7 @@ class IntegerEngine(Float32Engine):
                 f"compute_type: expected {' or '.join(map(repr, COMPUTE_TYPES))}, found {compute_type!r}"
             )
         self.compute_type = compute_type
+        self.task_rows = _TASK_ROWS[compute_type]
         self._reread = reread
         super().__init__(config, weights, threads)
 
