@@ -1,6 +1,7 @@
 """`minilm-np embed` against `encode` of the same texts in memory: rate and peak memory; and kills at random moments.
 
-    python -m benchmarks.jobs [--texts 1000000] [--rounds 1] [--output npy] [--kills 50] [--quick] [--json FILE]
+    python -m benchmarks.jobs [--texts 1000000] [--rounds 1] [--compute-type float32] [--output npy] [--kills 50]
+                              [--quick] [--json FILE]
 
 The texts are different short sentences of 5 to 40 tokens. Every figure comes from a new process; the two take turns.
 The rate of `encode` counts the call only: its texts are in memory, and its vectors stay there. That of `embed` counts
@@ -26,6 +27,7 @@ from typing import Any
 from benchmarks.common import CHECKOUT, Worker, describe, machine, markdown, peak_memory, say, take_stdout, write_json
 from benchmarks.texts import short_sentences
 from minilm_np import SentenceEncoder
+from minilm_np.engine.registry import COMPUTE_TYPES
 from minilm_np.jobs import embed_files
 from minilm_np.model_files.hub import fetch
 
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=1_000_000, help="number of texts (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="processes of each kind (default: %(default)s)")
+    parser.add_argument("--compute-type", choices=COMPUTE_TYPES, default="float32", help="(default: %(default)s)")
     parser.add_argument("--output", choices=("npy", "parquet", "jsonl"), default="npy", help="(default: %(default)s)")
     parser.add_argument("--kills", type=int, default=50, help="number of kills, 0 for none (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
@@ -57,9 +60,9 @@ def main() -> None:
     print(describe(facts))
     folder = str(fetch(on_message=lambda message: None).path)
     with TemporaryDirectory(prefix="minilm-np-jobs-") as scratch:
-        runs = rates(folder, Path(scratch), n_texts, options.rounds, options.output) if n_texts else []
+        runs = rates(folder, Path(scratch), n_texts, options) if n_texts else []
         if n_texts:
-            print_rates(runs, n_texts, options.output)
+            print_rates(runs, n_texts, options)
         killed = kill(folder, Path(scratch), QUICK_TEXTS if options.quick else KILL_TEXTS, kills, options.seed)
     if options.json:
         write_json(options.json, {"machine": facts, "texts": n_texts, "runs": runs, "kills": killed})
@@ -67,23 +70,24 @@ def main() -> None:
         sys.exit(f"{killed['wrong']} outputs of {kills} differ")
 
 
-def rates(folder: str, scratch: Path, n_texts: int, rounds: int, output: str) -> list[dict[str, Any]]:
+def rates(folder: str, scratch: Path, n_texts: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The figures of a process of each kind per round."""
     texts = scratch / "texts.txt"
     texts.write_text("".join(f"{text}\n" for text in short_sentences(n_texts)), encoding="utf-8")
     runs = []
-    for number in range(rounds):
+    output = str(scratch / f"out.{options.output}")
+    for number in range(options.rounds):
         for kind in ("encode", "embed"):
-            say(f"round {number + 1} of {rounds}: {kind}, {n_texts:,} texts")
-            worker = Worker("-m", "benchmarks.jobs", "worker", kind, folder, str(texts), str(scratch / f"out.{output}"))
+            say(f"round {number + 1} of {options.rounds}: {kind}, {n_texts:,} texts")
+            worker = Worker("-m", "benchmarks.jobs", "worker", kind, folder, options.compute_type, str(texts), output)
             runs.append({"kind": kind, **worker.answer()})
             worker.close()
     return runs
 
 
-def work(kind: str, folder: str, texts: str, output: str) -> dict[str, Any]:
+def work(kind: str, folder: str, compute_type: str, texts: str, output: str) -> dict[str, Any]:
     """The work of such a process."""
-    encoder = SentenceEncoder(folder)
+    encoder = SentenceEncoder(folder, compute_type=compute_type)
     encoder.encode(short_sentences(100, seed=1))
     lines = Path(texts).read_text(encoding="utf-8").splitlines() if kind == "encode" else []
     began, cpu = time.perf_counter(), time.process_time()
@@ -95,19 +99,19 @@ def work(kind: str, folder: str, texts: str, output: str) -> dict[str, Any]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory()}
 
 
-def print_rates(runs: list[dict[str, Any]], n_texts: int, output: str) -> None:
+def print_rates(runs: list[dict[str, Any]], n_texts: int, options: argparse.Namespace) -> None:
     """Print the rates, the ratio and the memory."""
     seconds = {kind: [run["seconds"] for run in runs if run["kind"] == kind] for kind in ("encode", "embed")}
     rows = [
         [
-            "`encode` in memory" if kind == "encode" else f"`embed` to .{output}",
+            "`encode` in memory" if kind == "encode" else f"`embed` to .{options.output}",
             f"{n_texts / statistics.median(seconds[kind]):,.0f}",
             f"{1000 * statistics.median(run['cpu_seconds'] for run in runs if run['kind'] == kind) / n_texts:.2f}",
             f"{statistics.median(run['peak'] for run in runs if run['kind'] == kind) / 1e6:,.0f}",
         ]
         for kind in seconds
     ]
-    print(f"\n{n_texts:,} short sentences\n")
+    print(f"\n{n_texts:,} short sentences, {options.compute_type}\n")
     print(markdown(["", "texts / s", "CPU ms per text", "peak memory, MB"], rows))
     ratios = [100 * before / after for before, after in zip(seconds["encode"], seconds["embed"], strict=True)]
     listed = ", ".join(f"{ratio:.1f}" for ratio in ratios)
