@@ -9,8 +9,9 @@ Their sum is f(x) - f(x'): this is the completeness of the method, and it is che
 - f is the cosine of the text's vector with the vector of the other text, which stays as it is;
 - x are the sums of word, position and token type embedding, before LayerNorm, (T, D). An attribution is summed over D,
   so each token gets one number;
-- x' is the same text with [PAD] in place of every token except the [CLS] and [SEP] that the tokenizer adds. Positions
-  and types do not change, so only word embeddings move, and [CLS] and [SEP] get 0.
+- x' is the same text with the padding token, such as [PAD], in place of every token of the text. The tokens that the
+  tokenizer adds, such as [CLS] and [SEP], stay. Positions and types do not change, so only word embeddings move, and
+  the added tokens get 0.
 
 Why the other text stays: if both moved to their baselines, f(x') would be the cosine of two texts of [PAD] only. In the
 published model that is 0.98 to 1, so every sum would be negative, however similar the texts are.

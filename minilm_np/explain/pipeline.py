@@ -34,7 +34,7 @@ def pipeline(explanation: "TextExplanation") -> Section:
         _group("Embeddings", "Each token id becomes a vector of D numbers.", EMBEDDINGS, found),
         _group(layers, "Attention moves information between tokens. The feed-forward part works on each token alone. "
                "All layers compute the same steps, with different weights.", LAYER, found, choice),
-        _group("Sentence vector", "The vectors of all tokens become one.", final_steps(config), found),
+        _group("Sentence vector", "The vectors of all tokens become one.", final_steps(config, explanation.added), found),
         class_="pipeline",
     )  # fmt: skip
     return Section(

@@ -4,6 +4,7 @@ Names of arrays are those of a trace. `{layer}` in a name stands for the layer t
 `{input}` for the array that enters that layer.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from minilm_np.model_files.config import ModelConfig
@@ -97,8 +98,8 @@ LAYER = (
 )  # fmt: skip
 
 _POOLING = {
-    "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors, [CLS] and [SEP] included."),
-    "cls": ("x̄ = x₁", "The vector of the first token, [CLS]. The other tokens act on it only through attention."),
+    "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors{added}."),
+    "cls": ("x̄ = x₁", "The vector of the first token{first}. The other tokens act on it only through attention."),
     "lasttoken": ("x̄ = x_T", "The vector of the last token. The other tokens act on it only through attention."),
     "max": ("x̄ = maxₜ xₜ", "For each dimension the largest number of all tokens."),
     "mean_sqrt_len_tokens": (
@@ -109,9 +110,15 @@ _POOLING = {
 }
 
 
-def final_steps(config: ModelConfig) -> tuple[Step, ...]:
-    """Return the steps after the last layer: pooling and, if the model has it, normalisation."""
+def final_steps(config: ModelConfig, added: Sequence[str]) -> tuple[Step, ...]:
+    """Return the steps after the last layer: pooling and, if the model has it, normalisation.
+
+    added: the tokens that the tokenizer adds to every text, such as [CLS] and [SEP].
+    """
     formula, meaning = _POOLING[config.pooling_mode]
+    meaning = meaning.format(
+        added=f", {' and '.join(added)} included" if added else "", first=f", {added[0]}" if added else ""
+    )
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm"
     pooling = Step("pooling", "Pooling", formula, meaning, (last,))
     if not config.normalize:
