@@ -84,10 +84,13 @@ def integrated_gradients(
 
 
 def summed_embeddings(ids: Array, weights: Nested) -> Array:  # (T,) -> (T, D)
-    """Return the sum of word, position and token type embeddings, the input of the first LayerNorm."""
+    """Return the sum of word, position and token type embeddings, the input of the first LayerNorm.
+
+    DistilBERT has no token types.
+    """
     tables = weights["embeddings"]
-    position = tables["position_embeddings"]["weight"][: len(ids)]
-    return tables["word_embeddings"]["weight"][ids] + position + tables["token_type_embeddings"]["weight"][0]
+    total: Array = tables["word_embeddings"]["weight"][ids] + tables["position_embeddings"]["weight"][: len(ids)]
+    return total + tables["token_type_embeddings"]["weight"][0] if "token_type_embeddings" in tables else total
 
 
 def cosine_and_gradient(

@@ -21,7 +21,7 @@ import numpy as np
 from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
 from minilm_np.explain.gradients import Attribution, integrated_gradients
-from minilm_np.explain.text import added_tokens, contributions_of
+from minilm_np.explain.text import ENCODERS, added_tokens, contributions_of
 from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.pages import write
 from minilm_np.reference import Array
@@ -110,10 +110,10 @@ def similarity(
     report: called with the number of steps of the integration done since the last call.
 
     Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError, ConfigError (the model is not
-    BERT with GELU, or has a Dense module).
+    BERT or DistilBERT with GELU, or has a Dense module).
     """
     model, config = encoder.model, encoder.config
-    require_plain_bert(config, "explain")
+    require_plain_bert(config, "explain", ENCODERS)
     texts = check_texts([a, b])
     tokenized = [tokens_of(model.tokenizer, text) for text in texts]
     model.tokenizer.check_tokens([ids for _, ids, _, _ in tokenized])

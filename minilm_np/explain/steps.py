@@ -20,26 +20,33 @@ class Step(NamedTuple):
     inputs: tuple[str, ...] = ()
 
 
-EMBEDDINGS = (
-    Step(
-        "embeddings.word_embeddings", "Word embeddings", "word[id]",
+_WORD, _POSITION, _TYPE = (f"embeddings.{name}_embeddings" for name in ("word", "position", "token_type"))
+_SUM = (
+    "rows of each token are added. LayerNorm then gives each token's numbers mean 0 and variance 1, and scales and "
+    "shifts them by learned weights."
+)
+
+
+def embedding_steps(config: ModelConfig) -> tuple[Step, ...]:
+    """Return the steps of the embeddings; DistilBERT has no token types."""
+    word = Step(
+        _WORD, "Word embeddings", "word[id]",
         "Each token id selects one row of a table of V rows. The same token always starts with the same numbers.",
-    ),
-    Step(
-        "embeddings.position_embeddings", "Position embeddings", "position[0, 1, 2, …]",
+    )  # fmt: skip
+    position = Step(
+        _POSITION, "Position embeddings", "position[0, 1, 2, …]",
         "A second table has one row per position, so that the order of the tokens matters.",
-    ),
-    Step(
-        "embeddings.token_type_embeddings", "Token type embeddings", "type[0]",
+    )  # fmt: skip
+    token_type = Step(
+        _TYPE, "Token type embeddings", "type[0]",
         "BERT was trained on pairs of texts. All tokens of a single text have type 0 and get the same row.",
-    ),
-    Step(
-        "embeddings.LayerNorm", "Sum and LayerNorm", "LayerNorm(word + position + type)",
-        "The three rows of each token are added. LayerNorm then gives each token's numbers mean 0 and variance 1, and "
-        "scales and shifts them by learned weights.",
-        ("embeddings.word_embeddings", "embeddings.position_embeddings", "embeddings.token_type_embeddings"),
-    ),
-)  # fmt: skip
+    )  # fmt: skip
+    norm, title = "embeddings.LayerNorm", "Sum and LayerNorm"
+    if config.type_vocab_size:
+        total = Step(norm, title, "LayerNorm(word + position + type)", f"The three {_SUM}", (_WORD, _POSITION, _TYPE))
+        return word, position, token_type, total
+    return word, position, Step(norm, title, "LayerNorm(word + position)", f"The two {_SUM}", (_WORD, _POSITION))
+
 
 _ATTENTION = "encoder.layer.{layer}.attention"
 _LAYER = "encoder.layer.{layer}"

@@ -16,6 +16,8 @@ from minilm_np.reference import Array
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.trace import Trace, trace
 
+ENCODERS = ("bert", "distilbert")  # that can be explained; the others count positions from the padding id
+
 
 @dataclass(frozen=True, eq=False)
 class TextExplanation:
@@ -59,11 +61,11 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
 
     encoder: with any backend and any pooling; the arrays are those of the NumPy backend. The vector has all D numbers:
     neither a prompt nor `truncate_dim` is applied.
-    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT with GELU,
-    or has a Dense module).
+    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT or
+    DistilBERT with GELU, or has a Dense module).
     """
     model = model_of(encoder)
-    require_plain_bert(model.config, "explain")
+    require_plain_bert(model.config, "explain", ENCODERS)
     with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
         return _explanation(trace(model, text), model.config, added_tokens(model.tokenizer))
 

@@ -140,6 +140,11 @@ def _sparse(folder: Path) -> object:
 
 _DISTILBERT: dict[str, Any] = {"model_type": "distilbert", "type_vocab_size": 0}
 _OTHER = "expected a model of type 'bert' with the activation 'gelu', found 'distilbert' with 'gelu'"
+_MPNET: dict[str, Any] = {
+    "model_type": "mpnet", "type_vocab_size": 0, "padding_idx": 1, "relative_attention_num_buckets": 32,
+    "max_seq_length": 100,
+}  # fmt: skip
+_EXPLAINED = "expected a model of type 'bert' or 'distilbert' with the activation 'gelu', found"
 _WITH_DENSE = "expected a model without a Dense module, found one with 10 outputs"
 
 REFUSALS = [
@@ -225,7 +230,11 @@ REFUSALS = [
     Refusal("sparse vectors in `util`", InputTypeError, "expected dense vectors, found a sparse csr_array", _sparse),
     # other models than BERT
     Refusal("training another encoder than BERT", ConfigError, _OTHER, _with(_train, **_DISTILBERT)),
-    Refusal("`explain` of another encoder", ConfigError, _OTHER, _with(_explain, **_DISTILBERT)),
+    Refusal("`explain` of another encoder", ConfigError, f"{_EXPLAINED} 'mpnet' with 'gelu'", _with(_explain, **_MPNET)),
+    Refusal(
+        "`explain` with another activation", ConfigError, f"{_EXPLAINED} 'bert' with 'relu'",
+        _with(_explain, hidden_act="relu"),
+    ),
     Refusal("`diagnose` with another encoder", ConfigError, _OTHER, _with(_diagnose, **_DISTILBERT)),
     Refusal("`conformance` of another encoder", ConfigError, _OTHER, _with(_conformance, **_DISTILBERT)),
     Refusal("training with a `Dense` module", ConfigError, _WITH_DENSE, _with(_train, dense_size=10)),
