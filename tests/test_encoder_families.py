@@ -128,7 +128,7 @@ def test_encoders_that_cannot_be_explained_are_refused_by_name(
     from tests.support.engine_children import SMALL_MPNET
 
     encoder = SentenceEncoder.random(SMALL_MPNET)
-    with pytest.raises(ConfigError, match="explain: expected a model of type 'bert' or 'distilbert' with .* 'mpnet'"):
+    with pytest.raises(ConfigError, match=r"explain: expected a model of type 'bert' or 'distilbert' .* 'mpnet'"):
         call(encoder, tmp_path)
 
 

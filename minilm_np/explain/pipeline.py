@@ -26,6 +26,7 @@ def pipeline(explanation: "TextExplanation") -> Section:
         label="Show the numbers of",
         titles=[f"layer {number}" for number in range(L)],
     )
+    final = final_steps(config, explanation.added)
     layers = "One layer" if L == 1 else f"{L} layers, one after another"
     diagram = element(
         "ol",
@@ -34,7 +35,7 @@ def pipeline(explanation: "TextExplanation") -> Section:
         _group("Embeddings", "Each token id becomes a vector of D numbers.", embedding_steps(config), found),
         _group(layers, "Attention moves information between tokens. The feed-forward part works on each token alone. "
                "All layers compute the same steps, with different weights.", LAYER, found, choice),
-        _group("Sentence vector", "The vectors of all tokens become one.", final_steps(config, explanation.added), found),
+        _group("Sentence vector", "The vectors of all tokens become one.", final, found),
         class_="pipeline",
     )  # fmt: skip
     return Section(

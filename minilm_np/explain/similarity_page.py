@@ -126,8 +126,8 @@ def _tokens(found: "Similarity") -> pages.Section:
         "Tokens, by two methods",
         "Left: the sum of all pairs of a token; each of these charts adds up to the cosine. Right: integrated "
         "gradients, which ask how much of the cosine comes from each word embedding at the input. Every token of one "
-        f"text starts as {found.padding} and moves to its own embedding, while the other text stays as it is; the gradients of "
-        "the cosine are summed along the way.",
+        f"text starts as {found.padding} and moves to its own embedding, while the other text stays as it is; the "
+        "gradients of the cosine are summed along the way.",
         [
             _side_by_side(
                 pages.bars("rows", title="Tokens of A: sum of their pairs", axis=AXES["a"], y="contribution"),

@@ -139,7 +139,7 @@ def _tokens(explanation: "TextExplanation") -> Section:
 
 
 def _mark(found: Trace) -> str:
-    """The sentence on the characters by which the pieces of this text show where a word begins; "" if there are none."""
+    """The sentence on the mark by which the pieces of this text show where a word begins; "" if there is none."""
     if any(token.startswith("##") for token in found.tokens):
         return " A piece that continues a word begins with ##."
     mark = next((mark for mark in "▁Ġ" if any(token.startswith(mark) for token in found.tokens)), None)

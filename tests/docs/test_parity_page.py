@@ -1,4 +1,4 @@
-"""The page of parity has the rows of `tests.parity`, its numbers are within their bounds, and what it refuses is refused."""
+"""The page of parity has the rows of `tests.parity`, numbers within their bounds, and errors that are raised."""
 
 import ast
 from pathlib import Path

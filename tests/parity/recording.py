@@ -27,11 +27,11 @@ class Recorder:
         def record(kind: compare.Kind, difference: float, bound: float) -> None:
             of_test[kind, bound] = max(difference, of_test.get((kind, bound), 0.0))
 
-        before, compare.observer = compare.observer, record
+        compare.observers.append(record)
         try:
             return (yield)
         finally:
-            compare.observer = before
+            compare.observers.remove(record)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
@@ -39,7 +39,7 @@ class Recorder:
 
 
 def measure(tests: Iterable[str]) -> Measured:
-    """Run tests, given by file and function, and return what their comparisons found. Raises RuntimeError: one fails."""
+    """Run tests, given by file and function; return what their comparisons found. Raises RuntimeError: one fails."""
     recorder = Recorder()
     paths = [str(CHECKOUT / "tests" / test) for test in dict.fromkeys(tests)]
     status = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(CHECKOUT), *paths], plugins=[recorder])

@@ -149,7 +149,9 @@ _WITH_DENSE = "expected a model without a Dense module, found one with 10 output
 
 REFUSALS = [
     # files of a model
-    Refusal("another architecture", ConfigError, 'model_type "t5" is not implemented', _encoder_config(model_type="t5")),
+    Refusal(
+        "another architecture", ConfigError, 'model_type "t5" is not implemented', _encoder_config(model_type="t5"),
+    ),
     Refusal(
         "a head for a task", ConfigError, 'architectures ["BertForTokenClassification"] is not implemented',
         _encoder_config(architectures=["BertForTokenClassification"]),
@@ -225,12 +227,18 @@ REFUSALS = [
     # calls
     Refusal("another device", InputValueError, "device: expected 'cpu' or None, found 'cuda'", _open(device="cuda")),
     Refusal("a revision of a model", InputValueError, "revision: expected None, found 'main'", _open(revision="main")),
-    Refusal("a pair of texts in `encode`", InputTypeError, "text 0: expected a str, found tuple", _encode([("a", "b")])),
-    Refusal("a lone surrogate", InputValueError, "text 0: the lone surrogate U+D800 at character 1", _encode(["a\ud800"])),
+    Refusal(
+        "a pair of texts in `encode`", InputTypeError, "text 0: expected a str, found tuple", _encode([("a", "b")]),
+    ),
+    Refusal(
+        "a lone surrogate", InputValueError, "text 0: the lone surrogate U+D800 at character 1", _encode(["a\ud800"]),
+    ),
     Refusal("sparse vectors in `util`", InputTypeError, "expected dense vectors, found a sparse csr_array", _sparse),
     # other models than BERT
     Refusal("training another encoder than BERT", ConfigError, _OTHER, _with(_train, **_DISTILBERT)),
-    Refusal("`explain` of another encoder", ConfigError, f"{_EXPLAINED} 'mpnet' with 'gelu'", _with(_explain, **_MPNET)),
+    Refusal(
+        "`explain` of another encoder", ConfigError, f"{_EXPLAINED} 'mpnet' with 'gelu'", _with(_explain, **_MPNET),
+    ),
     Refusal(
         "`explain` with another activation", ConfigError, f"{_EXPLAINED} 'bert' with 'relu'",
         _with(_explain, hidden_act="relu"),

@@ -25,7 +25,10 @@ _EVALUATOR = "encoding/test_sentence_transformers.py::test_evaluators_give_the_s
 
 AREAS: dict[str, list[Row]] = {
     "Encoders": [
-        *(Row(f"`{name}`", ST, _FAMILY, f"[{name}]") for name in ("bert", "distilbert", "roberta", "xlm-roberta", "mpnet")),
+        *(
+            Row(f"`{name}`", ST, _FAMILY, f"[{name}]")
+            for name in ("bert", "distilbert", "roberta", "xlm-roberta", "mpnet")
+        ),
         Row("all five, any sizes and any activation, in float64", TRANSFORMERS, _HIDDEN),
         Row(
             "`mpnet`, 300 tokens, in float64", TRANSFORMERS,
@@ -97,7 +100,10 @@ AREAS: dict[str, list[Row]] = {
         )
     ],
     "Adapters": [
-        Row("scikit-learn", "scikit-learn", "integrations/test_scikit_learn.py::test_a_vectorizer_gives_the_encoders_vectors"),
+        Row(
+            "scikit-learn", "scikit-learn",
+            "integrations/test_scikit_learn.py::test_a_vectorizer_gives_the_encoders_vectors",
+        ),
         Row(
             "LangChain", "langchain-core",
             "integrations/test_langchain.py::test_embeddings_are_the_vectors_of_the_encoder_with_its_prompts",

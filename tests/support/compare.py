@@ -9,8 +9,8 @@ import numpy as np
 
 Kind = Literal["abs", "rel", "bits"]
 
-# Called with each comparison's kind, difference and bound; `tests.parity` sets it to record them.
-observer: Callable[[Kind, float, float], object] = lambda kind, difference, bound: None
+# Called with each comparison's kind, difference and bound; `tests.parity` adds one to record them.
+observers: list[Callable[[Kind, float, float], object]] = []
 
 FLOOR = 1e-30  # below this the reference is taken for zero, and the difference is judged as it is
 
@@ -55,16 +55,16 @@ def assert_close(found: Any, reference: Any, *, rel: float = np.inf, abs_: float
         f"{what}: {difference}, bounds rel={rel} abs={abs_}"
     )
     if rel < np.inf:
-        observer("rel", difference.max_rel, rel)
+        _observe("rel", difference.max_rel, rel)
     if abs_ < np.inf:
-        observer("abs", difference.max_abs, abs_)
+        _observe("abs", difference.max_abs, abs_)
 
 
 def assert_same_bits(found: Any, reference: Any, what: str = "") -> None:
     """Fail unless shape, dtype and every bit agree."""
     difference = compare(found, reference)
     assert difference.same_bits, f"{what}: {difference}, expected the same bits"
-    observer("bits", 0.0, 0.0)
+    _observe("bits", 0.0, 0.0)
 
 
 def assert_near(found: Mapping[str, float], expected: Mapping[str, float], bound: float) -> None:
@@ -76,4 +76,9 @@ def assert_near(found: Mapping[str, float], expected: Mapping[str, float], bound
             continue
         difference = abs(found[name] - value) / max(1.0, abs(value))
         assert difference <= bound, f"{name}: found {found[name]}, expected {value} within {bound}"
-        observer("rel", difference, bound)
+        _observe("rel", difference, bound)
+
+
+def _observe(kind: Kind, difference: float, bound: float) -> None:
+    for observer in observers:
+        observer(kind, difference, bound)
