@@ -27,7 +27,8 @@ def render(measured: Measured) -> str:
 
 def known_cells(row: Row) -> tuple[str, str, str]:
     """The cells of a row that do not depend on a run: what, library, test."""
-    return row.subject, row.against, f"`{row.test}{row.case and ' ' + row.case}`"
+    start, end = "" if row.case.startswith("[") else "[…", "" if row.case.endswith("]") else "…]"
+    return row.subject, row.against, f"`{row.test}{start}{row.case}{end}`" if row.case else f"`{row.test}`"
 
 
 def measured_cells(row: Row, measured: Measured) -> tuple[str, str]:

@@ -98,7 +98,7 @@ def _dropout(folder: Path) -> object:
 
     SentenceEncoder.random(backend="numpy").save_pretrained(folder)
     tokenizer = trained_roberta()
-    tokenizer.model.dropout = 0.1  # type: ignore[attr-defined]  # of BPE
+    tokenizer.model.dropout = 0.1
     tokenizer.save(str(folder / "tokenizer.json"))
     return SentenceEncoder(folder, backend="numpy")
 
@@ -135,7 +135,7 @@ def _open(**options: Any) -> Attempt:
 def _sparse(folder: Path) -> object:
     from scipy.sparse import csr_array
 
-    return util.cos_sim(csr_array(np.eye(2)), np.eye(2))  # type: ignore[arg-type]
+    return util.cos_sim(csr_array(np.eye(2)), np.eye(2))
 
 
 _DISTILBERT: dict[str, Any] = {"model_type": "distilbert", "type_vocab_size": 0}

@@ -55,16 +55,16 @@ def assert_close(found: Any, reference: Any, *, rel: float = np.inf, abs_: float
         f"{what}: {difference}, bounds rel={rel} abs={abs_}"
     )
     if rel < np.inf:
-        _observe("rel", difference.max_rel, rel)
+        observe("rel", difference.max_rel, rel)
     if abs_ < np.inf:
-        _observe("abs", difference.max_abs, abs_)
+        observe("abs", difference.max_abs, abs_)
 
 
 def assert_same_bits(found: Any, reference: Any, what: str = "") -> None:
     """Fail unless shape, dtype and every bit agree."""
     difference = compare(found, reference)
     assert difference.same_bits, f"{what}: {difference}, expected the same bits"
-    _observe("bits", 0.0, 0.0)
+    observe("bits", 0.0, 0.0)
 
 
 def assert_near(found: Mapping[str, float], expected: Mapping[str, float], bound: float) -> None:
@@ -76,9 +76,10 @@ def assert_near(found: Mapping[str, float], expected: Mapping[str, float], bound
             continue
         difference = abs(found[name] - value) / max(1.0, abs(value))
         assert difference <= bound, f"{name}: found {found[name]}, expected {value} within {bound}"
-        _observe("rel", difference, bound)
+        observe("rel", difference, bound)
 
 
-def _observe(kind: Kind, difference: float, bound: float) -> None:
+def observe(kind: Kind, difference: float, bound: float) -> None:
+    """Report a comparison that is within its bound to the observers."""
     for observer in observers:
         observer(kind, difference, bound)
