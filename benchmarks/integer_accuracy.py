@@ -29,7 +29,7 @@ from minilm_np.model_files.checkpoint import iter_checkpoint
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.hub import resolve
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.text.tokenizer import load_tokenizer
+from minilm_np.text.tokenizer_files import load_tokenizer
 
 Vectors = NDArray[np.float64]
 

@@ -123,7 +123,7 @@ class SentenceEncoder:
                 check_characters,
                 random_weights,
             )
-            from minilm_np.text.tokenizer import bert_tokenizer
+            from minilm_np.text.tokenizer_files import bert_tokenizer
 
         registry.find(backend, compute_type)
         config = config or SMALL

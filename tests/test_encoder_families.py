@@ -110,7 +110,7 @@ def _transformers(encoder: SentenceEncoder, path: Path) -> object:
     return TransformersModel(encoder)
 
 
-@pytest.mark.parametrize("call", [_train, _train_numpy, _diagnose, _explain, _similarity, _conformance, _transformers])
+@pytest.mark.parametrize("call", [_train, _train_numpy, _diagnose, _conformance, _transformers])
 def test_other_encoders_are_refused_by_name(call: Callable[[SentenceEncoder, Path], object], tmp_path: Path) -> None:
     from tests.support.engine_children import SMALL_MPNET
 
@@ -118,6 +118,17 @@ def test_other_encoders_are_refused_by_name(call: Callable[[SentenceEncoder, Pat
     with pytest.raises(
         ConfigError, match="expected a model of type 'bert' with the activation 'gelu', found 'mpnet' w"
     ):
+        call(encoder, tmp_path)
+
+
+@pytest.mark.parametrize("call", [_explain, _similarity])
+def test_encoders_that_cannot_be_explained_are_refused_by_name(
+    call: Callable[[SentenceEncoder, Path], object], tmp_path: Path
+) -> None:
+    from tests.support.engine_children import SMALL_MPNET
+
+    encoder = SentenceEncoder.random(SMALL_MPNET)
+    with pytest.raises(ConfigError, match=r"explain: expected a model of type 'bert' or 'distilbert' .* 'mpnet'"):
         call(encoder, tmp_path)
 
 

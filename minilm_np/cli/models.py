@@ -115,7 +115,7 @@ def _version(name: str) -> str:
 
 ABSENT = {
     "contract": "(none: the BLAS decides the last bits)",
-    "instructions": "(CPU instructions: chosen by the compiler)",
+    "instructions": "(chosen when the kernels are compiled)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
     "as_published": "(unknown: no fingerprint is published for this model and contract)",

@@ -29,7 +29,8 @@ from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.manifest import manifest_for, verify
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
-from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import load_tokenizer
 
 _logger = logging.getLogger("minilm_np")
 

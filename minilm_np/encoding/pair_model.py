@@ -27,7 +27,8 @@ from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.settings import ModelSettings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.pairs import PairTokenizer
-from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import load_tokenizer
 
 ORGANISATION = "cross-encoder"  # of names without one, as in sentence-transformers
 WAYS = ("Split the longer text of such a pair",)  # what a caller can do instead of truncating
@@ -184,7 +185,7 @@ def random_pair_model(
             random_arrays,
             random_weights,
         )
-        from minilm_np.text.tokenizer import bert_tokenizer
+        from minilm_np.text.tokenizer_files import bert_tokenizer
 
     config = dataclasses.replace(config or SMALL, pooling_mode="cls", normalize=False)
     check_characters(config)

@@ -9,8 +9,9 @@ Their sum is f(x) - f(x'): this is the completeness of the method, and it is che
 - f is the cosine of the text's vector with the vector of the other text, which stays as it is;
 - x are the sums of word, position and token type embedding, before LayerNorm, (T, D). An attribution is summed over D,
   so each token gets one number;
-- x' is the same text with [PAD] in place of every token except the [CLS] and [SEP] that the tokenizer adds. Positions
-  and types do not change, so only word embeddings move, and [CLS] and [SEP] get 0.
+- x' is the same text with the padding token, such as [PAD], in place of every token of the text. The tokens that the
+  tokenizer adds, such as [CLS] and [SEP], stay. Positions and types do not change, so only word embeddings move, and
+  the added tokens get 0.
 
 Why the other text stays: if both moved to their baselines, f(x') would be the cosine of two texts of [PAD] only. In the
 published model that is 0.98 to 1, so every sum would be negative, however similar the texts are.
@@ -83,10 +84,13 @@ def integrated_gradients(
 
 
 def summed_embeddings(ids: Array, weights: Nested) -> Array:  # (T,) -> (T, D)
-    """Return the sum of word, position and token type embeddings, the input of the first LayerNorm."""
+    """Return the sum of word, position and token type embeddings, the input of the first LayerNorm.
+
+    DistilBERT has no token types.
+    """
     tables = weights["embeddings"]
-    position = tables["position_embeddings"]["weight"][: len(ids)]
-    return tables["word_embeddings"]["weight"][ids] + position + tables["token_type_embeddings"]["weight"][0]
+    total: Array = tables["word_embeddings"]["weight"][ids] + tables["position_embeddings"]["weight"][: len(ids)]
+    return total + tables["token_type_embeddings"]["weight"][0] if "token_type_embeddings" in tables else total
 
 
 def cosine_and_gradient(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from minilm_np import pages
 from minilm_np.explain.source import lines_of
-from minilm_np.explain.steps import EMBEDDINGS, LAYER, Step, final_steps
+from minilm_np.explain.steps import LAYER, Step, embedding_steps, final_steps
 from minilm_np.pages import Html, Section, element
 from minilm_np.trace import Trace, dimensions
 
@@ -26,15 +26,16 @@ def pipeline(explanation: "TextExplanation") -> Section:
         label="Show the numbers of",
         titles=[f"layer {number}" for number in range(L)],
     )
+    final = final_steps(config, explanation.added)
     layers = "One layer" if L == 1 else f"{L} layers, one after another"
     diagram = element(
         "ol",
         _box("Text", f"{len(found.text):,} characters"),
         _box("Tokens", f"T = {len(found.tokens)} word pieces, each with an id below V = {config.vocab_size:,}"),
-        _group("Embeddings", "Each token id becomes a vector of D numbers.", EMBEDDINGS, found),
+        _group("Embeddings", "Each token id becomes a vector of D numbers.", embedding_steps(config), found),
         _group(layers, "Attention moves information between tokens. The feed-forward part works on each token alone. "
                "All layers compute the same steps, with different weights.", LAYER, found, choice),
-        _group("Sentence vector", "The vectors of all tokens become one.", final_steps(config), found),
+        _group("Sentence vector", "The vectors of all tokens become one.", final, found),
         class_="pipeline",
     )  # fmt: skip
     return Section(

@@ -21,7 +21,7 @@ import numpy as np
 from minilm_np import reference
 from minilm_np._checks import check_int, check_texts
 from minilm_np.explain.gradients import Attribution, integrated_gradients
-from minilm_np.explain.text import contributions_of
+from minilm_np.explain.text import ENCODERS, added_tokens, contributions_of
 from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.pages import write
 from minilm_np.reference import Array
@@ -61,6 +61,8 @@ class Similarity:
     cosine: float  # of the vectors of `encode`
     contributions: Array  # (T of a, T of b) float64
     pooling: str
+    added: list[str]  # the tokens that the tokenizer adds to every text, such as [CLS] and [SEP]
+    padding: str  # the token of the baseline of the integrated gradients, such as [PAD]
     model: str
     backend: str
     compute_type: str
@@ -108,10 +110,10 @@ def similarity(
     report: called with the number of steps of the integration done since the last call.
 
     Raises InputTypeError and InputValueError (a text, by its number), NonFiniteError, ConfigError (the model is not
-    BERT with GELU, or has a Dense module).
+    BERT or DistilBERT with GELU, or has a Dense module).
     """
     model, config = encoder.model, encoder.config
-    require_plain_bert(config, "explain")
+    require_plain_bert(config, "explain", ENCODERS)
     texts = check_texts([a, b])
     tokenized = [tokens_of(model.tokenizer, text) for text in texts]
     model.tokenizer.check_tokens([ids for _, ids, _, _ in tokenized])
@@ -135,6 +137,8 @@ def similarity(
         cosine=float(vector_a @ vector_b),
         contributions=pair_contributions(states_a, states_b, config),
         pooling=config.pooling_mode,
+        added=added_tokens(model.tokenizer),
+        padding=model.tokenizer.token(model.tokenizer.pad_id),
         model=model.name,
         backend=model.kind.backend,
         compute_type=model.kind.compute_type,
@@ -149,7 +153,7 @@ def pair_contributions(x_a: Array, x_b: Array, config: ModelConfig) -> Array:  #
 
 
 def baseline_ids(ids: Array, tokenizer: TextTokenizer) -> Array:  # (T,) -> (T,)
-    """Return the ids with [PAD] in place of every token that is from the text."""
+    """Return the ids with the padding token in place of every token that is from the text."""
     baseline = ids.copy()
     baseline[len(tokenizer.before) : len(ids) - len(tokenizer.after)] = tokenizer.pad_id
     return baseline

@@ -126,8 +126,8 @@ def _tokens(found: "Similarity") -> pages.Section:
         "Tokens, by two methods",
         "Left: the sum of all pairs of a token; each of these charts adds up to the cosine. Right: integrated "
         "gradients, which ask how much of the cosine comes from each word embedding at the input. Every token of one "
-        "text starts as [PAD] and moves to its own embedding, while the other text stays as it is; the gradients of "
-        "the cosine are summed along the way.",
+        f"text starts as {found.padding} and moves to its own embedding, while the other text stays as it is; the "
+        "gradients of the cosine are summed along the way.",
         [
             _side_by_side(
                 pages.bars("rows", title="Tokens of A: sum of their pairs", axis=AXES["a"], y="contribution"),
@@ -138,21 +138,25 @@ def _tokens(found: "Similarity") -> pages.Section:
                 pages.bars("gradients b", title="Tokens of B: integrated gradients", axis=AXES["b"], y="attribution"),
             ),
             pages.table(
-                ["text", "cosine", "with [PAD] only", "difference", "sum of gradients", "residual", "steps"],
+                ["text", "cosine", f"with {found.padding} only", "difference", "sum of gradients", "residual", "steps"],
                 rows,
                 caption="Completeness: the gradients of a text add up to the difference that its tokens make",
                 numbers=[1, 2, 3, 4, 5, 6],
             ),
-            pages.paragraph(
-                "The [CLS] and [SEP] that the tokenizer adds have no gradient bar: they are the same in the baseline.",
-                class_="note",
-            ),
+            pages.paragraph(_added(found.added), class_="note"),
         ],
     )
 
 
 def _side_by_side(*views: str) -> pages.Html:
     return pages.element("div", *views, class_="side-by-side")
+
+
+def _added(tokens: list[str]) -> str:
+    """The sentence on the tokens that the tokenizer adds."""
+    if not tokens:
+        return "The tokenizer adds no tokens to a text."
+    return f"The tokenizer adds {' and '.join(tokens)}; their gradients are 0, because the baseline has them, too."
 
 
 def _completeness(name: str, side: "ComparedText") -> list[str]:

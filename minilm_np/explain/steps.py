@@ -4,6 +4,7 @@ Names of arrays are those of a trace. `{layer}` in a name stands for the layer t
 `{input}` for the array that enters that layer.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from minilm_np.model_files.config import ModelConfig
@@ -19,26 +20,33 @@ class Step(NamedTuple):
     inputs: tuple[str, ...] = ()
 
 
-EMBEDDINGS = (
-    Step(
-        "embeddings.word_embeddings", "Word embeddings", "word[id]",
+_WORD, _POSITION, _TYPE = (f"embeddings.{name}_embeddings" for name in ("word", "position", "token_type"))
+_SUM = (
+    "rows of each token are added. LayerNorm then gives each token's numbers mean 0 and variance 1, and scales and "
+    "shifts them by learned weights."
+)
+
+
+def embedding_steps(config: ModelConfig) -> tuple[Step, ...]:
+    """Return the steps of the embeddings; DistilBERT has no token types."""
+    word = Step(
+        _WORD, "Word embeddings", "word[id]",
         "Each token id selects one row of a table of V rows. The same token always starts with the same numbers.",
-    ),
-    Step(
-        "embeddings.position_embeddings", "Position embeddings", "position[0, 1, 2, …]",
+    )  # fmt: skip
+    position = Step(
+        _POSITION, "Position embeddings", "position[0, 1, 2, …]",
         "A second table has one row per position, so that the order of the tokens matters.",
-    ),
-    Step(
-        "embeddings.token_type_embeddings", "Token type embeddings", "type[0]",
+    )  # fmt: skip
+    token_type = Step(
+        _TYPE, "Token type embeddings", "type[0]",
         "BERT was trained on pairs of texts. All tokens of a single text have type 0 and get the same row.",
-    ),
-    Step(
-        "embeddings.LayerNorm", "Sum and LayerNorm", "LayerNorm(word + position + type)",
-        "The three rows of each token are added. LayerNorm then gives each token's numbers mean 0 and variance 1, and "
-        "scales and shifts them by learned weights.",
-        ("embeddings.word_embeddings", "embeddings.position_embeddings", "embeddings.token_type_embeddings"),
-    ),
-)  # fmt: skip
+    )  # fmt: skip
+    norm, title = "embeddings.LayerNorm", "Sum and LayerNorm"
+    if config.type_vocab_size:
+        total = Step(norm, title, "LayerNorm(word + position + type)", f"The three {_SUM}", (_WORD, _POSITION, _TYPE))
+        return word, position, token_type, total
+    return word, position, Step(norm, title, "LayerNorm(word + position)", f"The two {_SUM}", (_WORD, _POSITION))
+
 
 _ATTENTION = "encoder.layer.{layer}.attention"
 _LAYER = "encoder.layer.{layer}"
@@ -97,8 +105,8 @@ LAYER = (
 )  # fmt: skip
 
 _POOLING = {
-    "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors, [CLS] and [SEP] included."),
-    "cls": ("x̄ = x₁", "The vector of the first token, [CLS]. The other tokens act on it only through attention."),
+    "mean": ("x̄ = Σₜ xₜ / T", "The mean of all token vectors{added}."),
+    "cls": ("x̄ = x₁", "The vector of the first token{first}. The other tokens act on it only through attention."),
     "lasttoken": ("x̄ = x_T", "The vector of the last token. The other tokens act on it only through attention."),
     "max": ("x̄ = maxₜ xₜ", "For each dimension the largest number of all tokens."),
     "mean_sqrt_len_tokens": (
@@ -109,9 +117,15 @@ _POOLING = {
 }
 
 
-def final_steps(config: ModelConfig) -> tuple[Step, ...]:
-    """Return the steps after the last layer: pooling and, if the model has it, normalisation."""
+def final_steps(config: ModelConfig, added: Sequence[str]) -> tuple[Step, ...]:
+    """Return the steps after the last layer: pooling and, if the model has it, normalisation.
+
+    added: the tokens that the tokenizer adds to every text, such as [CLS] and [SEP].
+    """
     formula, meaning = _POOLING[config.pooling_mode]
+    meaning = meaning.format(
+        added=f", {' and '.join(added)} included" if added else "", first=f", {added[0]}" if added else ""
+    )
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.LayerNorm"
     pooling = Step("pooling", "Pooling", formula, meaning, (last,))
     if not config.normalize:

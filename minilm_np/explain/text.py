@@ -13,7 +13,10 @@ from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
 from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.pages import write
 from minilm_np.reference import Array
+from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.trace import Trace, trace
+
+ENCODERS = ("bert", "distilbert")  # that can be explained; the others count positions from the padding id
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class TextExplanation:
 
     trace: Trace
     config: ModelConfig
+    added: list[str]  # the tokens that the tokenizer adds to every text, such as [CLS] and [SEP]
     remainder: str  # the end of the text, which was truncated; "" if the model reads all of it
     vector: Array  # (D,) float32: the sentence vector of the trace
     norms: Array  # (T, L + 1): the Euclidean norm of each hidden state
@@ -57,16 +61,16 @@ def text(encoder: LoadedModel | HasModel, text: str) -> TextExplanation:
 
     encoder: with any backend and any pooling; the arrays are those of the NumPy backend. The vector has all D numbers:
     neither a prompt nor `truncate_dim` is applied.
-    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT with GELU,
-    or has a Dense module).
+    Raises InputTypeError, InputValueError (the text cannot be encoded), ConfigError (the model is not BERT or
+    DistilBERT with GELU, or has a Dense module).
     """
     model = model_of(encoder)
-    require_plain_bert(model.config, "explain")
+    require_plain_bert(model.config, "explain", ENCODERS)
     with np.errstate(all="ignore"):  # NaN and infinity are shown as they are
-        return _explanation(trace(model, text), model.config)
+        return _explanation(trace(model, text), model.config, added_tokens(model.tokenizer))
 
 
-def _explanation(found: Trace, config: ModelConfig) -> TextExplanation:
+def _explanation(found: Trace, config: ModelConfig, added: list[str]) -> TextExplanation:
     text, L = found.text, config.num_hidden_layers
     layers = [f"encoder.layer.{number}" for number in range(L)]
     names = ["embeddings.LayerNorm", *(f"{layer}.output.LayerNorm" for layer in layers)]
@@ -82,6 +86,7 @@ def _explanation(found: Trace, config: ModelConfig) -> TextExplanation:
     return TextExplanation(
         trace=found,
         config=config,
+        added=added,
         remainder=text[end:] if found.truncated else "",
         vector=vector,
         norms=_norms(states).T,
@@ -92,6 +97,11 @@ def _explanation(found: Trace, config: ModelConfig) -> TextExplanation:
         contributions=contributions,
         shares=contributions @ vector.astype(np.float64) / (squared or 1.0),
     )
+
+
+def added_tokens(tokenizer: TextTokenizer) -> list[str]:
+    """The tokens that a tokenizer adds to every text, in order, each once."""
+    return list(dict.fromkeys(map(tokenizer.token, tokenizer.before + tokenizer.after)))
 
 
 def contributions_of(states: Array, config: ModelConfig) -> Array:  # (T, D) -> (T, D)

@@ -132,10 +132,18 @@ def _tokens(explanation: "TextExplanation") -> Section:
     return Section(
         "tokens",
         "Tokens",
-        "The text is split into word pieces. A piece that continues a word begins with ##; the special tokens, in "
-        "italics, are added and cover no characters. Select a token to mark it in every view of this page.",
+        f"The text is split into word pieces.{_mark(found)} The special tokens, in italics, are added and cover no "
+        "characters. Select a token to mark it in every view of this page.",
         views,
     )
+
+
+def _mark(found: Trace) -> str:
+    """The sentence on the mark by which the pieces of this text show where a word begins; "" if there is none."""
+    if any(token.startswith("##") for token in found.tokens):
+        return " A piece that continues a word begins with ##."
+    mark = next((mark for mark in "▁Ġ" if any(token.startswith(mark) for token in found.tokens)), None)
+    return f" The mark {mark} in a piece stands for the space before a word." if mark else ""
 
 
 def _pieces(found: Trace) -> list[tuple[str, int | None]]:

@@ -4,12 +4,21 @@
 without a warning. It accepts every subclass of its `BaseEmbedder`, such as `MiniLMBackend`.
 """
 
+import warnings
+
+from minilm_np.errors import TruncationWarning
 from minilm_np.integrations import DocumentBackend, missing
 
 try:
     from bertopic.backend import BaseEmbedder
 except ModuleNotFoundError as error:
     raise missing("bertopic", "bertopic", error) from error
+
+# Importing BERTopic adds this filter to the process. It hides TruncationWarning, which is a UserWarning.
+_HIDES_WARNINGS = ("ignore", None, UserWarning, None, 0)
+_has_its_own_filter = any(category is TruncationWarning for _, _, category, *_ in warnings.filters)
+if _HIDES_WARNINGS in warnings.filters and not _has_its_own_filter:
+    warnings.filterwarnings("default", category=TruncationWarning)
 
 
 class MiniLMBackend(DocumentBackend, BaseEmbedder):  # type: ignore[misc]  # bertopic has no types
@@ -20,6 +29,6 @@ class MiniLMBackend(DocumentBackend, BaseEmbedder):  # type: ignore[misc]  # ber
     normalize_embeddings, truncate_dim: as for `SentenceEncoder.encode`.
 
     Documents and words get the default prompt of the model, if it has one, because BERTopic compares them with each
-    other. A pickle holds the arguments; it holds the weights only of a loaded model. Raises InputValueError, and as
-    `SentenceEncoder` and its `encode`.
+    other. A document that is longer than the limit is truncated with a TruncationWarning. A pickle holds the arguments;
+    it holds the weights only of a loaded model. Raises InputValueError, and as `SentenceEncoder` and its `encode`.
     """

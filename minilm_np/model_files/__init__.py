@@ -7,7 +7,9 @@ In reading order:
     dense_module.py         the config.json of a Dense module
     settings.py             prompts, similarity function and vector size -> `ModelSettings`
     cross_encoder_files.py  the files of a cross-encoder, read and written
-    checkpoint.py           the weights -> named float32 arrays, validated; and back to a file
+    checkpoint.py           the weights -> named float32 arrays; which tensors a model must have
+    shards.py               the files of the weights: one, or those of an index
+    safetensors_file.py     one file of weights, validated
     tensors.py              named arrays with facts as a .safetensors file, for traces and checkpoints of training
     random_weights.py       a random model, without any folder
     saving.py               a model -> a folder

@@ -207,12 +207,15 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
 
-def require_plain_bert(config: ModelConfig, what: str) -> None:
-    """Raise ConfigError unless the model is BERT with GELU and without Dense, for `what`: code for no other model."""
-    if (config.model_type, config.hidden_act) != ("bert", "gelu"):
+def require_plain_bert(config: ModelConfig, what: str, types: Sequence[str] = ("bert",)) -> None:
+    """Raise ConfigError unless the model is BERT with GELU and without Dense, for `what`: code for no other model.
+
+    types: the values of `model_type` for which that code is written.
+    """
+    if config.model_type not in types or config.hidden_act != "gelu":
         raise ConfigError(
-            f"{what}: expected a model of type 'bert' with the activation 'gelu', found {config.model_type!r} with "
-            f"{config.hidden_act!r}: this is not implemented for other encoders"
+            f"{what}: expected a model of type {' or '.join(map(repr, types))} with the activation 'gelu', found "
+            f"{config.model_type!r} with {config.hidden_act!r}: this is not implemented for other encoders"
         )
     require_no_dense(config, what)
 

@@ -9,7 +9,8 @@ from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.random_weights import random_weights
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

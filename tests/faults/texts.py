@@ -9,7 +9,8 @@ from minilm_np import HubError, InputValueError
 from minilm_np._checks import check_texts
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.hub import fetch
-from minilm_np.text.tokenizer import PIECE, load_tokenizer
+from minilm_np.text.tokenizer import PIECE
+from minilm_np.text.tokenizer_files import load_tokenizer
 from tests.faults import Outcome, experiment
 from tests.support.tokenizer_texts import SPECIMENS, TYPED
 

@@ -1,13 +1,16 @@
 """BERTopic: its vectors come from this package, and it does not silently load another model."""
 
+import importlib
+import inspect
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minilm_np import InputValueError, SentenceEncoder
+from minilm_np import InputValueError, SentenceEncoder, TruncationWarning
 from tests.support.compare import assert_same_bits
 from tests.support.integrations import TEXTS
 
@@ -96,6 +99,24 @@ def test_the_options_are_those_of_encode(small: Path, capfd: pytest.CaptureFixtu
     for options in ({"backend": "numpy"}, {"threads": 1}):
         with pytest.raises(InputValueError, match="expected the defaults with a loaded model"):
             backend(encoder, **options)
+
+
+@pytest.mark.parametrize("hidden_by_the_program", [False, True])
+def test_a_long_document_is_reported_although_bertopic_hides_warnings(
+    small: Path, hidden_by_the_program: bool, bertopic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minilm_np.integrations import bertopic as adapter
+
+    assert 'warnings.filterwarnings("ignore", category=UserWarning)' in inspect.getsource(bertopic._bertopic)
+    monkeypatch.setattr(adapter, "MiniLMBackend", adapter.MiniLMBackend)  # restores it: the module is loaded again
+    with warnings.catch_warnings(record=True) as found:
+        warnings.resetwarnings()
+        if hidden_by_the_program:
+            warnings.filterwarnings("ignore", category=TruncationWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
+        importlib.reload(adapter).MiniLMBackend(small).embed(["a " * 200])
+    shown = [warning.category for warning in found if warning.category is TruncationWarning]
+    assert shown == ([] if hidden_by_the_program else [TruncationWarning])
 
 
 def test_a_saved_model_gives_the_same_topics(small: Path, tmp_path: Path, bertopic: Any) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np.errors import CheckpointError
-from minilm_np.model_files import checkpoint
+from minilm_np.model_files import safetensors_file
 from minilm_np.model_files.checkpoint import load_checkpoint, parameter_shapes, write_checkpoint
 from minilm_np.model_files.config import ModelConfig
 from tests.support.checkpoint_files import (
@@ -92,7 +92,7 @@ def test_the_weights_lie_where_the_config_says(tmp_path: Path) -> None:
 
 
 def test_a_tensor_larger_than_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_CHUNK", 3)
+    monkeypatch.setattr(safetensors_file, "_CHUNK", 3)
     weights = random_weights(CONFIG)
     for dtype in SIZES:
         loaded = load_checkpoint(in_folder(tmp_path, pack(*unpacked(weights, dtype))), CONFIG)

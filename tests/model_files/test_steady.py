@@ -9,7 +9,7 @@ import pytest
 from minilm_np import HubError, SentenceEncoder
 from minilm_np.model_files import steady
 from minilm_np.model_files.steady import identity, read_steadily
-from minilm_np.text.tokenizer import load_tokenizer
+from minilm_np.text.tokenizer_files import load_tokenizer
 from tests.support.compare import assert_same_bits
 from tests.support.replaced_folders import load_while_saving, models
 

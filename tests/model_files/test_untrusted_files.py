@@ -16,7 +16,7 @@ from minilm_np import SentenceEncoder
 from minilm_np._files import MAX_ARRAYS, MAX_JSON
 from minilm_np._text_files import read_samples
 from minilm_np.errors import MiniLMError
-from minilm_np.text.tokenizer import MAX_TOKENIZER, MAX_VOCABULARY
+from minilm_np.text.tokenizer_files import MAX_TOKENIZER, MAX_VOCABULARY
 from minilm_np.trace import Trace
 from minilm_np.verify import conformance_file
 from minilm_np.verify.stored_vectors import StoredVectors

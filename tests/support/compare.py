@@ -1,9 +1,16 @@
 """One comparator for arrays: shape, dtype, finiteness, absolute and relative error, units in the last place, bits."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+Kind = Literal["abs", "rel", "bits"]
+
+# Called with each comparison's kind, difference and bound; `tests.parity` adds one to record them.
+observers: list[Callable[[Kind, float, float], object]] = []
 
 FLOOR = 1e-30  # below this the reference is taken for zero, and the difference is judged as it is
 
@@ -47,9 +54,32 @@ def assert_close(found: Any, reference: Any, *, rel: float = np.inf, abs_: float
     assert difference.max_rel <= rel and difference.max_abs <= abs_, (
         f"{what}: {difference}, bounds rel={rel} abs={abs_}"
     )
+    if rel < np.inf:
+        observe("rel", difference.max_rel, rel)
+    if abs_ < np.inf:
+        observe("abs", difference.max_abs, abs_)
 
 
 def assert_same_bits(found: Any, reference: Any, what: str = "") -> None:
     """Fail unless shape, dtype and every bit agree."""
     difference = compare(found, reference)
     assert difference.same_bits, f"{what}: {difference}, expected the same bits"
+    observe("bits", 0.0, 0.0)
+
+
+def assert_near(found: Mapping[str, float], expected: Mapping[str, float], bound: float) -> None:
+    """Fail unless two tables of scores agree: each score within `bound` of 1 or of the expected one; NaN equals NaN."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if math.isnan(value):
+            assert math.isnan(found[name]), name
+            continue
+        difference = abs(found[name] - value) / max(1.0, abs(value))
+        assert difference <= bound, f"{name}: found {found[name]}, expected {value} within {bound}"
+        observe("rel", difference, bound)
+
+
+def observe(kind: Kind, difference: float, bound: float) -> None:
+    """Report a comparison that is within its bound to the observers."""
+    for observer in observers:
+        observer(kind, difference, bound)

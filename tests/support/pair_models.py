@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
+from tests.support.compare import observe
 
 BOUND = 2e-6  # of the largest score: relative error of float32 engines, whose encoder, pooler and classifier differ
 
@@ -118,4 +119,6 @@ def assert_scores(found: Any, expected: Any, what: str = "") -> None:
     found, expected = np.asarray(found), np.asarray(expected)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype), what
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
-    assert np.abs(found - expected).max(initial=0.0) <= BOUND * scale, what
+    difference = float(np.abs(found - expected).max(initial=0.0)) / scale
+    assert difference <= BOUND, what
+    observe("rel", difference, BOUND)

@@ -14,7 +14,7 @@ from tokenizers import (
     processors,
 )
 
-from minilm_np.text.tokenizer import bert_tokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"]
 BERT: dict[str, Any] = json.loads(bert_tokenizer(VOCABULARY).to_str())

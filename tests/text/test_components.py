@@ -9,7 +9,8 @@ import pytest
 from minilm_np import InputValueError, ModelConfig, SentenceEncoder, TokenizerError
 from minilm_np.engine.registry import BACKENDS
 from minilm_np.model_files.random_weights import random_weights
-from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import load_tokenizer
 from tests.support.tokenizer_json import (
     BERT,
     CLS,

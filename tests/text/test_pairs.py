@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, processors
 from minilm_np import ModelConfig, TokenizerError
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.text.pairs import PairTokenizer, longest_first
-from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer
+from minilm_np.text.tokenizer import PIECE, TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(["[SEP]", "a [CLS] b", "12.5%"])
 

@@ -23,7 +23,8 @@ from minilm_np._checks import check_texts
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
 from minilm_np.text.breaks import bert_breaks
-from minilm_np.text.tokenizer import PIECE, TextTokenizer, bert_tokenizer, load_tokenizer
+from minilm_np.text.tokenizer import PIECE, TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer, load_tokenizer
 from tests.support.tokenizer_texts import characters, fragments, long_texts, mixed_texts, texts
 
 CLS, SEP, UNK, MASK, PAD = 101, 102, 100, 103, 0  # of the published vocabulary
@@ -217,7 +218,8 @@ def test_an_added_token_of_letters_is_found_in_a_long_word() -> None:
 _MEASURED = """
 import sys
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
-from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer
 from tests.support.memory import peak_memory
 
 tokenizer = TextTokenizer(bert_tokenizer(CHARACTER_VOCABULARY), SMALL)

@@ -16,7 +16,8 @@ import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import ModelConfig, SentenceEncoder, TokenizerError
 from minilm_np._forks import no_fork
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
-from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer, load_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer, load_tokenizer
 from tests.conftest import load_sentence_transformer
 from tests.support.tokenizer_texts import SPECIMENS, TYPED, mixed_texts
 

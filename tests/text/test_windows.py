@@ -13,7 +13,8 @@ import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import ModelConfig
 from minilm_np.model_files.config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
-from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer, load_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer, load_tokenizer
 from minilm_np.text.windows import cut
 from tests.support.tokenizer_texts import long_texts as unicode_texts
 

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 from minilm_np import SentenceEncoder
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
-from minilm_np.text.tokenizer import TextTokenizer, bert_tokenizer
+from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.text.tokenizer_files import bert_tokenizer
 from minilm_np.train.checkpoints import list_checkpoints
 from minilm_np.train.loop import Current, Evaluation, Habits
 from tests.support.training_runs import CONFIG, RECIPE, log_of, run, same_bits

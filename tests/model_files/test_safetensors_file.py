@@ -1,4 +1,4 @@
-"""checkpoint.py refuses malformed files: each is built byte by byte, one per refusal."""
+"""safetensors_file.py refuses malformed files: each is built byte by byte, one per refusal."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""checkpoint.py: missing, unreadable and changing files; shards, their index, and links."""
+"""shards.py: missing, unreadable and changing files; shards, their index, and links."""
 
 import json
 import os
