@@ -220,10 +220,7 @@ class CrossEncoder:
         Documents with equal scores stay in their order. Raises InputValueError for a model with several labels, and as
         `predict`.
         """
-        if self.num_labels != 1:
-            raise InputValueError(
-                f"rank: expected a model with 1 label, found {self.num_labels}: use predict, and choose a label"
-            )
+        self._model.require_one_label()
         check_int("batch_size", batch_size, 1)
         check_optional_int("top_k", top_k, 1)
         sentence_transformers.check_encode("sentence_embedding", "float32", device, pool, chunk_size)

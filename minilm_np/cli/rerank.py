@@ -13,7 +13,7 @@ from minilm_np.cli.encoding import LONG_WORK, Numbered, text_batches
 from minilm_np.cli.files import decoded, open_lines
 from minilm_np.cli.line_table import Line, best, scored_lines, write_table
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, positive
-from minilm_np.errors import InputValueError, TruncationWarning
+from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int |
         threads=options.threads,
         local_files_only=options.offline,
     )
-    if model.num_labels != 1:
-        raise InputValueError(f"{name}: expected a model with 1 label, found {model.num_labels}")
+    model.model.require_one_label()
     return model
 
 

@@ -22,14 +22,13 @@ from minilm_np.engine.registry import EngineKind
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.model_files.checkpoint import head_shapes, iter_checkpoint, read_head
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.model_files.cross_encoder_files import Head, load_cross_encoder_config
+from minilm_np.model_files.cross_encoder_files import ORGANISATION, Head, load_cross_encoder_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.settings import ModelSettings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.pairs import PairTokenizer
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
 
-ORGANISATION = "cross-encoder"  # of names without one, as in sentence-transformers
 WAYS = ("Split the longer text of such a pair",)  # what a caller can do instead of truncating
 
 
@@ -62,6 +61,14 @@ class PairModel:
     def with_activation(self, activation: str) -> "PairModel":
         """Return the same model with another function from logits to scores."""
         return dataclasses.replace(self, head=dataclasses.replace(self.head, activation=activation))
+
+    def require_one_label(self) -> None:
+        """Raise InputValueError if the model has several labels, so that its scores give no order."""
+        if len(self.head.labels) != 1:
+            raise InputValueError(
+                f"{self.encoder.name}: expected a model with 1 label, found {len(self.head.labels)}: one score per "
+                "text is needed to rank texts"
+            )
 
     def truncation(self, on_truncation: str) -> Truncation:
         """Return a new count of truncated pairs, for `logits`."""

@@ -108,7 +108,7 @@ def test_a_request_that_waits_too_long_is_503(encoder: SentenceEncoder, threads:
         found = [threads.submit(ask, url, EMBED, {"inputs": "a"}) for _ in range(3)]
         answers = [one.result() for one in found]
         assert [answer.status for answer in answers] == [503] * 3
-        assert answers[0].json["error"] == "the vectors were not computed within 0.2 seconds: try again later"
+        assert answers[0].json["error"] == "the results were not computed within 0.2 seconds: try again later"
         assert metric(url, "minilm_np_queue_requests") == 0
         engine.go.set()
         # on a busy machine, the first text may wait longer than 0.2 seconds, too

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import uvicorn
 
-from minilm_np import SentenceEncoder
+from minilm_np import CrossEncoder, SentenceEncoder
 from minilm_np.engine.protocol import Engine, Report, Vectors
 from minilm_np.server.app import create_app
 from minilm_np.server.run import configured, listen, url_of
@@ -40,12 +40,14 @@ class Answer:
 
 
 @contextmanager
-def running(encoder: SentenceEncoder, **settings: Any) -> Iterator[str]:
+def running(
+    encoder: SentenceEncoder | None, reranker: CrossEncoder | None = None, **settings: Any
+) -> Iterator[str]:
     """A server in a thread, on a free port: its URL. It ends when its requests are answered."""
     defaults: dict[str, Any] = {"port": 0, "log_format": "none"}
     chosen = ServerSettings(**defaults | settings)
     with listen(chosen) as listening:
-        server = uvicorn.Server(configured(create_app(chosen, encoder), chosen))
+        server = uvicorn.Server(configured(create_app(chosen, encoder, reranker), chosen))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
