@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np._checks import check_int, check_optional_int, check_texts
+from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, older_names, read_pairs
 from minilm_np.encoding.pair_model import PairModel, load_pair_model, random_pair_model
@@ -30,6 +31,8 @@ from minilm_np.text.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from minilm_np.trace import PairTrace
 
 Scores = NDArray[np.float32]
 
@@ -236,6 +239,22 @@ class CrossEncoder:
             if return_documents:
                 ranked[-1]["text"] = texts[number]
         return ranked
+
+    @overload
+    def trace(self, pairs: tuple[str, str], *, dtype: str = ..., backend: str = ...) -> "PairTrace": ...
+    @overload
+    def trace(self, pairs: Iterable[Pair], *, dtype: str = ..., backend: str = ...) -> "list[PairTrace]": ...
+    def trace(
+        self, pairs: tuple[str, str] | Iterable[Pair], *, dtype: str = "float32", backend: str = "numpy"
+    ) -> "PairTrace | list[PairTrace]":
+        """Return every named step from tokens to score, to inspect and to compare: see `minilm_np.trace.trace`.
+
+        The steps are those of the model alone: no prompt is put before a text.
+        """
+        with no_fork:
+            from minilm_np import trace
+
+        return trace.trace(self, pairs, dtype=dtype, backend=backend)
 
     def fingerprint(self, pairs: Iterable[Pair] = FINGERPRINT_PAIRS) -> str:
         """Return a SHA-256 that is equal on two machines if they give these pairs the same logits, bit for bit.

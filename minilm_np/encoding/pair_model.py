@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -115,6 +115,13 @@ class PairModel:
                     "that was loaded"
                 )
         return logits
+
+
+class HasPairModel(Protocol):
+    """Anything with a loaded cross-encoder, such as a `CrossEncoder`."""
+
+    @property
+    def model(self) -> PairModel: ...
 
 
 def load_pair_model(

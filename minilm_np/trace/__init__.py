@@ -1,0 +1,27 @@
+"""Every named step of the model, to inspect and to compare: from a text's tokens to its vector, or a pair's to its score.
+
+The names are Hugging Face's, as `reference.py` records them: `embeddings.word_embeddings`, ...,
+`encoder.layer.0.attention.self.scores`, ..., `pooling`, `normalize`. The dimension letters are those of `reference.py`.
+
+    run.py      `trace`, and the tokens of a text or a pair
+    result.py   `Trace` and `PairTrace`: the arrays of one text or pair, saved and read
+"""
+
+from minilm_np.engine.numpy import intermediates
+from minilm_np.engine.registry import DTYPES
+from minilm_np.reference import Array
+from minilm_np.trace.result import PairTrace, Trace, dimensions, statistics
+from minilm_np.trace.run import tokens_of, tokens_of_pair, trace
+
+__all__ = [
+    "DTYPES",
+    "Array",
+    "PairTrace",
+    "Trace",
+    "dimensions",
+    "intermediates",
+    "statistics",
+    "tokens_of",
+    "tokens_of_pair",
+    "trace",
+]
