@@ -11,7 +11,7 @@ from minilm_np.cli.files import check_output, decoded
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, load_cross_encoder
 from minilm_np.cli.printing import cells, columns, write_json, write_lines
 from minilm_np.engine import registry
-from minilm_np.model_files.cross_encoder_files import is_cross_encoder
+from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER, DEFAULT_MODEL
 from minilm_np.trace import DTYPES, PairTrace, Trace, statistics, trace
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilm_np._checks import printable
-from minilm_np._text_files import read_samples
-from minilm_np.cli.files import check_output, read_texts
+from minilm_np.cli.files import check_output, read_pairs, read_texts
 from minilm_np.cli.options import (
     add_command,
     add_format_option,
@@ -19,16 +18,13 @@ from minilm_np.cli.options import (
     load_cross_encoder,
 )
 from minilm_np.cli.printing import columns, one_line
-from minilm_np.errors import DataError
-from minilm_np.model_files.cross_encoder_files import is_cross_encoder
+from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.compare import compare
-from minilm_np.verify.compare_pairs import built_in_pairs, compare_pairs
 from minilm_np.verify.comparison import TOLERANCE, Comparison, PairComparison
-from minilm_np.verify.implementations import SOURCES, is_source, open_implementation
+from minilm_np.verify.implementations import PAIR_SOURCES, SOURCES, is_source, open_implementation
 from minilm_np.verify.interface import Implementation
-from minilm_np.verify.pair_sources import PAIR_SOURCES
 from minilm_np.verify.retrieval import Retrieval, compare_retrieval
 from minilm_np.verify.stability import Stability, check_stability
 from minilm_np.verify.stored_vectors import StoredVectors
@@ -144,10 +140,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _verify_pairs(options: argparse.Namespace) -> int:
     """`_verify` for a cross-encoder."""
+    from minilm_np.verify.compare_pairs import built_in_pairs, compare_pairs  # here, to keep the start short
+
     for name in ("page", "stability", "retrieval", "corpus"):
         if getattr(options, name):
             options.parser.error(f"--{name} needs a model for vectors, and {options.model} is a cross-encoder")
-    pairs = None if options.texts is None else _read_pairs(options.texts)
+    pairs = None if options.texts is None else read_pairs(options.texts)
     model = load_cross_encoder(options, options.model)
     if options.print_texts:
         for label, (query, document) in built_in_pairs(model):
@@ -159,16 +157,6 @@ def _verify_pairs(options: argparse.Namespace) -> int:
     else:
         print(*table(comparison, every=options.all), sep="\n")
     return 0 if comparison.within else 1
-
-
-def _read_pairs(path: str) -> list[tuple[str, str]]:
-    """The pairs of a file of samples. Raises DataError."""
-    pairs = []
-    for texts in read_samples(path):
-        if len(texts) != 2:
-            raise DataError(f"{path}: expected two texts on each line, found {len(texts)}")
-        pairs.append((texts[0], texts[1]))
-    return pairs
 
 
 def _corpus(encoder: SentenceEncoder, other: Implementation, texts: list[str] | None) -> list[str] | None:

@@ -95,15 +95,8 @@ class LoadedModel:
         """SHA-256 over all weights in the model's order: a line with name and shape, then the float32 bytes of each."""
         cached = vars(self)  # not `cached_property`: that of Python 3.11 has a lock, which a fork may leave locked
         if "_weights_digest" not in cached:
-            cached["_weights_digest"] = self._digest()
+            cached["_weights_digest"] = weights_sha256(self.engine.iter_weights())
         return cached["_weights_digest"]
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, array in self.engine.iter_weights():
-            digest.update(f"{name} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array, "<f4").reshape(-1).data)
-        return digest.hexdigest()
 
     def fingerprint(self, texts: Sequence[str]) -> str:
         """Return a SHA-256 over the contract's version, the weights and the vectors of these texts.
@@ -118,6 +111,15 @@ class LoadedModel:
         vectors = self.engine.encode(self.tokenizer(texts).ids, normalize=False, report=lambda done: None)
         digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
+
+
+def weights_sha256(weights: Iterable[tuple[str, Vectors]]) -> str:
+    """SHA-256 over named weights: a line with name and shape, then the float32 bytes of each."""
+    digest = hashlib.sha256()
+    for name, array in weights:
+        digest.update(f"{name} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, "<f4").reshape(-1).data)
+    return digest.hexdigest()
 
 
 class HasModel(Protocol):

@@ -22,8 +22,9 @@ from minilm_np.engine.registry import EngineKind
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.model_files.checkpoint import head_shapes, iter_checkpoint, read_head
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.model_files.cross_encoder_files import ORGANISATION, Head, load_cross_encoder_config
+from minilm_np.model_files.cross_encoder_files import Head, load_cross_encoder_config
 from minilm_np.model_files.hub import ModelFolder, resolve
+from minilm_np.model_files.kinds import ORGANISATION
 from minilm_np.model_files.settings import ModelSettings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.pairs import PairTokenizer

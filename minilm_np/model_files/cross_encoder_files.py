@@ -42,7 +42,6 @@ ACTIVATIONS = ("Identity", "ReLU", "Sigmoid", "Tanh")
 
 LOGITS = Output("sequence-classification", "logits", "scores")
 MODEL_TYPE = "CrossEncoder"
-ORGANISATION = "cross-encoder"  # of the models on the Hub; that of names without one, as in sentence-transformers
 MOST_LABELS = 10_000
 
 _OLD_ACTIVATION = "sbert_ce_default_activation_function"  # before sentence-transformers 4
@@ -83,20 +82,6 @@ def load_cross_encoder_config(folder: Path, activation: str | None = None) -> tu
         normalize=False,
     )
     return config, Head(labels, activation), settings
-
-
-def is_cross_encoder(name_or_path: str | os.PathLike[str]) -> bool:
-    """Whether a folder's config.json names the class of cross-encoders; of a name on the Hub, its organisation decides.
-
-    False also if the file is missing or broken: the error of loading the model says why.
-    """
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        return os.fspath(name_or_path).startswith(f"{ORGANISATION}/")
-    try:
-        return read_object(folder / "config.json").get("architectures") == [CROSS_ENCODER]
-    except ConfigError:
-        return False
 
 
 def activation_name(value: object) -> str | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from minilm_np.errors import InputValueError, MissingExtraError
-from minilm_np.model_files.cross_encoder_files import is_cross_encoder
+from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.server import INSTALL
 
 try:

@@ -1,7 +1,6 @@
 """Compare this package with another implementation of the same model, and explain the differences.
 
     compare(encoder, "sentence-transformers")
-    compare_pairs(cross_encoder, "sentence-transformers")
     diagnose(encoder, "vectors.npy")
 
 Reading order. The texts, and the other implementations:
@@ -20,7 +19,7 @@ Compare:
 - `stability.py`: `check_stability`: does a vector depend on how it is asked for?
 - `retrieval.py`: `compare_retrieval`: do both sides find the same neighbours? (`sentences.txt`: the built-in corpus)
 
-The same for cross-encoders:
+The same for cross-encoders (not imported here, so that other commands start without them):
 
 - `pair_sources.py`: opens an implementation: a file of scores, a server; `torch_pairs.py`: sentence-transformers
 - `compare_pairs.py`: `compare_pairs`
@@ -55,13 +54,11 @@ Conformance files, for implementations in other languages (CONFORMANCE.md):
 
 from minilm_np.verify.array_errors import Errors, Row, summarised
 from minilm_np.verify.compare import compare
-from minilm_np.verify.compare_pairs import built_in_pairs, compare_pairs
 from minilm_np.verify.comparison import Comparison, PairComparison
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import open_implementation
 from minilm_np.verify.interface import Implementation, PairImplementation
-from minilm_np.verify.pair_sources import open_pair_implementation
 from minilm_np.verify.retrieval import Retrieval, built_in_sentences, compare_retrieval
 from minilm_np.verify.stability import Change, Stability, check_stability
 from minilm_np.verify.texts import built_in_texts
@@ -78,15 +75,12 @@ __all__ = [
     "Retrieval",
     "Row",
     "Stability",
-    "built_in_pairs",
     "built_in_sentences",
     "built_in_texts",
     "check_stability",
     "compare",
-    "compare_pairs",
     "compare_retrieval",
     "diagnose",
     "open_implementation",
-    "open_pair_implementation",
     "summarised",
 ]

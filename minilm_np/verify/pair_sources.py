@@ -17,11 +17,11 @@ from minilm_np.cross_encoder import CrossEncoder
 from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.verify.endpoint import CHARACTERS, ENVELOPE, SECONDS, parts_of_url
 from minilm_np.verify.http_post import post
+from minilm_np.verify.implementations import PAIR_SOURCES
 from minilm_np.verify.interface import Array, PairImplementation, TextPair
 from minilm_np.verify.npy_files import read_floats
 from minilm_np.verify.torch_pairs import SentenceTransformersPairs
 
-PAIR_SOURCES = "sentence-transformers, a file of scores (.npy, .jsonl), or http(s)://.../rerank"
 BATCH = 32  # texts per request: the default maximum of text-embeddings-inference
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from minilm_np import CrossEncoder, ImplementationError, InputValueError, reference
-from minilm_np.verify import built_in_pairs, compare_pairs, open_pair_implementation
-from minilm_np.verify.comparison import PairComparison
+from minilm_np.verify import PairComparison
+from minilm_np.verify.compare_pairs import built_in_pairs, compare_pairs
+from minilm_np.verify.pair_sources import open_pair_implementation
 from tests.support.cli import NUMPY, Command
 from tests.support.pair_models import PAIRS, TORCH, PairShape, write_pair_folder
 from tests.support.server import running
