@@ -9,11 +9,11 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from minilm_np.model_files.manifest import manifest_for, verify
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
+
+M = TypeVar("M")
 
 _logger = logging.getLogger("minilm_np")
 
@@ -162,13 +164,18 @@ def load_model(
             )
 
         folder, found, settings, config, tokenizer, weights, pooler = read_steadily(name_or_path, read)
-        engine = kind.make(config, weights, threads, reread=lambda: _reread(folder, config))
+        engine = kind.make(config, weights, threads, reread=lambda: reread(folder, config))
         if cache.is_used:
-            pooler = cache.pooler
+            pooler = cache.other
         if folder.verified and isinstance(engine, PackingEngine):
             cache.write(config, engine.packed(), pooler)
         return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, pooler, found)
 
+    return with_cache(kind, load)
+
+
+def with_cache(kind: EngineKind, load: Callable[[WeightsCache], M]) -> M:
+    """Return what `load` returns with the cache of packed weights, or without reading it if it is damaged."""
     with standard_float_mode():  # converting and rounding the weights is arithmetic
         with suppress(UnusableCacheError):
             return load(WeightsCache(kind))
@@ -198,11 +205,14 @@ def _weights(
     return itertools.chain([first], rest), _pooler(folder.path, config)
 
 
-def _reread(folder: ModelFolder, config: ModelConfig) -> Iterable[tuple[str, Vectors]]:
-    """Read the weights once more; those of a published model are verified again."""
+def reread(folder: ModelFolder, config: ModelConfig, *, classifier: bool = False) -> Iterable[tuple[str, Vectors]]:
+    """Read the weights once more; those of a published model are verified again.
+
+    classifier: as for `iter_checkpoint`.
+    """
     if folder.name is not None and folder.verified and (manifest := manifest_for(folder.name)):
         verify(folder.path, manifest)
-    return iter_checkpoint(folder.path, config)
+    return iter_checkpoint(folder.path, config, classifier=classifier)
 
 
 def _pooler(folder: Path, config: ModelConfig) -> Weights:
