@@ -32,6 +32,14 @@ from minilm_np.text.tokenizer import TextTokenizer, load_tokenizer
 
 WAYS = ("Split the longer text of such a pair",)  # what a caller can do instead of truncating
 
+# Pairs that together exercise every part of an engine: the default of `fingerprint`.
+FINGERPRINT_PAIRS = (
+    ("How many people live in Berlin?", "Berlin had a population of 3,520,031 in 2019."),
+    ("", ""),
+    ("Naïve café, RÉSUMÉ: 東京タワー [SEP]", "The quick brown fox jumps over the lazy dog. " * 5),
+    ("The quick brown fox jumps over the lazy dog. " * 40, "The quick brown fox jumps over the lazy dog. " * 41),
+)
+
 
 @dataclass(frozen=True, eq=False)
 class PairModel:
