@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from minilm_np.cli.options import Commands
-    from minilm_np.verify.conformance import Check, Conformance, Model  # imported where they are used, to keep the start short
+    # imported where they are used, to keep the start short
+    from minilm_np.verify.conformance import Check, Conformance, Model
 
 OF_TOKENS = ("ids", "token_type_ids", "lines")  # names of rows that compare tokens
 
@@ -160,7 +161,8 @@ def _as_text(result: "Conformance") -> str:
     texts, width = result.manifest["texts"], max(map(len, names), default=0)
     lines = [
         f"model      {result.manifest['model']['name']}, with the weights of the file",
-        f"{_noun(result.manifest) + 's':10} {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
+        f"{_noun(result.manifest) + 's':10} {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with "
+        "intermediates",
         f"token ids  {_token_ids(result)}",
         *([] if names else ["", _verdict(result)]),
     ]

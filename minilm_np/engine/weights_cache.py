@@ -1,11 +1,11 @@
 """Packed weights of published models on disk, so that most processes neither hash nor pack 90 MB when they start.
 
-A file `<model>-<compute type>-<key>.weights` has the arrays of an engine, and the pooler or the head, of a model whose files were
-verified by the SHA-256 of their manifest. The key is a digest of everything that decides the content: the SHA-256 of
-the weights, the kind of engine, the code that packs and its target. Format: 32 bytes of the key, 8 bytes with the
-length of the header, the header (JSON), each array at a multiple of 64, and last the CRC-32 of all this, which is
-checked each time. It detects damage; nobody who could forge it can write to the folder. For 90 MB it takes 27 ms, and
-SHA-256 takes 63 ms.
+A file `<model>-<compute type>-<key>.weights` has the arrays of an engine, and the pooler or the head, of a model whose
+files were verified by the SHA-256 of their manifest. The key is a digest of everything that decides the content: the
+SHA-256 of the weights, the kind of engine, the code that packs and its target. Format: 32 bytes of the key, 8 bytes
+with the length of the header, the header (JSON), each array at a multiple of 64, and last the CRC-32 of all this, which
+is checked each time. It detects damage; nobody who could forge it can write to the folder. For 90 MB it takes 27 ms,
+and SHA-256 takes 63 ms.
 
 A file `<model>.verified` has the inode, size and times of the file of weights that was verified last. If they are
 unchanged and the packed weights are there, the file of weights is not read at all: all weights come from the packed
@@ -111,7 +111,8 @@ class WeightsCache:
     def write(self, config: ModelConfig, arrays: Arrays, other: Weights) -> None:
         """Store what the cache lacks for the next process; call it after the model was verified and loaded.
 
-        arrays: the engine's. other: the pooler, or the head of a cross-encoder. Nothing happens if the cache cannot be written to.
+        arrays: the engine's. other: the pooler, or the head of a cross-encoder. Nothing happens if the cache cannot be
+        written to.
         """
         if self._path is None or (self.is_used and self._has_note):
             return

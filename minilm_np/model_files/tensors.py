@@ -63,7 +63,8 @@ def read_tensors(path: str | os.PathLike[str], *formats: str) -> tuple[dict[str,
     found = facts.get("format") if isinstance(facts, dict) else None
     if found not in formats:
         raise InputValueError(
-            f"{path}: expected the format {' or '.join(map(repr, formats))} in its metadata 'minilm_np', found {short_repr(found)}"
+            f"{path}: expected the format {' or '.join(map(repr, formats))} in its metadata 'minilm_np', found "
+            f"{short_repr(found)}"
         )
     return arrays, facts
 

@@ -1,4 +1,4 @@
-"""What the engine threads compute: `Job`, the texts of one request, and `compute`, one batch of texts of several jobs."""
+"""What the engine threads compute: `Job`, the texts of one request; `compute`, one batch of texts of several jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Engines:
     def results(
         self, ids: Ids, types: Ids | None, first: int, *, normalize: bool, is_alone: bool
     ) -> Vectors:  # (n, R)
-        """Return the vectors or the logits of n texts. types: the token types. first: the first token that is pooled."""
+        """Return the vectors or logits of n texts. types: the token types. first: the first token that is pooled."""
         engine = self._together if is_alone or self._alone is None else self._alone
         if self._classifier is None:
             return prompts.encode(engine, ids, first, self._pooling_mode, normalize=normalize, report=_ignore)

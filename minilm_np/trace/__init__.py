@@ -1,4 +1,4 @@
-"""Every named step of the model, to inspect and to compare: from a text's tokens to its vector, or a pair's to its score.
+"""Every named step of the model, to inspect and compare: from tokens to the vector of a text or the score of a pair.
 
 The names are Hugging Face's, as `reference.py` records them: `embeddings.word_embeddings`, ...,
 `encoder.layer.0.attention.self.scores`, ..., `pooling`, `normalize`. The dimension letters are those of `reference.py`.

@@ -19,7 +19,10 @@ def pair_traces(model: PairModel, pairs: Sequence[tuple[str, str]], dtype: str, 
     """Return the traces of checked pairs; dtype and backend are those of `trace`."""
     encoder = model.encoder
     kind = kind_of(encoder, backend, dtype)
-    logits_of = _by_reference(model, dtype) if kind.contract is None else _by_engine(model, engine_of(encoder, kind, dtype))
+    if kind.contract is None:  # the reference
+        logits_of = _by_reference(model, dtype)
+    else:
+        logits_of = _by_engine(model, engine_of(encoder, kind, dtype))
     traces = []
     for pair in pairs:
         described = _tokens(model.tokenizer, pair)

@@ -108,7 +108,10 @@ class Trace(Mapping[str, Array]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file that `save` of this class wrote. Raises OSError; InputValueError: the file is not a trace, or is broken."""
+        """Read a file that `save` of this class wrote.
+
+        Raises OSError; InputValueError: the file is not such a trace, or is broken.
+        """
         arrays, metadata = read_tensors(path, cls._format)
         facts: dict[str, Any] = {}
         for field in fields(cls)[1:]:
@@ -126,8 +129,8 @@ class Trace(Mapping[str, Array]):
 class PairTrace(Trace):
     """The named intermediates of a pair of texts in a cross-encoder. `text` is the first text, such as a query.
 
-    Its last arrays are `pooler.dense`, `pooler.activation`, `classifier` (the logits) and `score`. The offsets of a token
-    are characters of the text of its segment.
+    Its last arrays are `pooler.dense`, `pooler.activation`, `classifier` (the logits) and `score`. The offsets of a
+    token are characters of the text of its segment.
     """
 
     text_pair: str  # the second text, such as a document

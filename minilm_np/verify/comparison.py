@@ -81,7 +81,7 @@ class PairComparison(Comparison):
     result: ClassVar[str] = "score"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the comparison as JSON-compatible values, with the keys `pairs` and `score` for `texts` and `vector`."""
+        """Return JSON-compatible values, as for texts, but with the keys `pairs`, `score` for `texts`, `vector`."""
         names = {"texts": "pairs", "vector": "score"}
         return {names.get(key, key): value for key, value in super().as_dict().items()}
 

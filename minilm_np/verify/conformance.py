@@ -39,7 +39,7 @@ class Check:
 
     text: int | None  # None: the lines for the tokenizer
     implementation: str
-    # of an intermediate, or "ids", "token_type_ids", "vector" or "logits", the same with ", bit for bit", or "lines" (of
+    # of an intermediate, or "ids", "token_type_ids", "vector" or "logits", these with ", bit for bit", or "lines" (of
     # which the ids differ)
     name: str
     max_abs: float  # max|difference|; if the tolerance is 0, the number of values that differ

@@ -126,7 +126,8 @@ def check_model(path: str | os.PathLike[str], expected: Mapping[str, Any], found
     if found.get("labels") != expected.get("labels"):
         raise InputValueError(
             f"{path} is for another model, {expected['name']}: expected labels {short_repr(expected.get('labels'))}, "
-            f"found {short_repr(found.get('labels'))} in {found['name']}: check it with the model that wrote it (--model)"
+            f"found {short_repr(found.get('labels'))} in {found['name']}: check it with the model that wrote it "
+            "(--model)"
         )
     for field, value in expected["config"].items():
         if found["config"].get(field) != value:

@@ -172,7 +172,9 @@ class RerankEndpoint:
         scores = _by_index(answer)
         if scores is None or set(scores) != set(range(len(texts))):
             found = printable(raw[:200].decode(errors="replace"))
-            raise ImplementationError(f"{self.name}: expected the index and the score of {len(texts)} texts, found {found}")
+            raise ImplementationError(
+                f"{self.name}: expected the index and the score of {len(texts)} texts, found {found}"
+            )
         return [scores[index] for index in range(len(texts))]
 
 

@@ -149,8 +149,8 @@ def check_same_folder(model: LoadedModel) -> None:
     """Raise ImplementationError if the model's folder, which another library just read, is not what it was."""
     if model.origin and model.origin_identity and identity(model.origin.path) != model.origin_identity:
         raise ImplementationError(
-            f"{model.origin.path}: the folder was replaced or changed after the model had been loaded from it: load the "
-            "model again"
+            f"{model.origin.path}: the folder was replaced or changed after the model had been loaded from it: load "
+            "the model again"
         )
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")
 
 @pytest.fixture
 def reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A small published model in an empty cache: the names of the functions that read its weights, as they are called."""
+    """A small published model in an empty cache: the functions that read its weights, as they are called."""
     folder = tmp_path / "cache" / NAME
     CrossEncoder.random(num_labels=2, threads=1).save_pretrained(folder)
     contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

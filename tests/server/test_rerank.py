@@ -49,7 +49,8 @@ def test_texts_come_by_their_scores(both: str, reranker: CrossEncoder) -> None:
 
 def test_raw_scores_are_logits(both: str, reranker: CrossEncoder) -> None:
     logits = scores_of(reranker, TEXTS, activation_fn="Identity")
-    found = ask(both, RERANK, {"query": QUERY, "texts": TEXTS, "raw_scores": True, "truncation_direction": "Right"}).json
+    body = {"query": QUERY, "texts": TEXTS, "raw_scores": True, "truncation_direction": "Right"}
+    found = ask(both, RERANK, body).json
     assert {rank["index"]: bits(rank["score"]) for rank in found} == dict(enumerate(map(bits, logits)))
     assert "text" not in found[0]
     probabilities = ask(both, RERANK, {"query": QUERY, "texts": TEXTS}).json
@@ -145,13 +146,15 @@ def test_the_characters_of_the_query_count_for_each_text(reranker: CrossEncoder)
         assert answer.json["error"] == (
             "texts: expected at most 20 characters in all texts, each with the query, found 21: send several requests"
         )
-        assert ask(url, RERANK, {"query": "a", "texts": ["a"] * 4}).json["error"].startswith("texts: expected at most 3")
+        error = ask(url, RERANK, {"query": "a", "texts": ["a"] * 4}).json["error"]
+        assert error.startswith("texts: expected at most 3 texts, found 4")
 
 
 def test_a_server_of_a_cross_encoder_alone(reranker: CrossEncoder) -> None:
     with running(None, reranker) as url:
         assert ask(url, RERANK, {"query": QUERY, "texts": TEXTS}).status == 200
-        for path, body in (("/embed", {"inputs": "a"}), ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["a"]}})):
+        pair = {"source_sentence": "a", "sentences": ["a"]}
+        for path, body in (("/embed", {"inputs": "a"}), ("/similarity", {"inputs": pair})):
             answer = ask(url, path, body)
             assert (answer.status, answer.json["error_type"]) == (424, "Backend")
             assert answer.json["error"].startswith("the model is not an embedding model")

@@ -52,7 +52,7 @@ def port(
     ids: np.ndarray, w: dict[str, np.ndarray], config: dict[str, Any], gelu: Callable[..., Any] = erf_gelu,
     token_types: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """The steps of the page, in the dtype of the weights. token_types: of a pair, which passes through a cross-encoder."""
+    """The steps of the page, in the dtype of the weights. token_types: of a pair, for a cross-encoder."""
     seen = {}
     T, D, H = len(ids), config["hidden_size"], config["num_attention_heads"]
     E = D // H

@@ -87,7 +87,9 @@ def test_an_implementation_that_agrees_is_within_the_tolerance(labels: int) -> N
     assert not compare_pairs(model, PairPort(model), PAIRS, tolerance=1e-12).within
 
 
-@pytest.mark.parametrize("where", ["embeddings.token_type_embeddings", "encoder.layer.1.attention.self.scores", "pooler.dense"])
+@pytest.mark.parametrize(
+    "where", ["embeddings.token_type_embeddings", "encoder.layer.1.attention.self.scores", "pooler.dense"]
+)
 def test_the_step_with_a_fault_is_named(model: CrossEncoder, where: str) -> None:
     def change(name: str, x: np.ndarray) -> np.ndarray:
         return x * 1.01 if name == where else x
@@ -121,7 +123,9 @@ def test_a_server_of_scores(model: CrossEncoder) -> None:
         open_pair_implementation("http://localhost:1/rerank", CrossEncoder.random(num_labels=2, backend="numpy"))
 
 
-@pytest.mark.parametrize("answer", [b"{}", b'[{"index": 0}]', b'[{"index": 1, "score": 0.5}]', b'[{"index": 0, "score": "a"}]'])
+@pytest.mark.parametrize(
+    "answer", [b"{}", b'[{"index": 0}]', b'[{"index": 1, "score": 0.5}]', b'[{"index": 0, "score": "a"}]']
+)
 def test_a_response_that_is_not_a_list_of_scores(model: CrossEncoder, answer: bytes) -> None:
     with serving(lambda path, body: (200, {}, [answer])) as url:
         other = open_pair_implementation(f"{url}/rerank", model)

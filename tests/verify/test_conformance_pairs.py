@@ -44,7 +44,8 @@ def test_a_port_from_the_page_conforms(model: CrossEncoder, file: Path, dtype: s
         seen = port(ids, weights, manifest["model"]["config"], token_types=types)
         assert error(seen["classifier"], arrays["logits.float64"][i]) <= manifest["tolerance"][dtype]
         for step in manifest["intermediates"] if text["intermediates"] else ():
-            assert error(seen[step["name"]], arrays[f"texts.{i}.float64.{step['name']}"]) <= manifest["tolerance"][dtype]
+            expected = arrays[f"texts.{i}.float64.{step['name']}"]
+            assert error(seen[step["name"]], expected) <= manifest["tolerance"][dtype]
     assert [step["dimensions"] for step in manifest["intermediates"]][-3:] == ["D", "D", "C"]
 
 
