@@ -37,7 +37,7 @@ def add(commands: "Commands") -> None:
         "answer requests for vectors and scores over HTTP",
         "minilm-np serve --port 8080",
         details="The paths are those of OpenAI (/v1/embeddings, /v1/models), of text-embeddings-inference (/embed,\n"
-        "/similarity, /rerank, /tokenize, /info, /health), of Cohere and Jina (/v1/rerank), and /metrics and\n"
+        "/similarity, /rerank, /tokenize, /info, /health), of Cohere and Jina (/v1/rerank), /metrics and\n"
         "/openapi.json. The paths for reranking need --reranker, or a cross-encoder as --model.\n"
         "SIGTERM or Ctrl-C ends the server after the requests in flight.",
     )

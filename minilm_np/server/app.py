@@ -123,6 +123,7 @@ def _routes(service: Service) -> list[Route]:
         route("POST", "/similarity", "tei", endpoints.similarity),
         route("POST", "/rerank", "tei", endpoints.rerank),
         route("POST", "/v1/rerank", "openai", endpoints.v1_rerank),
+        route("POST", "/v2/rerank", "openai", endpoints.v1_rerank),  # of newer clients of Cohere
         route("POST", "/tokenize", "tei", endpoints.tokenize),
         route("GET", "/health", "tei", endpoints.health, is_open=True),
         route("GET", "/metrics", "tei", endpoints.metrics),
@@ -139,7 +140,7 @@ def _refused(service: Service, request: Request, error: HTTPException) -> Respon
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         why, what = Why.NO_METHOD, f"the method {request.method[:20]} is not allowed here: use {allowed}"
-    status, answer = RequestError(why, what).answer("openai" if request.url.path.startswith("/v1") else "tei")
+    status, answer = RequestError(why, what).answer("openai" if request.url.path.startswith(("/v1", "/v2")) else "tei")
 
     async def unused(*_: object) -> None:
         raise NotImplementedError

@@ -91,7 +91,7 @@ def _model(service: Service, name: str) -> dict[str, object]:
 
 
 async def v1_rerank(service: Service, exchange: Exchange) -> None:
-    """POST /v1/rerank."""
+    """POST /v1/rerank and /v2/rerank."""
     request = requests.read_v1_rerank(await exchange.body(), service.settings)
     served = service.reranker()
     served.check_name(request.model)

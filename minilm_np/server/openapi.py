@@ -150,6 +150,33 @@ def _of_scores(settings: ServerSettings, served: Served[PairModel]) -> dict[str,
         "properties": {"index": count, "relevance_score": {"type": "number"}, "document": _object({"text": STRING})},
         "required": ["index", "relevance_score"],
     }
+    documents_by_score = _post(
+        "Documents by their scores with a query (Cohere, Jina)",
+        _body(
+            {
+                "query": STRING,
+                "documents": documents,
+                "model": {"type": ["string", "null"], "examples": [served.name]},
+                "top_n": {"type": ["integer", "null"], "minimum": 1},
+                "return_documents": BOOLEAN,
+                "truncate": TRUNCATE,
+            },
+            "query",
+            "documents",
+        ),
+        _object(
+            {
+                "id": STRING,
+                "model": STRING,
+                "results": _array(result),
+                "usage": _object({"total_tokens": count}),
+                "meta": {"type": "object"},
+            }
+        ),
+        "openai",
+        Why.NO_MODEL,
+        Why.LATE,
+    )
     return {
         "/rerank": _post(
             "Texts by their scores with a query (text-embeddings-inference)",
@@ -169,33 +196,8 @@ def _of_scores(settings: ServerSettings, served: Served[PairModel]) -> dict[str,
             "tei",
             Why.LATE,
         ),
-        "/v1/rerank": _post(
-            "Documents by their scores with a query (Cohere, Jina)",
-            _body(
-                {
-                    "query": STRING,
-                    "documents": documents,
-                    "model": {"type": ["string", "null"], "examples": [served.name]},
-                    "top_n": {"type": ["integer", "null"], "minimum": 1},
-                    "return_documents": BOOLEAN,
-                    "truncate": TRUNCATE,
-                },
-                "query",
-                "documents",
-            ),
-            _object(
-                {
-                    "id": STRING,
-                    "model": STRING,
-                    "results": _array(result),
-                    "usage": _object({"total_tokens": count}),
-                    "meta": {"type": "object"},
-                }
-            ),
-            "openai",
-            Why.NO_MODEL,
-            Why.LATE,
-        ),
+        "/v1/rerank": documents_by_score,
+        "/v2/rerank": documents_by_score,
     }
 
 

@@ -152,7 +152,7 @@ def read_rerank(body: bytes, settings: ServerSettings) -> RerankRequest:
 
 
 def read_v1_rerank(body: bytes, settings: ServerSettings) -> RerankRequest:
-    """Read the body of POST /v1/rerank. `truncate` is an addition to the fields of Cohere and Jina."""
+    """Read the body of POST /v1/rerank or /v2/rerank. `truncate` is an addition to the fields of Cohere and Jina."""
     fields = object_in(body, ("query", "documents", "model", "top_n", "return_documents", "truncate"))
     query = required(fields, "query", str)
     documents = [_document(value, number) for number, value in enumerate(required(fields, "documents", list))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Tokens:
     truncated: list[bool]
 
 
-class Subject(Protocol, Generic[T]):
+class Subject(Protocol[T]):
     """A model, and what a conformance file records of its texts or pairs, T."""
 
     kind: Kind
@@ -91,7 +91,8 @@ class Subject(Protocol, Generic[T]):
 class TextSubject:
     """A sentence encoder."""
 
-    kind, full = VECTORS, FULL_TEXTS
+    kind = VECTORS
+    full: tuple[str, ...] = FULL_TEXTS
 
     def __init__(self, encoder: SentenceEncoder) -> None:
         self._encoder, self.loaded, self.weights = encoder, encoder.model, encoder.weights
@@ -133,7 +134,8 @@ class TextSubject:
 class PairSubject:
     """A cross-encoder. Its results are logits, so the activation plays no part."""
 
-    kind, full = LOGITS, FULL_PAIRS
+    kind = LOGITS
+    full: tuple[TextPair, ...] = FULL_PAIRS
 
     def __init__(self, model: CrossEncoder) -> None:
         self._model, self.loaded, self.weights = model, model.model.encoder, model.weights

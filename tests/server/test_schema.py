@@ -9,7 +9,7 @@ def test_schemathesis_finds_nothing() -> None:
     code, printed = fuzz("--max-examples", "2", "--seed", "1", "--phases", "coverage,fuzzing")
     assert code == 0, printed
     # all but the document itself
-    assert "Operations:       11 selected / 11 total" in printed
+    assert "Operations:       12 selected / 12 total" in printed
 
 
 def test_the_document_names_every_path_and_its_limits(url: str) -> None:
@@ -28,7 +28,7 @@ def test_the_document_has_the_paths_of_the_models_only(reranker: CrossEncoder) -
     with running(None, reranker, max_texts=7) as url:
         found = ask(url, "/openapi.json").json["paths"]
     assert list(found) == [
-        "/rerank", "/v1/rerank", "/tokenize", "/v1/models", "/v1/models/{name}", "/info", "/health", "/metrics",
+        "/rerank", "/v1/rerank", "/v2/rerank", "/tokenize", "/v1/models", "/v1/models/{name}", "/info", "/health", "/metrics",
         "/openapi.json",
     ]  # fmt: skip
     body = found["/rerank"]["post"]["requestBody"]["content"]["application/json"]["schema"]
