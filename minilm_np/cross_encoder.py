@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from minilm_np.trace import PairTrace
 
+
 class CrossEncoder:
     """A cross-encoder of the BERT family, loaded to score pairs of texts.
 

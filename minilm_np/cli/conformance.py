@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from minilm_np.cli.options import Commands
+
     # imported where they are used, to keep the start short
     from minilm_np.verify.conformance import Check, Conformance, Model
 

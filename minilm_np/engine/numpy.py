@@ -117,9 +117,7 @@ def intermediates(
     """
     return _recorded(
         ids.size,
-        lambda record: reference.forward(
-            ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record
-        ),
+        lambda record: reference.forward(ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record),
     )
 
 
@@ -133,9 +131,7 @@ def pair_intermediates(
     )
 
 
-def _recorded(
-    n_tokens: int, compute: Callable[[reference.Record], reference.Array]
-) -> dict[str, reference.Array]:
+def _recorded(n_tokens: int, compute: Callable[[reference.Record], reference.Array]) -> dict[str, reference.Array]:
     """A copy of every array that a computation records."""
     copies: dict[str, reference.Array] = {}
 

@@ -28,9 +28,7 @@ class Engines:
         self._classifier = classifier
         self.n_threads = 1 if self._alone is None else self._together.threads or 1
 
-    def results(
-        self, ids: Ids, types: Ids | None, first: int, *, normalize: bool, is_alone: bool
-    ) -> Vectors:  # (n, R)
+    def results(self, ids: Ids, types: Ids | None, first: int, *, normalize: bool, is_alone: bool) -> Vectors:  # (n, R)
         """Return the vectors or logits of n texts. types: the token types. first: the first token that is pooled."""
         engine = self._together if is_alone or self._alone is None else self._alone
         if self._classifier is None:

@@ -35,9 +35,7 @@ class EngineThreads:
     max_queue_tokens: more than this may wait only as a single request.
     """
 
-    def __init__(
-        self, engines: Sequence[Engines], batch_tokens: int, max_queue_tokens: int, observe: Observe
-    ) -> None:
+    def __init__(self, engines: Sequence[Engines], batch_tokens: int, max_queue_tokens: int, observe: Observe) -> None:
         self._n_threads = min(one.n_threads for one in engines)
         self._queue: FairQueue[Job] = FairQueue(batch_tokens)
         self._most = max_queue_tokens

@@ -97,8 +97,7 @@ def _pair_length(model: PairModel, query: str, text: str) -> str:
     n_characters = len(query) + len(text)
     if n_characters > MEASURED:
         return f"{n_characters:,} characters"
-    texts = model.tokenizer.texts
-    n_tokens = texts.measure(query)[0] + texts.measure(text)[0] + model.tokenizer.n_special
+    n_tokens = model.tokenizer.measure(query, text)
     return f"{n_tokens:,} tokens ({n_characters:,} characters)"
 
 

@@ -74,6 +74,11 @@ class PairTokenizer:
             found.lengths.append((used_a, used_b))
         return found
 
+    def measure(self, a: str, b: str) -> int:
+        """Return the number of tokens of a pair, special tokens included, however long it is."""
+        of_one = len(self.texts.before) + len(self.texts.after)
+        return self.texts.measure(a)[0] + self.texts.measure(b)[0] - 2 * of_one + self.n_special
+
     def segments(self, n_first: int, n_second: int) -> list[str]:
         """Return where each token of a pair of such lengths comes from: "first", "second" or "special"."""
         before, between, after = (["special"] * len(part) for part in (self._before, self._between, self._after))

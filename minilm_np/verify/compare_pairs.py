@@ -92,7 +92,7 @@ def built_in_pairs(model: CrossEncoder) -> list[tuple[str, TextPair]]:
     """Return (label, pair): a query with each built-in text, and pairs whose lengths depend on the model's limit."""
     tokenizer = model.model.tokenizer
     room = model.max_seq_length - tokenizer.n_special
-    rest = max(0, room - tokenizer.texts.measure(QUERY)[0])
+    rest = max(0, model.max_seq_length - tokenizer.measure(QUERY, ""))
     long = PARAGRAPH * (2 + model.max_seq_length // 40)
     return [
         *((label, (QUERY, text)) for label, text in TEXTS),

@@ -15,8 +15,8 @@ import numpy as np
 import minilm_np
 from minilm_np import reference
 from minilm_np._checks import check_texts
-from minilm_np.engine.blas import one_blas_thread
 from minilm_np.cross_encoder import CrossEncoder
+from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.model_files.tensors import write_tensors
 from minilm_np.reference import Array
@@ -225,9 +225,7 @@ def _by_reference(
         yield f"reference {dtype}", dtype, _reference(subject, reference.nest(subject.weights, dtype), manifest, tokens)
 
 
-def _reference(
-    subject: Subject[T], weights: reference.Nested, manifest: Mapping[str, Any], tokens: Tokens
-) -> Computed:
+def _reference(subject: Subject[T], weights: reference.Nested, manifest: Mapping[str, Any], tokens: Tokens) -> Computed:
     results = subject.results(tokens, weights)
     for i, text in enumerate(manifest["texts"]):
         types = tokens.types[i] if tokens.types is not None else []

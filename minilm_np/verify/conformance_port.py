@@ -68,7 +68,9 @@ def _tensor(
         return
     text = int(name.split(".")[1]) if name.startswith("texts.") else None
     if name.endswith("ids"):
-        yield Check(text, "port", name.rpartition(".")[2], *differing(found[name].ravel().tolist(), arrays[name].tolist()), 0.0)
+        yield Check(
+            text, "port", name.rpartition(".")[2], *differing(found[name].ravel().tolist(), arrays[name].tolist()), 0.0
+        )
         return
     x, r = found[name], arrays[name.replace("float32", "float64", 1)]
     if x.shape != r.shape or x.dtype.kind != "f":

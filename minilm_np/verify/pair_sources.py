@@ -162,9 +162,7 @@ class RerankEndpoint:
     def _ask(self, query: str, texts: list[str]) -> list[float]:
         """The scores of at most BATCH texts, by one request."""
         body = json.dumps({"query": query, "texts": texts, "raw_scores": True, "truncate": True}).encode()
-        raw = post(
-            self._url, body, name=self.name, seconds=SECONDS, largest=len(texts) * 4 * CHARACTERS + ENVELOPE
-        )
+        raw = post(self._url, body, name=self.name, seconds=SECONDS, largest=len(texts) * 4 * CHARACTERS + ENVELOPE)
         try:
             answer = json.loads(raw)
         except (ValueError, RecursionError) as error:

@@ -204,7 +204,10 @@ def run_bert(
             if "." in name and not inner and kind not in ("dropout", "attention") and not name.startswith("pooler"):
                 stack.callback(module.register_forward_hook(keep(name)).remove)
         with torch.no_grad():
-            inputs = {"input_ids": torch.tensor([list(ids)]), "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
+            inputs = {
+                "input_ids": torch.tensor([list(ids)]),
+                "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+            }
             if types is not None:
                 inputs["token_type_ids"] = torch.tensor([list(types)])
             hidden = bert(**inputs).last_hidden_state

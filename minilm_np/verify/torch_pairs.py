@@ -60,5 +60,8 @@ class SentenceTransformersPairs:
 def _load(package: Any, folder: str) -> Any:
     with loading("sentence-transformers", folder):
         return package.CrossEncoder(
-            folder, device="cpu", local_files_only=True, model_kwargs={"attn_implementation": "eager", "dtype": "float32"}
+            folder,
+            device="cpu",
+            local_files_only=True,
+            model_kwargs={"attn_implementation": "eager", "dtype": "float32"},
         )

@@ -23,9 +23,7 @@ def no_vectors(
     """Return the error for an array that does not hold vectors, or numbers of another expected shape."""
     if dtype.kind == "f" and len(shape) == 2 and 0 in shape:
         return InputValueError(f"{path}: expected at least one vector of at least one number, found none")
-    return InputValueError(
-        f"{path}: expected floats of shape {expected}, found {dtype} of shape {tuple(shape)!r:.80}"
-    )
+    return InputValueError(f"{path}: expected floats of shape {expected}, found {dtype} of shape {tuple(shape)!r:.80}")
 
 
 def check_expanded(path: Path, stored: int, expanded: int) -> None:

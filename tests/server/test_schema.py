@@ -28,8 +28,8 @@ def test_the_document_has_the_paths_of_the_models_only(reranker: CrossEncoder) -
     with running(None, reranker, max_texts=7) as url:
         found = ask(url, "/openapi.json").json["paths"]
     assert list(found) == [
-        "/rerank", "/v1/rerank", "/v2/rerank", "/tokenize", "/v1/models", "/v1/models/{name}", "/info", "/health", "/metrics",
-        "/openapi.json",
+        "/rerank", "/v1/rerank", "/v2/rerank", "/tokenize", "/v1/models", "/v1/models/{name}", "/info", "/health",
+        "/metrics", "/openapi.json",
     ]  # fmt: skip
     body = found["/rerank"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["texts"]["maxItems"] == 7

@@ -40,9 +40,7 @@ class Answer:
 
 
 @contextmanager
-def running(
-    encoder: SentenceEncoder | None, reranker: CrossEncoder | None = None, **settings: Any
-) -> Iterator[str]:
+def running(encoder: SentenceEncoder | None, reranker: CrossEncoder | None = None, **settings: Any) -> Iterator[str]:
     """A server in a thread, on a free port: its URL. It ends when its requests are answered."""
     defaults: dict[str, Any] = {"port": 0, "log_format": "none"}
     chosen = ServerSettings(**defaults | settings)

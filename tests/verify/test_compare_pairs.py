@@ -171,11 +171,11 @@ def test_a_file_that_is_broken(model: CrossEncoder, tmp_path: Path, line: str, m
 
 def test_sources_that_are_refused(model: CrossEncoder, tmp_path: Path) -> None:
     np.save(tmp_path / "scores.npy", np.zeros(3))
-    with pytest.raises(InputValueError, match="scores.npy has 3 scores without pairs, but 8 pairs are compared"):
+    with pytest.raises(InputValueError, match=r"scores\.npy has 3 scores without pairs, but 8 pairs are compared"):
         compare_pairs(model, str(tmp_path / "scores.npy"), PAIRS)
     with pytest.raises(InputValueError, match="expected sentence-transformers, a file of scores"):
         open_pair_implementation("model.onnx", model)
-    with pytest.raises(InputValueError, match="there is no file none.npy"):
+    with pytest.raises(InputValueError, match=r"there is no file none\.npy"):
         open_pair_implementation("none.npy", model)
 
 
