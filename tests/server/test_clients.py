@@ -104,8 +104,7 @@ def test_cohere(reranker: CrossEncoder, version: str) -> None:
 
     scores = reranker.predict([("a query", text) for text in TEXTS], activation_fn="Sigmoid")
     best = np.argsort(-scores, kind="stable")[:2].tolist()
-    with running(None, reranker, api_key=KEY) as url:
-        client = getattr(cohere, version)(api_key=KEY, base_url=url)
+    with running(None, reranker, api_key=KEY) as url, getattr(cohere, version)(api_key=KEY, base_url=url) as client:
         found = client.rerank(model="ranker", query="a query", documents=TEXTS, top_n=2)
         assert [result.index for result in found.results] == best
         assert_same_bits(np.array([result.relevance_score for result in found.results], np.float32), scores[best])
