@@ -99,7 +99,7 @@ def test_a_trace_reads_back_equal(model: CrossEncoder, tmp_path: Path) -> None:
 
 def test_inputs_that_are_refused(model: CrossEncoder) -> None:
     with pytest.raises(InputTypeError, match="inputs: expected a pair of texts or several, found str"):
-        trace(model, "a text")  # type: ignore[call-overload]
+        trace(model, "a text")
     with pytest.raises(InputValueError, match="pair 0: expected two texts, found 1"):
         trace(model, [("a",)])
     with pytest.raises(InputValueError, match="dtype: backend 'numba' computes in float32 only"):

@@ -52,12 +52,12 @@ def create_app(
         encoder, reranker = _loaded(settings)
     if reranker is not None:
         reranker.model.require_one_label()
-    service = Service(settings, encoder and encoder.model, reranker and reranker.model)
-    # the first calls are slower than the others
+        reranker.predict(("a", "a"))  # the first calls are slower than the others
     if encoder is not None:
         encoder.encode("a")
-    if reranker is not None:
-        reranker.predict(("a", "a"))
+    service = Service(
+        settings, None if encoder is None else encoder.model, None if reranker is None else reranker.model
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

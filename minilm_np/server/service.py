@@ -25,7 +25,7 @@ from minilm_np.server.settings import ServerSettings
 AT_ONCE, TEXT = 4000, 32
 
 T = TypeVar("T")
-M = TypeVar("M", LoadedModel, PairModel)
+M = TypeVar("M")  # LoadedModel or PairModel
 
 
 class Served(Generic[M]):

@@ -1,7 +1,7 @@
 """`trace`: computes the named arrays of texts, or of pairs of texts."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from minilm_np._checks import check_texts
 from minilm_np._forks import no_fork
@@ -31,7 +31,7 @@ def trace(
     backend: str = ...,
 ) -> list[Trace]: ...
 @overload
-def trace(
+def trace(  # type: ignore[overload-overlap]  # a pair is an iterable of sequences of str, too
     encoder: "PairModel | HasPairModel",
     texts: tuple[str, str],
     *,
@@ -66,7 +66,7 @@ def trace(
     A trace of 256 tokens of the published model takes about 80 MB in float32, twice that in float64.
     Raises InputTypeError, InputValueError (a text or a pair, by its number; an unknown dtype or backend).
     """
-    model = encoder if isinstance(encoder, LoadedModel) else getattr(encoder, "model", encoder)
+    model: Any = encoder if isinstance(encoder, LoadedModel) else getattr(encoder, "model", encoder)
     if not isinstance(model, LoadedModel):
         with no_fork:
             from minilm_np.encoding.pair_inputs import read_pairs
@@ -76,7 +76,7 @@ def trace(
         found = pair_traces(model, pairs, dtype, backend)
         return found[0] if is_single else found
     kind = kind_of(model, backend, dtype)
-    many = check_texts([texts] if isinstance(texts, str) else texts)
+    many = check_texts([texts] if isinstance(texts, str) else cast(Iterable[str], texts))
     engine = engine_of(model, kind, dtype)
     traces = []
     for number, text in enumerate(many):

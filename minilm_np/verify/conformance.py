@@ -197,9 +197,8 @@ def _check(subject: Subject[T], path: str | os.PathLike[str]) -> Conformance:
             ]
             contract = manifest["written_by"]["contract"]
             if implementation == "engine float32" and contract == loaded.kind.contract:
-                both = found_arrays[kind.result], arrays[f"{kind.results}.float32"][i]
-                wrong = differing(*(x.view(np.uint32) for x in both))
-                rows[i].append(Check(i, implementation, f"{kind.result}, bit for bit", *wrong, 0.0))
+                bits = found_arrays[kind.result].view(np.uint32), arrays[f"{kind.results}.float32"][i].view(np.uint32)
+                rows[i].append(Check(i, implementation, f"{kind.result}, bit for bit", *differing(*bits), 0.0))
     last = Check(None, "tokenizer", "lines", *differing(lines, line_ids(arrays)), 0.0)
     return Conformance(os.fspath(path), manifest, [*(row for of_text in rows for row in of_text), last])
 

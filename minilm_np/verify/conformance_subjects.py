@@ -33,7 +33,7 @@ NOT_WRITTEN = (
     "dense_size", "dense_bias", "dense_activation", "dense_path", "include_prompt",
 )  # fmt: skip
 
-T = TypeVar("T", str, TextPair)
+T = TypeVar("T")  # str or TextPair
 
 
 @dataclass(frozen=True)

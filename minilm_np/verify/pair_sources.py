@@ -104,8 +104,8 @@ def _read_jsonl(path: Path) -> tuple[list[TextPair], Array]:
                 item = parse_json(line)
             except ValueError as error:
                 raise InputValueError(f"{place}: {error}") from None
-            texts = [item.get(name) for name in ("query", "document")] if isinstance(item, dict) else []
-            if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or "score" not in item:
+            query, document = (item.get("query"), item.get("document")) if isinstance(item, dict) else (None, None)
+            if not isinstance(query, str) or not isinstance(document, str) or "score" not in item:
                 raise InputValueError(
                     f'{place}: expected an object with "query", "document" and "score", found '
                     f"{line.strip()[:60].decode(errors='replace')}"
@@ -115,7 +115,7 @@ def _read_jsonl(path: Path) -> tuple[list[TextPair], Array]:
                 raise InputValueError(f"{place}: score: expected a number or a list of numbers")
             if scores and len(values) != len(scores[0]):
                 raise InputValueError(f"{place}: score: expected {len(scores[0])} numbers, found {len(values)}")
-            pairs.append((texts[0], texts[1]))
+            pairs.append((query, document))
             scores.append(values)
     if not pairs:
         raise InputValueError(f"{path}: expected at least one score, found none")

@@ -7,6 +7,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_an_engine_that_fails_fails_its_requests_only(encoder: SentenceEncoder) 
         ({"max_bodies_bytes": 5}, {"inputs": "a"}, "the server is overloaded: it holds as many bytes"),
     ],
 )  # fmt: skip
-def test_limits_of_a_request(encoder: SentenceEncoder, settings: dict[str, int], body: object, message: str) -> None:
+def test_limits_of_a_request(encoder: SentenceEncoder, settings: dict[str, Any], body: object, message: str) -> None:
     with running(encoder, **settings) as url:
         answer = ask(url, EMBED, body)
         assert answer.status == (429 if "overloaded" in message else 413)
