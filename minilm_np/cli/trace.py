@@ -32,14 +32,14 @@ def add(commands: "Commands") -> None:
         'minilm-np trace "A text" --save a_text.safetensors',
         details="Print the tokens of the text, then one row per array, from the embeddings to the vector: its name,\n"
         "its shape, its mean, standard deviation, minimum, maximum and norm, and its first values.\n"
-        "Two texts are a pair for a cross-encoder, from the embeddings to the score.",
+        "With --pair, the arrays are those of a cross-encoder, from the embeddings to the score.",
     )
     parser.add_argument("text", metavar="TEXT", help="the text")
     parser.add_argument(
-        "text_pair",
+        "--pair",
         metavar="SECOND",
-        nargs="?",
-        help=f"the second text of a pair; the default of --model is then {DEFAULT_CROSS_ENCODER}",
+        help="trace the pair of TEXT and this text in a cross-encoder; the default of --model is then "
+        f"{DEFAULT_CROSS_ENCODER}",
     )
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="dtype of the numpy backend's arrays (default: %(default)s)"
@@ -70,12 +70,12 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _traced(options: argparse.Namespace) -> Trace:
-    if options.text_pair is None:
+    if options.pair is None:
         if is_cross_encoder(options.model):
-            options.parser.error(f"--model {options.model} is a cross-encoder: give two texts")
+            options.parser.error(f"--model {options.model} is a cross-encoder: give the second text with --pair")
         [text] = decoded([options.text])
         return trace(load(options), text, dtype=options.dtype, backend=options.backend)
-    first, second = decoded([options.text, options.text_pair])
+    first, second = decoded([options.text, options.pair])
     model = load_cross_encoder(options, DEFAULT_CROSS_ENCODER if options.model == DEFAULT_MODEL else options.model)
     return trace(model, (first, second), dtype=options.dtype, backend=options.backend)
 
