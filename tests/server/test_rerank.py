@@ -14,7 +14,8 @@ from starlette.applications import Starlette
 from minilm_np import CrossEncoder, InputValueError, SentenceEncoder
 from minilm_np.server.app import create_app
 from minilm_np.server.settings import ServerSettings
-from tests.support.server import ask, metric, running
+from tests.support import hostile
+from tests.support.server import ask, metric, running, running_waiting
 
 QUERY = "a query"
 TEXTS = ["a text", "", "naïve 日本 👍", "same", "another one", "same"]
@@ -94,6 +95,23 @@ def test_scores_have_the_same_bits_alone_and_under_load() -> None:
         assert metric(url, "minilm_np_queue_tokens") == 0
     expected = scores_of(reranker, texts, activation_fn="Identity")
     assert [bits(rank["score"]) for rank in found] == [bits(score) for score in expected] * 5
+
+
+def test_both_models_have_one_queue(encoder: SentenceEncoder, reranker: CrossEncoder) -> None:
+    body = {"query": "a", "texts": ["b"]}
+    with running_waiting(encoder, reranker, max_queue_tokens=10) as (url, engine), ThreadPoolExecutor(2) as threads:
+        first = threads.submit(ask, url, "/embed", {"inputs": "a"})
+        engine.wait_for_batch()
+        second = threads.submit(ask, url, RERANK, body)
+        assert hostile.wait_for(lambda: metric(url, "minilm_np_queue_tokens") == 7)
+        for path, other in ((RERANK, body), ("/embed", {"inputs": "abcd"}), (V1, {"query": "a", "documents": ["b"]})):
+            refused = ask(url, path, other)
+            assert (refused.status, refused.headers["retry-after"].isdigit()) == (429, True)
+        engine.go.set()
+        assert (first.result().status, second.result().status) == (200, 200)
+        assert engine.sizes == [1]
+        assert metric(url, "minilm_np_texts_total") == 2
+        assert 'minilm_np_requests_total{path="/rerank",status="429"} 1.0' in ask(url, "/metrics").body.decode()
 
 
 @pytest.mark.parametrize("path", [RERANK, V1])

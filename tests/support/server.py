@@ -145,11 +145,13 @@ def with_waiting_engine(encoder: SentenceEncoder) -> tuple[SentenceEncoder, Wait
 
 
 @contextmanager
-def running_waiting(encoder: SentenceEncoder, **settings: Any) -> Iterator[tuple[str, WaitingEngine]]:
-    """A server whose engine waits: its URL and the engine. What waits at the end is computed."""
+def running_waiting(
+    encoder: SentenceEncoder, reranker: CrossEncoder | None = None, **settings: Any
+) -> Iterator[tuple[str, WaitingEngine]]:
+    """A server whose engine for vectors waits: its URL and the engine. What waits at the end is computed."""
     waiting, engine = with_waiting_engine(encoder)
     engine.go.set()
-    with running(waiting, **settings) as url:
+    with running(waiting, reranker, **settings) as url:
         engine.go.clear()
         engine.sizes.clear()
         while engine.started.acquire(blocking=False):
