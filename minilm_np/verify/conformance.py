@@ -22,8 +22,7 @@ from minilm_np.model_files.tensors import write_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.trace import dimensions
-from minilm_np.verify.array_errors import largest_error
-from minilm_np.verify.conformance_file import check_model, kind_of, line_ids, read
+from minilm_np.verify.conformance_file import check_model, error_of, kind_of, line_ids, read
 from minilm_np.verify.conformance_subjects import PairSubject, Subject, T, TextSubject, Tokens
 from minilm_np.verify.interface import TextPair
 from minilm_np.verify.tokenizer_lines import tokenizer_lines
@@ -129,7 +128,9 @@ def _write(subject: Subject[T], path: str | os.PathLike[str], texts: Sequence[T]
         if not np.isfinite(array).all():
             raise NonFiniteError(f"{name} is not finite: the weights overflow on this text")
     rounded = [name for name in arrays if ".float32" in name]
-    worst = max(largest_error(arrays[name], arrays[name.replace("float32", "float64", 1)])[1] for name in rounded)
+    worst = max(
+        error_of(name, arrays[name], arrays[name.replace("float32", "float64", 1)], arrays)[1] for name in rounded
+    )
     tolerance = max(LEAST_TOLERANCE, ROUNDINGS * worst)
     kind = subject.loaded.kind
     manifest = {
@@ -192,7 +193,13 @@ def _check(subject: Subject[T], path: str | os.PathLike[str]) -> Conformance:
             }
             expected_arrays[kind.result] = arrays[f"{kind.results}.float64"][i]
             rows[i] += [
-                Check(i, implementation, name, *largest_error(x, expected_arrays[name]), manifest["tolerance"][dtype])
+                Check(
+                    i,
+                    implementation,
+                    name,
+                    *error_of(name, x, expected_arrays[name], arrays),
+                    manifest["tolerance"][dtype],
+                )
                 for name, x in found_arrays.items()
             ]
             contract = manifest["written_by"]["contract"]

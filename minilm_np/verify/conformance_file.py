@@ -14,6 +14,7 @@ from minilm_np.errors import ConfigError, InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.tensors import read_tensors
 from minilm_np.reference import Array
+from minilm_np.verify.array_errors import largest_error
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, Any]
             f"{path}: tensor 'tokenizer_lines.offsets': expected rising numbers from 0 to the number of ids"
         )
     return arrays, manifest
+
+
+def error_of(name: str, x: Array, r: Array, arrays: Mapping[str, Array]) -> tuple[float, float]:
+    """Return the errors of an array x against the float64 array r of a file, as CONFORMANCE.md measures them.
+
+    arrays: those of the file. One logit may be near 0, so logits are compared with the largest one of the file.
+    """
+    is_logits = name.endswith(("classifier", LOGITS.result))
+    return largest_error(x, r, size=float(np.abs(arrays["logits.float64"]).max()) if is_logits else None)
 
 
 def line_ids(arrays: Mapping[str, Array]) -> list[list[int]]:

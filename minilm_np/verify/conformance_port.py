@@ -11,9 +11,8 @@ from minilm_np._files import MAX_ARRAYS, bounded_lines, open_regular
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_arrays
 from minilm_np.reference import Array
-from minilm_np.verify.array_errors import largest_error
 from minilm_np.verify.conformance import Check, Conformance, differing
-from minilm_np.verify.conformance_file import kind_of, line_ids, read
+from minilm_np.verify.conformance_file import error_of, kind_of, line_ids, read
 
 Path = str | os.PathLike[str]
 
@@ -83,7 +82,7 @@ def _tensor(
     else:
         of_texts = [(text, name.split(".", 3)[3], x, r)]
     for i, step, mine, right in of_texts:
-        yield Check(i, f"port {dtype}", step, *largest_error(mine, right), manifest["tolerance"][dtype])
+        yield Check(i, f"port {dtype}", step, *error_of(step, mine, right, arrays), manifest["tolerance"][dtype])
 
 
 def _ids(path: Path, port: Path, arrays: Mapping[str, Array], manifest: Mapping[str, Any]) -> Iterator[Check]:

@@ -61,6 +61,23 @@ def test_the_engine_conforms_bit_for_bit(tmp_path: Path) -> None:
     assert ("engine float32", "classifier") in found and ("reference float64", "pooler.activation") in found
 
 
+def test_a_logit_near_0_is_compared_with_the_largest_one(model: CrossEncoder, file: Path) -> None:
+    def small(arrays: dict[str, np.ndarray], manifest: Any) -> None:
+        arrays["logits.float64"][4] = arrays["logits.float32"][4] = 1e-9 * arrays["logits.float64"][4]
+
+    arrays, manifest = read_safetensors(changed(file, small))
+    size = np.abs(arrays["logits.float64"]).max()
+    other = arrays["logits.float64"].copy()
+    other[4] += 0.5 * manifest["tolerance"]["float64"] * size
+    save_file({"logits.float64": other}, file.with_name("port.safetensors"))
+    path = file.with_name("changed.safetensors")
+    assert check_port(path, file.with_name("port.safetensors")).conforms
+    other[4] += manifest["tolerance"]["float64"] * size
+    save_file({"logits.float64": other}, file.with_name("port.safetensors"))
+    failure = check_port(path, file.with_name("port.safetensors")).first_failure
+    assert failure is not None and (failure.text, failure.name) == (4, "logits")
+
+
 def test_a_file_by_default_and_again(model: CrossEncoder, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(model, tmp_path / name)
