@@ -6,6 +6,7 @@ import minilm_np
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pair_model import PairModel
 from minilm_np.server.failures import Why
+from minilm_np.server.requests import MOST_TOP
 from minilm_np.server.service import Served, Service
 from minilm_np.server.settings import ServerSettings
 
@@ -157,7 +158,7 @@ def _of_scores(settings: ServerSettings, served: Served[PairModel]) -> dict[str,
                 "query": STRING,
                 "documents": documents,
                 "model": {"type": ["string", "null"], "examples": [served.name]},
-                "top_n": {"type": ["integer", "null"], "minimum": 1},
+                "top_n": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TOP},
                 "return_documents": BOOLEAN,
                 "truncate": TRUNCATE,
             },

@@ -8,6 +8,8 @@ from minilm_np.server.failures import RequestError, Why
 from minilm_np.server.json_fields import Object, choice, known, object_in, optional, present, required, whole, wrong
 from minilm_np.server.settings import ServerSettings
 
+MOST_TOP = 2**31 - 1  # of top_n; more than the number of documents means all of them
+
 T = TypeVar("T")
 
 
@@ -161,7 +163,7 @@ def read_v1_rerank(body: bytes, settings: ServerSettings) -> RerankRequest:
         inputs=_documents(query, _texts(documents, "documents"), "documents", settings),
         truncate=_or(optional(fields, "truncate", bool), settings.truncate),
         returns_texts=_or(optional(fields, "return_documents", bool), False),
-        top=_positive(fields, "top_n"),
+        top=_positive(fields, "top_n", MOST_TOP),
         model=optional(fields, "model", str),
     )
 
@@ -271,12 +273,13 @@ def _direction(fields: Object) -> None:
         raise wrong("truncation_direction", "'right'", value)
 
 
-def _positive(fields: Object, name: str) -> int | None:
-    """An integer of at least 1; None if the field is missing or null."""
+def _positive(fields: Object, name: str, most: int | None = None) -> int | None:
+    """An integer of at least 1, and at most `most`; None if the field is missing or null."""
     fields[name] = whole(fields.get(name))
     value = optional(fields, name, int)
-    if value is not None and value < 1:
-        raise wrong(name, "an integer of at least 1", value)
+    if value is not None and (value < 1 or (most is not None and value > most)):
+        bounds = "of at least 1" if most is None else f"from 1 to {most}"
+        raise wrong(name, f"an integer {bounds}", value)
     return value
 
 

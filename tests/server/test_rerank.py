@@ -147,7 +147,11 @@ def test_a_pair_that_is_too_long_is_an_error_unless_truncation_is_asked_for(
         (RERANK, {"query": "a", "text": ["b"]}, "text: unknown field (did you mean texts?): expected one of query, "),
         (V1, {"query": "a", "documents": [{"body": "b"}]}, "documents[0].body: unknown field: expected one of text"),
         (V1, {"query": "a", "documents": [{"text": 5}]}, "documents[0].text: expected a string, found 5"),
-        (V1, {"query": "a", "documents": ["b"], "top_n": 0}, "top_n: expected an integer of at least 1, found 0"),
+        (
+            V1,
+            {"query": "a", "documents": ["b"], "top_n": 0},
+            "top_n: expected an integer from 1 to 2147483647, found 0",
+        ),
     ],
 )
 def test_a_field_that_is_wrong(both: str, path: str, body: Any, message: str) -> None:
