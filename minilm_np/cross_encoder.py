@@ -8,15 +8,16 @@ The class holds one `PairModel` and adds only the methods that users call.
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, Self, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from minilm_np._checks import check_int, check_optional_int, check_texts
+from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
+from minilm_np.encoding.pair_call_types import Ranked, Scores, typed_as_predict
 from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, older_names, read_pairs
-from minilm_np.encoding.pair_model import PairModel, load_pair_model, random_pair_model
+from minilm_np.encoding.pair_model import FINGERPRINT_PAIRS, PairModel, load_pair_model, random_pair_model
 from minilm_np.encoding.pipeline import as_tensors, progress
 from minilm_np.engine import registry
 from minilm_np.engine.classifier import activate
@@ -31,23 +32,7 @@ from minilm_np.text.tokenizer import TextTokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-Scores = NDArray[np.float32]
-
-# Pairs that together exercise every part of an engine: the default of `fingerprint`.
-FINGERPRINT_PAIRS = (
-    ("How many people live in Berlin?", "Berlin had a population of 3,520,031 in 2019."),
-    ("", ""),
-    ("Naïve café, RÉSUMÉ: 東京タワー [SEP]", "The quick brown fox jumps over the lazy dog. " * 5),
-    ("The quick brown fox jumps over the lazy dog. " * 40, "The quick brown fox jumps over the lazy dog. " * 41),
-)
-
-
-class Ranked(TypedDict):
-    """One document in the result of `CrossEncoder.rank`."""
-
-    corpus_id: int  # its index in the documents
-    score: float
-    text: NotRequired[str]
+    from minilm_np.trace import PairTrace
 
 
 class CrossEncoder:
@@ -125,28 +110,7 @@ class CrossEncoder:
 
     # ---- pairs to scores ---------------------------------------------------------------------------------------------
 
-    @overload
-    def predict(
-        self, inputs: Pairs | None = ..., prompt_name: str | None = ..., prompt: str | None = ...,
-        batch_size: int = ..., show_progress_bar: bool | None = ..., activation_fn: object = ...,
-        apply_softmax: bool | None = ..., convert_to_numpy: Literal[True] = ...,
-        convert_to_tensor: Literal[False] = ..., device: str | None = ..., pool: None = ..., chunk_size: None = ..., *,
-        on_truncation: str = ..., **others: Any,
-    ) -> Scores: ...  # fmt: skip
-    @overload
-    def predict(
-        self, inputs: Pairs | None = ..., prompt_name: str | None = ..., prompt: str | None = ...,
-        batch_size: int = ..., show_progress_bar: bool | None = ..., activation_fn: object = ...,
-        apply_softmax: bool | None = ..., convert_to_numpy: bool = ..., *, convert_to_tensor: Literal[True],
-        device: str | None = ..., pool: None = ..., chunk_size: None = ..., on_truncation: str = ..., **others: Any,
-    ) -> "Tensor": ...  # fmt: skip
-    @overload
-    def predict(
-        self, inputs: Pairs | None = ..., prompt_name: str | None = ..., prompt: str | None = ...,
-        batch_size: int = ..., show_progress_bar: bool | None = ..., activation_fn: object = ...,
-        apply_softmax: bool | None = ..., *, convert_to_numpy: Literal[False], convert_to_tensor: Literal[False] = ...,
-        device: str | None = ..., pool: None = ..., chunk_size: None = ..., on_truncation: str = ..., **others: Any,
-    ) -> list[Scores]: ...  # fmt: skip
+    @typed_as_predict
     def predict(
         self,
         inputs: Pairs | None = None,
@@ -220,10 +184,7 @@ class CrossEncoder:
         Documents with equal scores stay in their order. Raises InputValueError for a model with several labels, and as
         `predict`.
         """
-        if self.num_labels != 1:
-            raise InputValueError(
-                f"rank: expected a model with 1 label, found {self.num_labels}: use predict, and choose a label"
-            )
+        self._model.require_one_label()
         check_int("batch_size", batch_size, 1)
         check_optional_int("top_k", top_k, 1)
         sentence_transformers.check_encode("sentence_embedding", "float32", device, pool, chunk_size)
@@ -239,6 +200,24 @@ class CrossEncoder:
             if return_documents:
                 ranked[-1]["text"] = texts[number]
         return ranked
+
+    @overload
+    def trace(  # type: ignore[overload-overlap]  # a pair is an iterable of sequences of str, too
+        self, pairs: tuple[str, str], *, dtype: str = ..., backend: str = ...
+    ) -> "PairTrace": ...
+    @overload
+    def trace(self, pairs: Iterable[Pair], *, dtype: str = ..., backend: str = ...) -> "list[PairTrace]": ...
+    def trace(
+        self, pairs: tuple[str, str] | Iterable[Pair], *, dtype: str = "float32", backend: str = "numpy"
+    ) -> "PairTrace | list[PairTrace]":
+        """Return every named step from tokens to score, to inspect and to compare: see `minilm_np.trace.trace`.
+
+        The steps are those of the model alone: no prompt is put before a text.
+        """
+        with no_fork:
+            from minilm_np import trace
+
+        return trace.trace(self, pairs, dtype=dtype, backend=backend)
 
     def fingerprint(self, pairs: Iterable[Pair] = FINGERPRINT_PAIRS) -> str:
         """Return a SHA-256 that is equal on two machines if they give these pairs the same logits, bit for bit.

@@ -101,7 +101,8 @@ def _similarity(encoder: SentenceEncoder, path: Path) -> object:
 def _conformance(encoder: SentenceEncoder, path: Path) -> object:
     from minilm_np.verify import conformance
 
-    return conformance.write(encoder, path / "file.safetensors")
+    conformance.write(encoder, path / "file.safetensors")
+    return None
 
 
 def _transformers(encoder: SentenceEncoder, path: Path) -> object:

@@ -14,11 +14,11 @@ Reading order:
     line_table.py   the lines that a command found, as a table
     search.py       `similarity`, `search`, `cluster`: compare texts, search lines, group similar lines
     rerank.py       `rerank`: put lines in the order of their relevance to a query
-    serve.py        `serve`: answer requests for vectors over HTTP
+    serve.py        `serve`: answer requests for vectors and scores over HTTP
     models.py       `fetch`, `info`: download a model, describe an installed one
     evaluate.py     `eval`: measure the quality of a model
     train.py        `train`: train a model on pairs of texts
-    trace.py        `trace`: print every intermediate array of a text
+    trace.py        `trace`: print every intermediate array of a text or a pair
     explain.py      `explain`: write a page that shows how a text becomes its vector
     verify.py       `verify`: compare with another implementation of the model
     diagnose.py     `diagnose`: explain why another implementation gives different vectors

@@ -7,12 +7,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minilm_np.cli.files import check_output, read_lines
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.files import check_output, read_lines, read_pairs
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, load_cross_encoder
+from minilm_np.model_files.kinds import is_cross_encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from minilm_np.cli.options import Commands
-    from minilm_np.verify.conformance import Check, Conformance  # imported where they are used, to keep the start short
+
+    # imported where they are used, to keep the start short
+    from minilm_np.verify.conformance import Check, Conformance, Model
+
+OF_TOKENS = ("ids", "token_type_ids", "lines")  # names of rows that compare tokens
 
 
 def add(commands: "Commands") -> None:
@@ -37,7 +44,8 @@ def add(commands: "Commands") -> None:
     writing.add_argument(
         "--input",
         metavar="TEXTS",
-        help="a file of texts, one per line (UTF-8); - for stdin (default: built-in texts)",
+        help="a file of texts, one per line (UTF-8); - for stdin; for a cross-encoder a file of pairs, as for `verify` "
+        "(default: built-in texts)",
     )
     writing.add_argument(
         "--full",
@@ -77,28 +85,40 @@ def _write(options: argparse.Namespace) -> int:
 
     path = Path(options.file)
     check_output(path, "")
-    texts = None if options.input is None else read_lines(options.input)[1]
-    encoder = load(options)
-    texts = default_texts(encoder) if texts is None else texts
+    texts: list[str] | list[tuple[str, str]] | None = None
+    if options.input is not None:
+        texts = read_pairs(options.input) if is_cross_encoder(options.model) else read_lines(options.input)[1]
+    model = _load(options)
+    texts = default_texts(model) if texts is None else texts
     if options.full is not None and options.full > len(texts):
         options.parser.error(
             f"argument --full: expected at most {len(texts)}, the number of texts, found {options.full}"
         )
-    write(encoder, path, texts, full=options.full)
+    write(model, path, texts, full=options.full)
     _, manifest = read(path)
     n_full = sum(text["intermediates"] for text in manifest["texts"])
     print(
-        f"{path}: {manifest['model']['name']}, {len(manifest['texts'])} texts, {n_full} of them with "
+        f"{path}: {manifest['model']['name']}, {len(manifest['texts'])} {_noun(manifest)}s, {n_full} of them with "
         f"{len(manifest['intermediates'])} intermediates, {os.path.getsize(path) / 1e6:.1f} MB"
     )
     return 0
+
+
+def _load(options: argparse.Namespace) -> "Model":
+    return load_cross_encoder(options, options.model) if is_cross_encoder(options.model) else load(options)
+
+
+def _noun(manifest: "Mapping[str, Any]") -> str:
+    from minilm_np.verify.conformance_file import kind_of
+
+    return "pair" if kind_of(manifest).of_pairs else "text"
 
 
 def _check(options: argparse.Namespace) -> int:
     if options.against is None:
         from minilm_np.verify.conformance import check
 
-        result = check(load(options), options.file)
+        result = check(_load(options), options.file)
     else:
         from minilm_np.verify.conformance_port import check_port
 
@@ -135,14 +155,15 @@ def _as_text(result: "Conformance") -> str:
         if row.implementation not in of_name or _badness(row) > _badness(of_name[row.implementation]):
             of_name[row.implementation] = row
     # the first text need not be one with intermediates
-    last = [name for name in ("vector", "vector, bit for bit") if name in worst]
-    names = [name for name in worst if name not in ("ids", "lines", *last)] + last
-    columns = list(dict.fromkeys(row.implementation for row in result.rows if row.name not in ("ids", "lines")))
+    last = [name for name in worst if name.partition(",")[0] in ("vector", "logits")]
+    names = [name for name in worst if name not in (*OF_TOKENS, *last)] + last
+    columns = list(dict.fromkeys(row.implementation for row in result.rows if row.name not in OF_TOKENS))
     tolerance = result.manifest["tolerance"]
     texts, width = result.manifest["texts"], max(map(len, names), default=0)
     lines = [
         f"model      {result.manifest['model']['name']}, with the weights of the file",
-        f"texts      {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with intermediates",
+        f"{_noun(result.manifest) + 's':10} {len(texts)}, {sum(text['intermediates'] for text in texts)} of them with "
+        "intermediates",
         f"token ids  {_token_ids(result)}",
         *([] if names else ["", _verdict(result)]),
     ]
@@ -165,16 +186,17 @@ def _as_text(result: "Conformance") -> str:
 
 def _token_ids(result: "Conformance") -> str:
     """In how many texts and lines the token ids differ."""
-    of_texts = [row for row in result.rows if row.name == "ids"]
+    of_texts = [row for row in result.rows if row.name in ("ids", "token_type_ids")]
     of_lines = [row for row in result.rows if row.name == "lines"]
     if not of_texts + of_lines:
         return "not in the port's file"
-    texts = sum(not row.conforms for row in of_texts)
+    noun = _noun(result.manifest)
+    texts = len({row.text for row in of_texts if not row.conforms})
     lines = sum(int(row.max_abs) for row in of_lines)
-    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((texts, "text"), (lines, "tokenizer line")) if n]
+    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((texts, noun), (lines, "tokenizer line")) if n]
     if parts:
         return f"differ in {' and '.join(parts)} *"
-    compared = [f"all {len(of_texts)} compared texts"] if of_texts else []
+    compared = [f"all {len({row.text for row in of_texts})} compared {noun}s"] if of_texts else []
     return f"equal in {' and '.join([*compared, *['all compared tokenizer lines'] * bool(of_lines)])}"
 
 
@@ -187,16 +209,17 @@ def _verdict(result: "Conformance") -> str:
             f"does not conform: the token ids differ in {first.max_abs:.0f} of the file's `tokenizer_lines`, short "
             "texts that only test the tokenizer: compare your ids with `tokenizer_lines.ids` (see CONFORMANCE.md)"
         )
-    text = result.manifest["texts"][first.text]["text"]
-    shown = repr(text if len(text) <= 40 else text[:37] + "...")
-    if first.name == "ids":
+    from minilm_np.verify.conformance_file import shown_text
+
+    where = f"{_noun(result.manifest)} {first.text} (counted from 0), {shown_text(result.manifest, first.text)}"
+    if first.name in OF_TOKENS:
+        what = "ids" if first.name == "ids" else "types"
         return (
-            f"does not conform: the token ids of text {first.text} (counted from 0), {shown}, differ at "
+            f"does not conform: the token {what} of {where}, differ at "
             f"{first.max_abs:.0f} position{'s' * (first.max_abs != 1)}: correct the tokenizer first"
         )
     return (
-        f"does not conform: the first array out of tolerance is {first.name} of text {first.text} (counted from 0), "
-        f"{shown}, "
+        f"does not conform: the first array out of tolerance is {first.name} of {where}, "
         f"{first.implementation}: error {first.max_rel:.2g}, tolerance {first.tolerance:.2g}"
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 from minilm_np._files import atomic_file
-from minilm_np._text_files import decode_line
+from minilm_np._text_files import decode_line, read_samples
 from minilm_np.errors import DataError, InputValueError
 
 RECORDS = (".csv", ".tsv", ".json", ".jsonl")  # endings of files whose lines are usually more than a text
@@ -147,6 +147,16 @@ def read_texts(path: str) -> list[str]:
             raise DataError(f'{path}, line {number}: expected an object with "text", found {line[:60]}')
         texts.append(text)
     return texts
+
+
+def read_pairs(path: str) -> list[tuple[str, str]]:
+    """The pairs of texts in a file of samples: .jsonl or .tsv. Raises DataError."""
+    pairs = []
+    for texts in read_samples(path):
+        if len(texts) != 2:
+            raise DataError(f"{path}: expected two texts on each line, found {len(texts)}")
+        pairs.append((texts[0], texts[1]))
+    return pairs
 
 
 def _name(path: str) -> str:

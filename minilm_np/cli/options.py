@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from minilm_np._forks import no_fork
 from minilm_np.encoding.pipeline import ON_TRUNCATION
 from minilm_np.engine.registry import BACKENDS, COMPUTE_TYPES
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
+    from minilm_np.cross_encoder import CrossEncoder
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # what `add_subparsers` returns
 
 BACKEND_HELP = "numba: compiled kernels, the same bits on every CPU; numpy: the readable reference"
@@ -134,6 +137,21 @@ def load(options: argparse.Namespace) -> SentenceEncoder:
     """Load the model that the options of `add_model_options` name."""
     return SentenceEncoder(
         options.model,
+        backend=options.backend,
+        compute_type=options.compute_type,
+        threads=options.threads,
+        local_files_only=options.offline,
+    )
+
+
+def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int | None = None) -> "CrossEncoder":
+    """Load the cross-encoder of this name or folder with the options of `add_model_options`."""
+    with no_fork:
+        from minilm_np.cross_encoder import CrossEncoder
+
+    return CrossEncoder(
+        name,
+        max_length=max_length,
         backend=options.backend,
         compute_type=options.compute_type,
         threads=options.threads,

@@ -12,8 +12,8 @@ from minilm_np._progress import progress
 from minilm_np.cli.encoding import LONG_WORK, Numbered, text_batches
 from minilm_np.cli.files import decoded, open_lines
 from minilm_np.cli.line_table import Line, best, scored_lines, write_table
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, positive
-from minilm_np.errors import InputValueError, TruncationWarning
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load_cross_encoder, positive
+from minilm_np.errors import TruncationWarning
 from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER
 
 if TYPE_CHECKING:
@@ -55,27 +55,16 @@ def add(commands: "Commands") -> None:
 def _rerank(options: argparse.Namespace) -> int:
     (query,) = decoded([options.query])
     with open_lines(options.corpus, skip_blank=True) as lines:
-        model = load_cross_encoder(options, options.model, options.max_length)
+        model = load_reranker(options, options.model, options.max_length)
         found, last = best_lines(model, query, lines.numbered, lines.total, options.top_k)
     write_table(found, last, options.format, TITLE)
     return 0
 
 
-def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int | None = None) -> "CrossEncoder":
-    """Load a cross-encoder with the options of `add_model_options`. Raises InputValueError if it has several labels."""
-    with no_fork:
-        from minilm_np.cross_encoder import CrossEncoder
-
-    model = CrossEncoder(
-        name,
-        max_length=max_length,
-        backend=options.backend,
-        compute_type=options.compute_type,
-        threads=options.threads,
-        local_files_only=options.offline,
-    )
-    if model.num_labels != 1:
-        raise InputValueError(f"{name}: expected a model with 1 label, found {model.num_labels}")
+def load_reranker(options: argparse.Namespace, name: str, max_length: int | None = None) -> "CrossEncoder":
+    """Load a cross-encoder for `best_lines`. Raises InputValueError if it has several labels."""
+    model = load_cross_encoder(options, name, max_length)
+    model.model.require_one_label()
     return model
 
 

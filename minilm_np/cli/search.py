@@ -11,7 +11,7 @@ from minilm_np.cli.files import decoded, open_lines, read_lines
 from minilm_np.cli.line_table import Line, best, header, rows, scored_lines, shown, write_table
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, positive
 from minilm_np.cli.printing import shortest_float, write_json, write_lines
-from minilm_np.cli.rerank import TITLE, best_lines, load_cross_encoder
+from minilm_np.cli.rerank import TITLE, best_lines, load_reranker
 from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from minilm_np.vectors.mining import community_detection, semantic_search
 from minilm_np.vectors.similarity import cos_sim
@@ -113,7 +113,7 @@ def _search(options: argparse.Namespace) -> int:
     (query,) = decoded([options.query])
     with open_lines(options.corpus, skip_blank=True) as lines:
         encoder = load(options)
-        reranker = load_cross_encoder(options, options.rerank) if options.rerank else None
+        reranker = load_reranker(options, options.rerank) if options.rerank else None
         top_k = max(options.top_k, options.candidates) if reranker else options.top_k
         settings, encoding = encoder.settings, TextEncoding(encoder)
         vector = encoding.vectors([query], lambda *_: "the query", prompt_name=settings.first_prompt(QUERY_PROMPTS))

@@ -1,4 +1,4 @@
-"""`minilm-np serve`: answer requests for vectors over HTTP."""
+"""`minilm-np serve`: answer requests for vectors and scores over HTTP."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from minilm_np._forks import no_fork
-from minilm_np.cli.options import add_command, add_model_options, load, positive
+from minilm_np.cli.options import add_command, add_model_options, positive
 from minilm_np.errors import MissingExtraError
 from minilm_np.server import INSTALL
 from minilm_np.server.settings import API_KEY, ServerSettings
@@ -34,10 +34,11 @@ def add(commands: "Commands") -> None:
         commands,
         "serve",
         _serve,
-        "answer requests for vectors over HTTP",
+        "answer requests for vectors and scores over HTTP",
         "minilm-np serve --port 8080",
-        details="The paths are those of OpenAI (/v1/embeddings, /v1/models) and of text-embeddings-inference\n"
-        "(/embed, /similarity, /tokenize, /info, /health), and /metrics and /openapi.json.\n"
+        details="The paths are those of OpenAI (/v1/embeddings, /v1/models), of text-embeddings-inference (/embed,\n"
+        "/similarity, /rerank, /tokenize, /info, /health), of Cohere and Jina (/v1/rerank), /metrics and\n"
+        "/openapi.json. The paths for reranking need --reranker, or a cross-encoder as --model.\n"
         "SIGTERM or Ctrl-C ends the server after the requests in flight.",
     )
     parser.usage = "%(prog)s [OPTION ...]"  # an error prints it first, and a list of all options would hide the error
@@ -72,6 +73,9 @@ def add(commands: "Commands") -> None:
         default=DEFAULTS.log_format,
         help="one line per request on stderr, without its texts (default: %(default)s)",
     )
+    parser.add_argument(
+        "--reranker", metavar="MODEL", default="", help="cross-encoder for /rerank: name or folder (default: none)"
+    )
     limits = parser.add_argument_group("limits")
     for name, what in LIMITS.items():
         limits.add_argument(
@@ -94,6 +98,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     settings = ServerSettings(
         model=options.model,
+        reranker=options.reranker,
         backend=options.backend,
         compute_type=options.compute_type,
         threads=options.threads,
@@ -116,8 +121,9 @@ def _serve(options: argparse.Namespace) -> int:
                 file=sys.stderr,
                 flush=True,
             )
-        app = create_app(settings, load(options))
-        print(f"minilm-np: serving {options.model} on {url_of(listening)}", file=sys.stderr, flush=True)
+        app = create_app(settings)
+        models = " and ".join(filter(None, (options.model, options.reranker)))
+        print(f"minilm-np: serving {models} on {url_of(listening)}", file=sys.stderr, flush=True)
         serve(app, settings, listening)
     return 0
 

@@ -1,16 +1,19 @@
-"""`minilm-np trace`: every intermediate array of a text, as a table."""
+"""`minilm-np trace`: every intermediate array of a text, or of a pair of texts, as a table."""
 
 import argparse
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, decoded
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, load_cross_encoder
 from minilm_np.cli.printing import cells, columns, write_json, write_lines
 from minilm_np.engine import registry
-from minilm_np.trace import DTYPES, Trace, statistics, trace
+from minilm_np.model_files.kinds import is_cross_encoder
+from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER, DEFAULT_MODEL
+from minilm_np.trace import DTYPES, PairTrace, Trace, statistics, trace
 
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
@@ -25,12 +28,19 @@ def add(commands: "Commands") -> None:
         commands,
         "trace",
         _trace,
-        "show every intermediate array of a text",
+        "show every intermediate array of a text, or of a pair",
         'minilm-np trace "A text" --save a_text.safetensors',
         details="Print the tokens of the text, then one row per array, from the embeddings to the vector: its name,\n"
-        "its shape, its mean, standard deviation, minimum, maximum and norm, and its first values.",
+        "its shape, its mean, standard deviation, minimum, maximum and norm, and its first values.\n"
+        "With --pair, the arrays are those of a cross-encoder, from the embeddings to the score.",
     )
     parser.add_argument("text", metavar="TEXT", help="the text")
+    parser.add_argument(
+        "--pair",
+        metavar="SECOND",
+        help="trace the pair of TEXT and this text in a cross-encoder; the default of --model is then "
+        f"{DEFAULT_CROSS_ENCODER}",
+    )
     parser.add_argument(
         "--dtype", choices=DTYPES, default="float32", help="dtype of the numpy backend's arrays (default: %(default)s)"
     )
@@ -49,8 +59,7 @@ def _trace(options: argparse.Namespace) -> int:
         options.parser.error("--dtype float64 needs --backend numpy: the numba backend computes in float32")
     if options.save is not None:
         check_output(Path(options.save), "--save")
-    [text] = decoded([options.text])
-    found = trace(load(options), text, dtype=options.dtype, backend=options.backend)
+    found = _traced(options)
     if options.save is not None:
         found.save(options.save)
     if options.format == "json":
@@ -60,14 +69,32 @@ def _trace(options: argparse.Namespace) -> int:
     return 0
 
 
+def _traced(options: argparse.Namespace) -> Trace:
+    if options.pair is None:
+        if is_cross_encoder(options.model):
+            options.parser.error(f"--model {options.model} is a cross-encoder: give the second text with --pair")
+        [text] = decoded([options.text])
+        return trace(load(options), text, dtype=options.dtype, backend=options.backend)
+    first, second = decoded([options.text, options.pair])
+    model = load_cross_encoder(options, DEFAULT_CROSS_ENCODER if options.model == DEFAULT_MODEL else options.model)
+    return trace(model, (first, second), dtype=options.dtype, backend=options.backend)
+
+
 def _as_json(found: Trace) -> dict[str, Any]:
+    tokens: list[dict[str, object]] = [
+        {"token": token, "id": number, "offsets": pair}
+        for token, number, pair in zip(found.tokens, found.ids, found.offsets, strict=True)
+    ]
+    pair = {}
+    if isinstance(found, PairTrace):
+        pair = {"text_pair": found.text_pair}
+        for token, segment, kind in zip(tokens, found.segments, found.token_type_ids, strict=True):
+            token |= {"segment": segment, "token_type_id": kind}
     return {
         "text": found.text,
+        **pair,
         "truncated": found.truncated,
-        "tokens": [
-            {"token": token, "id": number, "offsets": pair}
-            for token, number, pair in zip(found.tokens, found.ids, found.offsets, strict=True)
-        ],
+        "tokens": tokens,
         "model": found.model,
         "backend": found.backend,
         "dtype": found.dtype,
@@ -84,14 +111,7 @@ def _as_json(found: Trace) -> dict[str, Any]:
 
 def _as_table(found: Trace, width: int) -> list[str]:
     """The tokens, then one row per array; on a narrow terminal its name has a separate line."""
-    truncated = " (the text was truncated)" if found.truncated else ""
-    tokens = zip(found.tokens, found.offsets, strict=True)
-    lines = [
-        f"model   {found.model}, {found.dtype}, backend {found.backend}",
-        f"tokens  {len(found.ids)}, each with its characters in the text{truncated}",
-        *_wrapped((f"{token} {start}-{stop}" for token, (start, stop) in tokens), width),
-        "",
-    ]
+    lines = [f"model   {found.model}, {found.dtype}, backend {found.backend}", *_tokens(found, width), ""]
     rows = [(name, found.dimensions[name], " x ".join(map(str, array.shape))) for name, array in found.items()]
     of_name, of_letters, of_shape = (max(map(len, column)) for column in zip(*rows, ("name", "", "shape"), strict=True))
     apart = of_name + of_letters + of_shape + 2 + 10 * (STATISTICS + FIRST) > width
@@ -107,6 +127,22 @@ def _as_table(found: Trace, width: int) -> list[str]:
         row = f"{'' if apart else name:{of_name}} {letters:{of_letters}} {shape:>{of_shape}}"
         lines.append(row + "".join(map(_number, [*statistics(array).values(), *array.ravel()[:first].tolist()])))
     return lines
+
+
+def _tokens(found: Trace, width: int) -> Iterator[str]:
+    """The tokens with their characters; of a pair, each segment has its lines, with the types of its tokens."""
+    shown = [f"{token} {start}-{stop}" for token, (start, stop) in zip(found.tokens, found.offsets, strict=True)]
+    if not isinstance(found, PairTrace):
+        truncated = " (the text was truncated)" if found.truncated else ""
+        yield f"tokens  {len(shown)}, each with its characters in the text{truncated}"
+        yield from _wrapped(shown, width)
+        return
+    truncated = " (the pair was truncated)" if found.truncated else ""
+    yield f"tokens  {len(shown)}, each with its characters in its text{truncated}"
+    rows = zip(found.segments, found.token_type_ids, shown, strict=True)
+    for (segment, kind), tokens in groupby(rows, lambda row: row[:2]):
+        yield f"        {segment}, token type {kind}:"
+        yield from _wrapped((token for *_, token in tokens), width)
 
 
 def _number(value: float) -> str:

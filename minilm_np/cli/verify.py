@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minilm_np._checks import printable
-from minilm_np.cli.files import check_output, read_texts
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, add_page_option, load
+from minilm_np.cli.files import check_output, read_pairs, read_texts
+from minilm_np.cli.options import (
+    add_command,
+    add_format_option,
+    add_model_options,
+    add_page_option,
+    load,
+    load_cross_encoder,
+)
 from minilm_np.cli.printing import columns, one_line
+from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, summarised
-from minilm_np.verify.compare import TOLERANCE, Comparison, compare
-from minilm_np.verify.implementations import SOURCES, is_source, open_implementation
+from minilm_np.verify.compare import compare
+from minilm_np.verify.comparison import TOLERANCE, Comparison, PairComparison
+from minilm_np.verify.implementations import PAIR_SOURCES, SOURCES, is_source, open_implementation
 from minilm_np.verify.interface import Implementation
 from minilm_np.verify.retrieval import Retrieval, compare_retrieval
 from minilm_np.verify.stability import Stability, check_stability
@@ -36,24 +45,31 @@ def add(commands: "Commands") -> None:
         "minilm-np verify --against sentence-transformers",
     )  # fmt: skip
     what = verify.add_mutually_exclusive_group(required=True)
-    what.add_argument("--against", type=_source, metavar="X", help=f"the other implementation: one of {SOURCES}")
+    what.add_argument(
+        "--against",
+        type=_source,
+        metavar="X",
+        help=f"the other implementation: one of {SOURCES}; for a cross-encoder, one of {PAIR_SOURCES}",
+    )
     what.add_argument(
         "--print-texts",
         action="store_true",
-        help="print the built-in texts, one JSON object with label and text per line, for another program to encode",
+        help="print the built-in texts, one JSON object with label and text per line, for another program to encode; "
+        "for a cross-encoder, with label, query and document",
     )
     verify.add_argument(
         "--texts",
         metavar="FILE",
-        help="compare on these texts: one per line, or .jsonl with `text` (default: the texts of X if X has texts, "
-        "else the built-in ones)",
+        help="compare on these texts: one per line, or .jsonl with `text`; for a cross-encoder on these pairs: .jsonl "
+        'with ["query", "document"], or .tsv (default: those of X if X has texts, else the built-in ones)',
     )
     verify.add_argument(
         "--tolerance",
         type=_tolerance,
         default=TOLERANCE,
         metavar="ERROR",
-        help="largest difference of a number that is allowed, relative to the vector's length (default: %(default)s)",
+        help="largest difference of a number that is allowed, relative to the vector's length, or to the largest score "
+        "of a cross-encoder (default: %(default)s)",
     )
     verify.add_argument(
         "--all", action="store_true", help="one row per intermediate with all errors, instead of one row per layer"
@@ -83,6 +99,8 @@ def add(commands: "Commands") -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if is_cross_encoder(options.model):
+        return _verify_pairs(options)
     if options.page is not None:
         check_output(Path(options.page), "--page")
     texts = None if options.texts is None else read_texts(options.texts)
@@ -120,6 +138,27 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if comparison.within and is_stable else 1
 
 
+def _verify_pairs(options: argparse.Namespace) -> int:
+    """`_verify` for a cross-encoder."""
+    from minilm_np.verify.compare_pairs import built_in_pairs, compare_pairs  # here, to keep the start short
+
+    for name in ("page", "stability", "retrieval", "corpus"):
+        if getattr(options, name):
+            options.parser.error(f"--{name} needs a model for vectors, and {options.model} is a cross-encoder")
+    pairs = None if options.texts is None else read_pairs(options.texts)
+    model = load_cross_encoder(options, options.model)
+    if options.print_texts:
+        for label, (query, document) in built_in_pairs(model):
+            print(json.dumps({"label": label, "query": query, "document": document}))
+        return 0
+    comparison = compare_pairs(model, options.against, pairs, tolerance=options.tolerance, progress=True)
+    if options.format == "json":
+        print(json.dumps(comparison.as_dict(), indent=1))
+    else:
+        print(*table(comparison, every=options.all), sep="\n")
+    return 0 if comparison.within else 1
+
+
 def _corpus(encoder: SentenceEncoder, other: Implementation, texts: list[str] | None) -> list[str] | None:
     """The corpus if none is given: the texts of a file of vectors without texts; else None, the default of X."""
     if not isinstance(other, StoredVectors) or other.texts is not None:
@@ -129,19 +168,20 @@ def _corpus(encoder: SentenceEncoder, other: Implementation, texts: list[str] | 
 
 def table(comparison: Comparison, *, every: bool = False) -> Iterator[str]:
     """Yield the lines of a comparison for people: one per layer, or with `every` one per intermediate."""
-    yield f"ours: {comparison.ours}; theirs: {comparison.theirs}; {comparison.texts} texts"
+    yield f"ours: {comparison.ours}; theirs: {comparison.theirs}; {comparison.texts} {comparison.noun}s"
     rows = comparison.intermediates if every else summarised(comparison.intermediates)
     rows = rows + ([] if comparison.vector is None else [comparison.vector])
     if rows:
         yield from _detailed(rows, columns()) if every else _short(rows)
     if comparison.intermediates:
-        yield "(our `vector`: the backend; our other rows: the NumPy reference in float32)"
+        yield f"(our `{comparison.result}`: the backend; our other rows: the NumPy reference in float32)"
     for problem in comparison.problems[:SHOWN_PROBLEMS]:
         yield f"problem: {printable(problem)}"
     if len(comparison.problems) > SHOWN_PROBLEMS:
         yield f"problem: and {len(comparison.problems) - SHOWN_PROBLEMS} more (--format json lists all)"
     yield printable(comparison.verdict)
-    if comparison.largest is not None and comparison.largest > comparison.tolerance:
+    can_diagnose = not isinstance(comparison, PairComparison)
+    if can_diagnose and comparison.largest is not None and comparison.largest > comparison.tolerance:
         yield "What to do: run `minilm-np diagnose` with the same --against and --texts; it looks for the cause."
 
 
@@ -215,7 +255,7 @@ def _ulp(ulp: float) -> str:
 
 
 def _source(text: str) -> str:
-    if not is_source(text):
+    if not is_source(text):  # the sources of pairs are among them
         raise argparse.ArgumentTypeError(f"expected one of {SOURCES}, found {text!r}")
     return text
 

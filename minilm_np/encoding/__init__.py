@@ -6,6 +6,7 @@ Reading order:
     pipeline.py               one call, from texts to vectors
     prompts.py                models whose pooling leaves out the tokens of a prompt
     pair_model.py             a cross-encoder as one frozen value; one call, from pairs of texts to logits
+    pair_call_types.py        the types of `predict` and `rank` for type checkers
     pair_inputs.py            the arguments of `CrossEncoder.predict`, checked
     long_texts.py             texts of any length by overlapping windows
     call_types.py             the types of `encode` for type checkers: which arguments give which result

@@ -9,11 +9,11 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from minilm_np.model_files.settings import ModelSettings, load_settings, overrid
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.tokenizer_files import load_tokenizer
+
+M = TypeVar("M")
 
 _logger = logging.getLogger("minilm_np")
 
@@ -96,15 +98,8 @@ class LoadedModel:
         """SHA-256 over all weights in the model's order: a line with name and shape, then the float32 bytes of each."""
         cached = vars(self)  # not `cached_property`: that of Python 3.11 has a lock, which a fork may leave locked
         if "_weights_digest" not in cached:
-            cached["_weights_digest"] = self._digest()
+            cached["_weights_digest"] = weights_sha256(self.engine.iter_weights())
         return cached["_weights_digest"]
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for name, array in self.engine.iter_weights():
-            digest.update(f"{name} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array, "<f4").reshape(-1).data)
-        return digest.hexdigest()
 
     def fingerprint(self, texts: Sequence[str]) -> str:
         """Return a SHA-256 over the contract's version, the weights and the vectors of these texts.
@@ -119,6 +114,15 @@ class LoadedModel:
         vectors = self.engine.encode(self.tokenizer(texts).ids, normalize=False, report=lambda done: None)
         digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
+
+
+def weights_sha256(weights: Iterable[tuple[str, Vectors]]) -> str:
+    """SHA-256 over named weights: a line with name and shape, then the float32 bytes of each."""
+    digest = hashlib.sha256()
+    for name, array in weights:
+        digest.update(f"{name} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, "<f4").reshape(-1).data)
+    return digest.hexdigest()
 
 
 class HasModel(Protocol):
@@ -161,13 +165,18 @@ def load_model(
             )
 
         folder, found, settings, config, tokenizer, weights, pooler = read_steadily(name_or_path, read)
-        engine = kind.make(config, weights, threads, reread=lambda: _reread(folder, config))
+        engine = kind.make(config, weights, threads, reread=lambda: reread(folder, config))
         if cache.is_used:
-            pooler = cache.pooler
+            pooler = cache.other
         if folder.verified and isinstance(engine, PackingEngine):
             cache.write(config, engine.packed(), pooler)
         return LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, pooler, found)
 
+    return with_cache(kind, load)
+
+
+def with_cache(kind: EngineKind, load: Callable[[WeightsCache], M]) -> M:
+    """Return what `load` returns with the cache of packed weights, or without reading it if it is damaged."""
     with standard_float_mode():  # converting and rounding the weights is arithmetic
         with suppress(UnusableCacheError):
             return load(WeightsCache(kind))
@@ -197,11 +206,14 @@ def _weights(
     return itertools.chain([first], rest), _pooler(folder.path, config)
 
 
-def _reread(folder: ModelFolder, config: ModelConfig) -> Iterable[tuple[str, Vectors]]:
-    """Read the weights once more; those of a published model are verified again."""
+def reread(folder: ModelFolder, config: ModelConfig, *, classifier: bool = False) -> Iterable[tuple[str, Vectors]]:
+    """Read the weights once more; those of a published model are verified again.
+
+    classifier: as for `iter_checkpoint`.
+    """
     if folder.name is not None and folder.verified and (manifest := manifest_for(folder.name)):
         verify(folder.path, manifest)
-    return iter_checkpoint(folder.path, config)
+    return iter_checkpoint(folder.path, config, classifier=classifier)
 
 
 def _pooler(folder: Path, config: ModelConfig) -> Weights:

@@ -7,31 +7,39 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from minilm_np._checks import check_int
 from minilm_np._forks import no_fork
-from minilm_np.encoding.loaded_model import LoadedModel, make_model
+from minilm_np.encoding.loaded_model import LoadedModel, make_model, reread, with_cache
 from minilm_np.encoding.pipeline import SLICE, Truncation
 from minilm_np.engine.classifier import Classifier
-from minilm_np.engine.float_mode import standard_float_mode
-from minilm_np.engine.protocol import Report, Vectors, Weights
+from minilm_np.engine.protocol import Packed, PackingEngine, Report, Vectors, Weights
 from minilm_np.engine.registry import EngineKind
+from minilm_np.engine.weights_cache import WeightsCache
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError
 from minilm_np.model_files.checkpoint import head_shapes, iter_checkpoint, read_head
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.cross_encoder_files import Head, load_cross_encoder_config
 from minilm_np.model_files.hub import ModelFolder, resolve
+from minilm_np.model_files.kinds import ORGANISATION
 from minilm_np.model_files.settings import ModelSettings, overridden
 from minilm_np.model_files.steady import Identity, identity, read_steadily
 from minilm_np.text.pairs import PairTokenizer
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.tokenizer_files import load_tokenizer
 
-ORGANISATION = "cross-encoder"  # of names without one, as in sentence-transformers
 WAYS = ("Split the longer text of such a pair",)  # what a caller can do instead of truncating
+
+# Pairs that together exercise every part of an engine: the default of `fingerprint`.
+FINGERPRINT_PAIRS = (
+    ("How many people live in Berlin?", "Berlin had a population of 3,520,031 in 2019."),
+    ("", ""),
+    ("Naïve café, RÉSUMÉ: 東京タワー [SEP]", "The quick brown fox jumps over the lazy dog. " * 5),
+    ("The quick brown fox jumps over the lazy dog. " * 40, "The quick brown fox jumps over the lazy dog. " * 41),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,14 @@ class PairModel:
     def with_activation(self, activation: str) -> "PairModel":
         """Return the same model with another function from logits to scores."""
         return dataclasses.replace(self, head=dataclasses.replace(self.head, activation=activation))
+
+    def require_one_label(self) -> None:
+        """Raise InputValueError if the model has several labels, so that its scores give no order."""
+        if len(self.head.labels) != 1:
+            raise InputValueError(
+                f"{self.encoder.name}: expected a model with 1 label, found {len(self.head.labels)}: one score per "
+                "text is needed to rank texts"
+            )
 
     def truncation(self, on_truncation: str) -> Truncation:
         """Return a new count of truncated pairs, for `logits`."""
@@ -111,6 +127,13 @@ class PairModel:
         return logits
 
 
+class HasPairModel(Protocol):
+    """Anything with a loaded cross-encoder, such as a `CrossEncoder`."""
+
+    @property
+    def model(self) -> PairModel: ...
+
+
 def load_pair_model(
     name_or_path: str | os.PathLike[str],
     kind: EngineKind,
@@ -135,22 +158,25 @@ def load_pair_model(
     if isinstance(name_or_path, str) and name_or_path and "/" not in name_or_path and not os.path.exists(name_or_path):
         name_or_path = f"{ORGANISATION}/{name_or_path}"
 
-    def read() -> _Opened:
-        folder = resolve(name_or_path, local_files_only=local_files_only)
-        path, found = folder.path, identity(folder.path)
-        config, head, settings = load_cross_encoder_config(path, activation)
-        settings = overridden(settings, prompts, default_prompt_name, None, None)
-        weights = _weights(path, config)
-        head_weights = read_head(path, config, len(head.labels))
-        return _Opened(folder, found, settings, config, head, load_tokenizer(path, config), weights, head_weights)
+    def load(cache: WeightsCache) -> PairModel:
+        def read() -> _Opened:
+            folder = resolve(name_or_path, local_files_only=local_files_only, is_known=cache.has)
+            path, found = folder.path, identity(folder.path)
+            config, head, settings = load_cross_encoder_config(path, activation)
+            settings = overridden(settings, prompts, default_prompt_name, None, None)
+            tokenizer = load_tokenizer(path, config)
+            return _Opened(folder, found, settings, config, head, tokenizer, *_weights(path, config, head, cache))
 
-    with standard_float_mode():  # converting and rounding the weights is arithmetic
-        folder, found, settings, config, head, tokenizer, weights, head_weights = read_steadily(name_or_path, read)
-        engine = kind.make(
-            config, weights, threads, reread=lambda: iter_checkpoint(folder.path, config, classifier=True)
-        )
-    encoder = LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, origin_identity=found)
-    model = PairModel(encoder, PairTokenizer(tokenizer), Classifier(head_weights), head)
+        folder, found, settings, config, head, tokenizer, weights, of_head = read_steadily(name_or_path, read)
+        engine = kind.make(config, weights, threads, reread=lambda: reread(folder, config, classifier=True))
+        if cache.is_used:
+            of_head = cache.other
+        if folder.verified and isinstance(engine, PackingEngine):
+            cache.write(config, engine.packed(), of_head)
+        encoder = LoadedModel(config, tokenizer, engine, kind, settings, folder, threads, origin_identity=found)
+        return PairModel(encoder, PairTokenizer(tokenizer), Classifier(of_head), head)
+
+    model = with_cache(kind, load)
     return model if max_length is None else model.with_limit(max_length)
 
 
@@ -163,14 +189,19 @@ class _Opened(NamedTuple):
     config: ModelConfig
     head: Head
     tokenizer: TextTokenizer
-    weights: Iterable[tuple[str, Vectors]]  # readable also after the folder was replaced
-    head_weights: Weights
+    weights: Packed | Iterable[tuple[str, Vectors]]  # readable also after the folder was replaced
+    of_head: Weights  # empty if the weights are from the cache, which has them, too
 
 
-def _weights(path: Path, config: ModelConfig) -> Iterable[tuple[str, Vectors]]:
-    """Open the weights of the encoder, and check their names and shapes."""
+def _weights(
+    path: Path, config: ModelConfig, head: Head, cache: WeightsCache
+) -> tuple[Packed | Iterable[tuple[str, Vectors]], Weights]:
+    """Return the weights of the encoder and of the head, as `_Opened` has them; check their names and shapes."""
+    if cache.is_used:
+        return Packed(lambda: cache.read(config)), {}
     rest = iter_checkpoint(path, config, classifier=True)
-    return itertools.chain([next(rest)], rest)
+    first = next(rest)  # opens the files
+    return itertools.chain([first], rest), read_head(path, config, len(head.labels))
 
 
 def random_pair_model(

@@ -39,11 +39,13 @@ class Classifier:
             return _dense(pooled, *self._classifier).astype(np.float32)
 
 
-def activate(logits: Vectors, activation: str, *, normalize: bool = False) -> Vectors:  # (B, C) -> (B, C)
+def activate(
+    logits: NDArray[Any], activation: str, *, normalize: bool = False, dtype: str = "float32"
+) -> NDArray[Any]:  # (B, C) -> (B, C)
     """The scores of logits. activation: one of ACTIVATIONS. normalize: then apply softmax to each row."""
     with standard_float_mode(), np.errstate(all="ignore"):
         scores = _FUNCTIONS[activation](logits.astype(np.float64))
-        return (softmax(scores) if normalize else scores).astype(np.float32)
+        return (softmax(scores) if normalize else scores).astype(dtype)
 
 
 def _transposed(weight: Vectors) -> Doubles:  # (M, K) -> (K, M)

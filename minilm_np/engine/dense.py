@@ -96,8 +96,10 @@ class DenseEngine:
         vectors = self._dense(pooled)
         return unit_length(vectors) if normalize or self._config.normalize else vectors
 
-    def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
-        found = self._engine.intermediates(text)
+    def intermediates(
+        self, text: Sequence[int], token_type_ids: Sequence[int] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        found = self._engine.intermediates(text, token_type_ids)
         dense = self._dense(found["pooling"][None])
         found["dense"] = dense[0]
         return found | ({"normalize": unit_length(dense)[0]} if self._config.normalize else {})

@@ -1,7 +1,7 @@
 """The readable engine: `reference.py` over batches of bounded size. Its last bits depend on BLAS and batch."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -84,9 +84,15 @@ class NumpyEngine:
                 vectors = reference.dense(vectors, self._nested["dense"]["linear"], config.dense_activation)
             return reference.normalize(vectors) if normalize or config.normalize else vectors
 
-    def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
+    def intermediates(
+        self, text: Sequence[int], token_type_ids: Sequence[int] | None = None
+    ) -> dict[str, NDArray[Any]]:
         check_ids([text], self._config.vocab_size, self._config.max_tokens)
-        return intermediates(np.array(text, np.int64), self._nested, self._config)
+        types = None
+        if token_type_ids is not None:
+            check_token_types([token_type_ids], [text], self._config.type_vocab_size)
+            types = np.array(token_type_ids, np.int64)
+        return intermediates(np.array(text, np.int64), self._nested, self._config, token_type_ids=types)
 
     def weights(self) -> Weights:
         return self._weights
@@ -109,12 +115,30 @@ def intermediates(
     in the arrays without a warning, so that their origin can be found. `embeddings.position_embeddings` is (T, D) for
     a batch, too, if positions count from 0.
     """
+    return _recorded(
+        ids.size,
+        lambda record: reference.forward(ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record),
+    )
+
+
+def pair_intermediates(
+    ids: Sequence[int], token_type_ids: Sequence[int], weights: reference.Nested, config: ModelConfig
+) -> dict[str, reference.Array]:
+    """Return a copy of every array that `reference.classify` records of one pair, as `intermediates` does."""
+    return _recorded(
+        len(ids),
+        lambda record: reference.classify(np.array(ids), np.array(token_type_ids), weights, config, record=record),
+    )
+
+
+def _recorded(n_tokens: int, compute: Callable[[reference.Record], reference.Array]) -> dict[str, reference.Array]:
+    """A copy of every array that a computation records."""
     copies: dict[str, reference.Array] = {}
 
     def record(name: str, x: reference.Array) -> reference.Array:
         copies[name] = x.copy()  # some are views of a table, or of an array that is recorded already
         return x
 
-    with np.errstate(all="ignore"), _blas_threads(ids.size):
-        reference.forward(ids, weights, config, mask=mask, token_type_ids=token_type_ids, record=record)
+    with np.errstate(all="ignore"), _blas_threads(n_tokens):
+        compute(record)
     return copies

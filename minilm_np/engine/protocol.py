@@ -52,10 +52,13 @@ class Engine(Protocol):
     def output(self, pooled: Vectors, *, normalize: bool) -> Vectors:
         """Return the vectors of texts that are pooled elsewhere, (B, D): what `encode` does after its pooling."""
 
-    def intermediates(self, text: Sequence[int]) -> dict[str, NDArray[Any]]:
+    def intermediates(
+        self, text: Sequence[int], token_type_ids: Sequence[int] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Return the named arrays of one text in the model's order, without a batch axis.
 
-        The names are those of `reference.py`. An engine leaves out the steps that it fuses.
+        token_type_ids: as for `encode`. The names are those of `reference.py`. An engine leaves out the steps that it
+        fuses.
         """
 
     def weights(self) -> Weights:

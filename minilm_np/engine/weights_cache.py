@@ -1,11 +1,11 @@
 """Packed weights of published models on disk, so that most processes neither hash nor pack 90 MB when they start.
 
-A file `<model>-<compute type>-<key>.weights` has the arrays of an engine, and the pooler, of a model whose files were
-verified by the SHA-256 of their manifest. The key is a digest of everything that decides the content: the SHA-256 of
-the weights, the kind of engine, the code that packs and its target. Format: 32 bytes of the key, 8 bytes with the
-length of the header, the header (JSON), each array at a multiple of 64, and last the CRC-32 of all this, which is
-checked each time. It detects damage; nobody who could forge it can write to the folder. For 90 MB it takes 27 ms, and
-SHA-256 takes 63 ms.
+A file `<model>-<compute type>-<key>.weights` has the arrays of an engine, and the pooler or the head, of a model whose
+files were verified by the SHA-256 of their manifest. The key is a digest of everything that decides the content: the
+SHA-256 of the weights, the kind of engine, the code that packs and its target. Format: 32 bytes of the key, 8 bytes
+with the length of the header, the header (JSON), each array at a multiple of 64, and last the CRC-32 of all this, which
+is checked each time. It detects damage; nobody who could forge it can write to the folder. For 90 MB it takes 27 ms,
+and SHA-256 takes 63 ms.
 
 A file `<model>.verified` has the inode, size and times of the file of weights that was verified last. If they are
 unchanged and the packed weights are there, the file of weights is not read at all: all weights come from the packed
@@ -49,7 +49,7 @@ FOLDER = "weights"
 _KEY = hashlib.sha256().digest_size
 _CHECKSUM = 4  # bytes
 _ALIGNMENT = 64
-_POOLER = "pooler."  # prefix of the pooler's arrays in a file
+_OTHER = ("pooler.", "classifier.")  # prefixes of the weights in a file that are not an engine's
 # A file system's clock may stand still for 2 s: a younger file could change once more without a new time.
 _SETTLED_NS = 2_000_000_000
 
@@ -67,7 +67,7 @@ class WeightsCache:
     """
 
     def __init__(self, kind: EngineKind, *, reads: bool = True) -> None:
-        self.pooler: Weights = {}  # after `read`
+        self.other: Weights = {}  # after `read`: the weights that are not the engine's
         self.is_used = False  # whether `read` returns the weights
         self._kind, self._reads = kind, reads
         self._is_on = kind.packing is not None and os.environ.get(VARIABLE) != "0"
@@ -105,13 +105,14 @@ class WeightsCache:
         """Return the engine's arrays, read-only. Waits for the thread that reads them. Raises UnusableCacheError."""
         assert self._reading is not None
         arrays = self._reading.arrays(repr(config))
-        self.pooler = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_POOLER)}
+        self.other = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_OTHER)}
         return arrays
 
-    def write(self, config: ModelConfig, arrays: Arrays, pooler: Weights) -> None:
+    def write(self, config: ModelConfig, arrays: Arrays, other: Weights) -> None:
         """Store what the cache lacks for the next process; call it after the model was verified and loaded.
 
-        arrays: the engine's. Nothing happens if the cache cannot be written to.
+        arrays: the engine's. other: the pooler, or the head of a cross-encoder. Nothing happens if the cache cannot be
+        written to.
         """
         if self._path is None or (self.is_used and self._has_note):
             return
@@ -124,7 +125,7 @@ class WeightsCache:
             ):
                 if not self.is_used:
                     folder.remove_old(f"{self._model}-{self._kind.compute_type}-", STALE_S)
-                    folder.write(self._name, _content(self._key, repr(config), arrays | pooler))
+                    folder.write(self._name, _content(self._key, repr(config), arrays | other))
                 if self._is_settled():
                     folder.write(f"{self._model}.verified", self._note)
         except (OSError, ValueError) as error:

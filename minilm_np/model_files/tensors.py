@@ -50,8 +50,8 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
         raise SaveError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the facts of a file of `write_tensors`, if its facts contain this "format".
+def read_tensors(path: str | os.PathLike[str], *formats: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the facts of a file of `write_tensors`, if its facts contain one of these as "format".
 
     Raises OSError and InputValueError as `read_arrays` does, and InputValueError for another format.
     """
@@ -61,9 +61,10 @@ def read_tensors(path: str | os.PathLike[str], format_: str) -> tuple[dict[str, 
     except ValueError as error:
         raise InputValueError(f"{path}: metadata 'minilm_np': {error}") from None
     found = facts.get("format") if isinstance(facts, dict) else None
-    if found != format_:
+    if found not in formats:
         raise InputValueError(
-            f"{path}: expected the format {format_!r} in its metadata 'minilm_np', found {short_repr(found)}"
+            f"{path}: expected the format {' or '.join(map(repr, formats))} in its metadata 'minilm_np', found "
+            f"{short_repr(found)}"
         )
     return arrays, facts
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from minilm_np.errors import MissingExtraError
+from minilm_np.errors import InputValueError, MissingExtraError
+from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.server import INSTALL
 
 try:
@@ -24,6 +25,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError(f"{error.name} is not installed, but the server needs it: {INSTALL}") from error
 
+from minilm_np.cross_encoder import CrossEncoder
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.server import endpoints
 from minilm_np.server.endpoints import Endpoint
@@ -33,22 +35,29 @@ from minilm_np.server.service import Service
 from minilm_np.server.settings import ServerSettings
 
 
-def create_app(settings: ServerSettings | None = None, encoder: SentenceEncoder | None = None) -> Starlette:
-    """Return the application. It loads the model at once, and starts its threads with the ASGI server.
+def create_app(
+    settings: ServerSettings | None = None,
+    encoder: SentenceEncoder | None = None,
+    reranker: CrossEncoder | None = None,
+) -> Starlette:
+    """Return the application. It loads the models at once, and starts its threads with the ASGI server.
 
-    settings: None: those of the environment. encoder: an encoder to use; None: loaded as the settings say.
-    Raises as `SentenceEncoder` and `ServerSettings.from_environment`.
+    settings: None: those of the environment. encoder, reranker: the models to use; if both are None, they are loaded as
+    the settings say.
+    Raises as `SentenceEncoder`, `CrossEncoder` and `ServerSettings.from_environment`; InputValueError: the reranker has
+    several labels.
     """
     settings = ServerSettings.from_environment() if settings is None else settings
-    encoder = encoder or SentenceEncoder(
-        settings.model,
-        backend=settings.backend,
-        compute_type=settings.compute_type,
-        threads=settings.threads,
-        local_files_only=settings.offline,
+    if encoder is None and reranker is None:
+        encoder, reranker = _loaded(settings)
+    if reranker is not None:
+        reranker.model.require_one_label()
+        reranker.predict(("a", "a"))  # the first calls are slower than the others
+    if encoder is not None:
+        encoder.encode("a")
+    service = Service(
+        settings, None if encoder is None else encoder.model, None if reranker is None else reranker.model
     )
-    service = Service(encoder.model, settings)
-    encoder.encode("a")  # the first call is slower than the others
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -64,6 +73,25 @@ def create_app(settings: ServerSettings | None = None, encoder: SentenceEncoder 
         return _refused(service, request, error)
 
     return _Application(routes=_routes(service), lifespan=lifespan, exception_handlers={HTTPException: refuse})
+
+
+def _loaded(settings: ServerSettings) -> tuple[SentenceEncoder | None, CrossEncoder | None]:
+    """Load the model for vectors and the reranker; a cross-encoder as the only model is the reranker."""
+    options: dict[str, Any] = {
+        "backend": settings.backend,
+        "compute_type": settings.compute_type,
+        "threads": settings.threads,
+        "local_files_only": settings.offline,
+    }
+    if not is_cross_encoder(settings.model):
+        reranker = CrossEncoder(settings.reranker, **options) if settings.reranker else None
+        return SentenceEncoder(settings.model, **options), reranker
+    if settings.reranker:
+        raise InputValueError(
+            f"model: expected a model for vectors beside the reranker {settings.reranker}, found the cross-encoder "
+            f"{settings.model}: leave out the reranker, or choose another model"
+        )
+    return None, CrossEncoder(settings.model, **options)
 
 
 class _Application(Starlette):
@@ -93,6 +121,9 @@ def _routes(service: Service) -> list[Route]:
         route("POST", "/v1/embeddings", "openai", endpoints.embeddings),
         route("POST", "/embed", "tei", endpoints.embed),
         route("POST", "/similarity", "tei", endpoints.similarity),
+        route("POST", "/rerank", "tei", endpoints.rerank),
+        route("POST", "/v1/rerank", "openai", endpoints.v1_rerank),
+        route("POST", "/v2/rerank", "openai", endpoints.v1_rerank),  # of newer clients of Cohere
         route("POST", "/tokenize", "tei", endpoints.tokenize),
         route("GET", "/health", "tei", endpoints.health, is_open=True),
         route("GET", "/metrics", "tei", endpoints.metrics),
@@ -109,7 +140,7 @@ def _refused(service: Service, request: Request, error: HTTPException) -> Respon
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         why, what = Why.NO_METHOD, f"the method {request.method[:20]} is not allowed here: use {allowed}"
-    status, answer = RequestError(why, what).answer("openai" if request.url.path.startswith("/v1") else "tei")
+    status, answer = RequestError(why, what).answer("openai" if request.url.path.startswith(("/v1", "/v2")) else "tei")
 
     async def unused(*_: object) -> None:
         raise NotImplementedError

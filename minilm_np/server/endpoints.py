@@ -59,28 +59,45 @@ class Endpoint:
 async def embeddings(service: Service, exchange: Exchange) -> None:
     """POST /v1/embeddings."""
     request = requests.read_embeddings(await exchange.body(), service.settings)
-    service.check_model(request.model)
+    served = service.encoder()
+    served.check_name(request.model)
     vectors = await service.encode(
         exchange, request.inputs, prompt_name=request.prompt_name, truncate=request.truncate,
         dimensions=request.dimensions,
     )  # fmt: skip
-    parts = responses.openai_parts(vectors, service.name, exchange.n_tokens, as_base64=request.base64)
+    parts = responses.openai_parts(vectors, served.name, exchange.n_tokens, as_base64=request.base64)
     await _respond(exchange, len(vectors), parts)
 
 
 async def models(service: Service, exchange: Exchange) -> None:
     """GET /v1/models."""
-    await exchange.respond(orjson.dumps({"object": "list", "data": [_model(service)]}))
+    data = [_model(service, served.name) for served in service.served]
+    await exchange.respond(orjson.dumps({"object": "list", "data": data}))
 
 
 async def model(service: Service, exchange: Exchange) -> None:
     """GET /v1/models/NAME."""
-    service.check_model(exchange.scope["path_params"]["name"])
-    await exchange.respond(orjson.dumps(_model(service)))
+    name = exchange.scope["path_params"]["name"]
+    served = next((one for one in service.served if one.has_name(name)), service.served[0])
+    served.check_name(name)
+    await exchange.respond(orjson.dumps(_model(service, served.name)))
 
 
-def _model(service: Service) -> dict[str, object]:
-    return {"id": service.name, "object": "model", "created": service.started, "owned_by": "minilm-np"}
+def _model(service: Service, name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": service.started, "owned_by": "minilm-np"}
+
+
+# ---- Cohere and Jina -------------------------------------------------------------------------------------------------
+
+
+async def v1_rerank(service: Service, exchange: Exchange) -> None:
+    """POST /v1/rerank and /v2/rerank."""
+    request = requests.read_v1_rerank(await exchange.body(), service.settings)
+    served = service.reranker()
+    served.check_name(request.model)
+    logits = await service.score(exchange, request)
+    texts = request.inputs.texts if request.returns_texts else None
+    await exchange.respond(responses.v1_ranks(logits, texts, request.top, served.name, exchange.n_tokens))
 
 
 # ---- text-embeddings-inference ---------------------------------------------------------------------------------------
@@ -106,22 +123,31 @@ async def similarity(service: Service, exchange: Exchange) -> None:
 async def tokenize(service: Service, exchange: Exchange) -> None:
     """POST /tokenize."""
     request = requests.read_tokenize(await exchange.body(), service.settings)
-    prefix = tokens.prefix_of(service.model, request.prompt_name)
+    model = service.tokenizing_model
+    prefix = tokens.prefix_of(model, request.prompt_name)
     exchange.n_texts = len(request.inputs)
-    content = await service.in_turn(request.inputs, lambda: tokens.described(service.model, request, prefix))
+    content = await service.in_turn(request.inputs.texts, lambda: tokens.described(model, request, prefix))
     await exchange.respond(content)
+
+
+async def rerank(service: Service, exchange: Exchange) -> None:
+    """POST /rerank."""
+    request = requests.read_rerank(await exchange.body(), service.settings)
+    logits = await service.score(exchange, request)
+    texts = request.inputs.texts if request.returns_texts else None
+    await exchange.respond(responses.tei_ranks(logits, texts, raw_scores=request.raw_scores))
 
 
 async def info(service: Service, exchange: Exchange) -> None:
     """GET /info."""
-    model, settings = service.model, service.settings
+    model, settings = service.tokenizing_model, service.settings
     await exchange.respond(
         orjson.dumps(
             {
-                "model_id": service.name,
+                "model_id": service.served[0].name,
                 "model_sha": None,
                 "model_dtype": model.kind.compute_type,
-                "model_type": {"embedding": {"pooling": model.config.pooling_mode}},
+                "model_type": _model_type(service),
                 "max_concurrent_requests": settings.max_connections,
                 "max_input_length": model.config.max_seq_length,
                 "max_batch_tokens": settings.batch_tokens,
@@ -132,9 +158,23 @@ async def info(service: Service, exchange: Exchange) -> None:
                 "version": minilm_np.__version__,
                 "sha": None,
                 "docker_label": None,
+                "reranker_id": None if service.scores is None else service.scores.name,
             }
         )
     )
+
+
+def _model_type(service: Service) -> dict[str, object]:
+    """The type of the first model, in the words of text-embeddings-inference."""
+    if service.vectors is not None:
+        return {"embedding": {"pooling": service.vectors.model.config.pooling_mode}}
+    labels = service.reranker().model.head.labels
+    return {
+        "reranker": {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+    }
 
 
 async def health(service: Service, exchange: Exchange) -> None:
@@ -151,7 +191,7 @@ async def metrics(service: Service, exchange: Exchange) -> None:
 
 async def document(service: Service, exchange: Exchange) -> None:
     """GET /openapi.json."""
-    await exchange.respond(orjson.dumps(openapi.document(service.settings, service.name, service.model)))
+    await exchange.respond(orjson.dumps(openapi.document(service)))
 
 
 async def _respond(exchange: Exchange, n_vectors: int, parts: Iterator[bytes]) -> None:

@@ -26,6 +26,7 @@ class Why(Enum):
     SLOW_BODY = _Answer(408, "invalid_request_error", "request_timeout", 408, "Validation")
     TOO_LARGE = _Answer(413, "invalid_request_error", "request_too_large", 413, "Validation")
     TOO_LONG = _Answer(413, "invalid_request_error", "context_length_exceeded", 413, "Validation")
+    NOT_LOADED = _Answer(400, "invalid_request_error", "unsupported_by_model", 424, "Backend")
     NOT_SUPPORTED = _Answer(415, "invalid_request_error", "unsupported_media_type", 415, "Validation")
     OVERLOADED = _Answer(429, "rate_limit_error", "server_overloaded", 429, "Overloaded")
     FAILED = _Answer(500, "server_error", "internal_error", 500, "Backend")

@@ -1,10 +1,13 @@
-"""The OpenAPI document, from the settings: its limits are the server's."""
+"""The OpenAPI document, from the models and the settings: its limits are the server's."""
 
 from typing import Any
 
 import minilm_np
 from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.encoding.pair_model import PairModel
 from minilm_np.server.failures import Why
+from minilm_np.server.requests import MOST_TOP
+from minilm_np.server.service import Served, Service
 from minilm_np.server.settings import ServerSettings
 
 Schema = dict[str, Any]
@@ -20,17 +23,24 @@ COMMON = (Why.NO_KEY, Why.CLOSING)
 WITH_BODY = (Why.NOT_JSON, Why.INVALID, Why.SLOW_BODY, Why.TOO_LARGE, Why.NOT_SUPPORTED, Why.OVERLOADED, Why.FAILED)
 
 
-def document(settings: ServerSettings, name: str, model: LoadedModel) -> Schema:
-    """Return the OpenAPI 3.1 document of a server of this model. name: for `model` of a request."""
-    config = model.config
-    post, get = _operations(settings, name, model)
+def document(service: Service) -> Schema:
+    """Return the OpenAPI 3.1 document of a server: the paths that its models can answer."""
+    settings = service.settings
+    post, description = dict[str, Schema](), []
+    if (encoder := service.vectors) is not None:
+        post |= _of_vectors(settings, encoder)
+        description.append(f"Sentence vectors of {encoder.name}, {encoder.model.config.vector_size} numbers per text.")
+    if (reranker := service.scores) is not None:
+        post |= _of_scores(settings, reranker)
+        description.append(f"Scores of {reranker.name} for a query and texts.")
+    post["/tokenize"] = _of_tokens(settings, service.tokenizing_model)
     paths: dict[str, Schema] = {path: {"post": operation} for path, operation in post.items()}
-    paths |= {path: {"get": operation} for path, operation in get.items()}
+    paths |= {path: {"get": operation} for path, operation in _descriptions().items()}
     found: Schema = {
         "openapi": "3.1.0",
         "info": {
             "title": "minilm_np",
-            "description": f"Sentence vectors of {name}, {config.vector_size} numbers per text.",
+            "description": " ".join(description),
             "version": minilm_np.__version__,
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
@@ -43,13 +53,9 @@ def document(settings: ServerSettings, name: str, model: LoadedModel) -> Schema:
     return found
 
 
-def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tuple[dict[str, Schema], dict[str, Schema]]:
-    """The operations of POST and of GET, by path."""
-    config = model.config
-    prompt = {
-        "enum": [*model.settings.prompts, None],
-        "description": "The name of a prompt of the model, which is put before each text.",
-    }
+def _of_vectors(settings: ServerSettings, served: Served[LoadedModel]) -> dict[str, Schema]:
+    """The operations that return vectors, by path."""
+    config, prompt = served.model.config, _prompt(served.model)
     ids = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": config.vocab_size - 1}, "minItems": 1}
     inputs = {
         "anyOf": [
@@ -60,25 +66,19 @@ def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tupl
         ],
         "description": "A text, several texts, or their token ids.",
     }
-    texts = {"anyOf": inputs["anyOf"][:2]}
     dimensions = {"type": ["integer", "null"], "minimum": 1, "maximum": config.vector_size}
     vector = {"type": "array", "items": {"type": "number"}}
-    entry = _object({"id": STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": STRING})
     embedding = _object(
         {"object": {"const": "embedding"}, "index": {"type": "integer"}, "embedding": {"anyOf": [vector, STRING]}}
     )
     counts = _object({"prompt_tokens": {"type": "integer"}, "total_tokens": {"type": "integer"}})
-    place = {"type": ["integer", "null"]}
-    token = _object(
-        {"id": {"type": "integer"}, "text": STRING, "special": {"type": "boolean"}, "start": place, "stop": place}
-    )
-    post = {
+    return {
         "/v1/embeddings": _post(
             "Vectors of texts (OpenAI)",
             _body(
                 {
                     "input": inputs,
-                    "model": {"type": ["string", "null"], "examples": [name]},
+                    "model": {"type": ["string", "null"], "examples": [served.name]},
                     "encoding_format": {"enum": ["float", "base64", None]},
                     "dimensions": dimensions,
                     "user": {"type": ["string", "null"]},
@@ -133,17 +133,101 @@ def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tupl
             "tei",
             Why.LATE,
         ),
-        "/tokenize": _post(
-            "Tokens of texts (text-embeddings-inference)",
-            _body(
-                {"inputs": texts, "add_special_tokens": {**BOOLEAN, "default": True}, "prompt_name": prompt}, "inputs"
-            ),
-            _array(_array(token)),
-            "tei",
-        ),
     }
-    get = {
-        "/v1/models": _get("The model", _object({"object": {"const": "list"}, "data": _array(entry)}), "openai"),
+
+
+def _of_scores(settings: ServerSettings, served: Served[PairModel]) -> dict[str, Schema]:
+    """The operations that score a query and texts, by path."""
+    count = {"type": "integer"}
+    texts = {**_array(STRING), "minItems": 1, "maxItems": settings.max_texts}
+    documents = {**texts, "items": {"anyOf": [STRING, _body({"text": STRING}, "text")]}}
+    rank: Schema = {
+        "type": "object",
+        "properties": {"index": count, "score": {"type": "number"}, "text": STRING},
+        "required": ["index", "score"],
+    }
+    result: Schema = {
+        "type": "object",
+        "properties": {"index": count, "relevance_score": {"type": "number"}, "document": _object({"text": STRING})},
+        "required": ["index", "relevance_score"],
+    }
+    documents_by_score = _post(
+        "Documents by their scores with a query (Cohere, Jina)",
+        _body(
+            {
+                "query": STRING,
+                "documents": documents,
+                "model": {"type": ["string", "null"], "examples": [served.name]},
+                "top_n": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TOP},
+                "return_documents": BOOLEAN,
+                "truncate": TRUNCATE,
+            },
+            "query",
+            "documents",
+        ),
+        _object(
+            {
+                "id": STRING,
+                "model": STRING,
+                "results": _array(result),
+                "usage": _object({"total_tokens": count}),
+                "meta": {"type": "object"},
+            }
+        ),
+        "openai",
+        Why.NO_MODEL,
+        Why.LATE,
+    )
+    return {
+        "/rerank": _post(
+            "Texts by their scores with a query (text-embeddings-inference)",
+            _body(
+                {
+                    "query": STRING,
+                    "texts": texts,
+                    "raw_scores": {**BOOLEAN, "description": "Return logits instead of numbers from 0 to 1."},
+                    "return_text": BOOLEAN,
+                    "truncate": TRUNCATE,
+                    "truncation_direction": DIRECTION,
+                },
+                "query",
+                "texts",
+            ),
+            _array(rank),
+            "tei",
+            Why.LATE,
+        ),
+        "/v1/rerank": documents_by_score,
+        "/v2/rerank": documents_by_score,
+    }
+
+
+def _of_tokens(settings: ServerSettings, model: LoadedModel) -> Schema:
+    """The operation that returns the tokens of texts."""
+    place = {"type": ["integer", "null"]}
+    token = _object(
+        {"id": {"type": "integer"}, "text": STRING, "special": {"type": "boolean"}, "start": place, "stop": place}
+    )
+    return _post(
+        "Tokens of texts (text-embeddings-inference)",
+        _body(
+            {
+                "inputs": {"anyOf": [STRING, {**_array(STRING), "minItems": 1, "maxItems": settings.max_texts}]},
+                "add_special_tokens": {**BOOLEAN, "default": True},
+                "prompt_name": _prompt(model),
+            },
+            "inputs",
+        ),
+        _array(_array(token)),
+        "tei",
+    )
+
+
+def _descriptions() -> dict[str, Schema]:
+    """The operations that describe the server, by path."""
+    entry = _object({"id": STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": STRING})
+    return {
+        "/v1/models": _get("The models", _object({"object": {"const": "list"}, "data": _array(entry)}), "openai"),
         "/v1/models/{name}": {
             **_get("The model of a name", entry, "openai", Why.NO_MODEL),
             "parameters": [{"name": "name", "in": "path", "required": True, "schema": STRING}],
@@ -153,7 +237,13 @@ def _operations(settings: ServerSettings, name: str, model: LoadedModel) -> tupl
         "/metrics": _get("Numbers for Prometheus", STRING, "tei", kind="text/plain"),
         "/openapi.json": _get("This document", {"type": "object"}, "tei"),
     }
-    return post, get
+
+
+def _prompt(model: LoadedModel) -> Schema:
+    return {
+        "enum": [*model.settings.prompts, None],
+        "description": "The name of a prompt of the model, which is put before each text.",
+    }
 
 
 def _post(summary: str, body: Schema, answer: Schema, api: str, *more: Why) -> Schema:

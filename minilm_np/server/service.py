@@ -1,17 +1,19 @@
-"""`Service`: what the endpoints of one application share, and the way from a request to its vectors."""
+"""`Service`: what the endpoints of one application share, and the way from a request to its vectors or scores."""
 
 import asyncio
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.encoding.pair_model import PairModel
 from minilm_np.encoding.prompts import pooling_start
 from minilm_np.engine.protocol import Vectors
 from minilm_np.server import requests, tokens
-from minilm_np.server.engine_threads import EngineThreads, Job
+from minilm_np.server.batches import Engines, Job
+from minilm_np.server.engine_threads import EngineThreads
 from minilm_np.server.exchange import Bodies, Exchange
 from minilm_np.server.failures import ClientGoneError, RequestError, Why
 from minilm_np.server.logs import log_request
@@ -23,23 +25,82 @@ from minilm_np.server.settings import ServerSettings
 AT_ONCE, TEXT = 4000, 32
 
 T = TypeVar("T")
+M = TypeVar("M")  # LoadedModel or PairModel
+
+
+class Served(Generic[M]):
+    """A model with its name for clients and its engines."""
+
+    def __init__(self, model: M, name: str, engines: Engines) -> None:
+        self.model, self.name, self.engines = model, name, engines
+
+    def check_name(self, name: str | None) -> None:
+        """Raise RequestError unless this is the name of the model, or no name."""
+        if name is not None and not self.has_name(name):
+            raise RequestError(
+                Why.NO_MODEL, f"model: expected {self.name!r}, found {name[:200]!r}: see GET /v1/models", "model"
+            )
+
+    def has_name(self, name: str) -> bool:
+        """Whether a client means this model. It may leave the organisation out."""
+        return name in (self.name, self.name.rpartition("/")[2])
 
 
 class Service:
-    """What the endpoints of one application share."""
+    """What the endpoints of one application share.
 
-    def __init__(self, model: LoadedModel, settings: ServerSettings) -> None:
-        self.model, self.settings = model, settings
-        self.name = settings.served_model_name or _name_of(model)
-        self.names = (self.name, self.name.rpartition("/")[2])  # a request may leave the organisation out
+    encoder: the model for vectors. reranker: the cross-encoder for scores, which has one label. At most one is None.
+    """
+
+    def __init__(self, settings: ServerSettings, encoder: LoadedModel | None, reranker: PairModel | None) -> None:
+        self.settings = settings
+        self.vectors: Served[LoadedModel] | None = None
+        self.scores: Served[PairModel] | None = None
+        name = settings.served_model_name
+        if encoder is not None:
+            self.vectors = Served(encoder, name or _name_of(encoder), Engines(encoder))
+            name = ""  # it is that of the first model
+        if reranker is not None:
+            engines = Engines(reranker.encoder, reranker.classifier)
+            self.scores = Served(reranker, name or _name_of(reranker.encoder), engines)
         self.started = int(time.time())
         self.bodies = Bodies(settings.max_bodies_bytes)
         self.metrics = Metrics()
-        self.engine = EngineThreads(model, settings.batch_tokens, settings.max_queue_tokens, self.metrics.count_batch)
+        self.engine = EngineThreads(
+            [served.engines for served in self.served],
+            settings.batch_tokens,
+            settings.max_queue_tokens,
+            self.metrics.count_batch,
+        )
         self.metrics.watch("minilm_np_queue_tokens", "Tokens that wait.", lambda: self.engine.n_waiting_tokens)
         self.metrics.watch("minilm_np_queue_requests", "Requests that wait.", lambda: self.engine.n_waiting_requests)
         self._tokenizing = ThreadPoolExecutor(1, "minilm-np-tokenizer")
         self._key = settings.api_key.encode("utf-8", "surrogateescape")  # the bytes of the environment
+
+    @property
+    def served(self) -> list[Served[LoadedModel] | Served[PairModel]]:
+        """The models, the one for vectors first."""
+        return [one for one in (self.vectors, self.scores) if one is not None]
+
+    @property
+    def tokenizing_model(self) -> LoadedModel:
+        """The first model, or its encoder: its tokenizer and its limit are those of /tokenize and /info."""
+        model = self.served[0].model
+        return model.encoder if isinstance(model, PairModel) else model
+
+    def encoder(self) -> Served[LoadedModel]:
+        """Return the model for vectors. Raises RequestError if there is none."""
+        if self.vectors is None:
+            raise RequestError(Why.NOT_LOADED, "the model is not an embedding model: it scores texts: use POST /rerank")
+        return self.vectors
+
+    def reranker(self) -> Served[PairModel]:
+        """Return the cross-encoder. Raises RequestError if there is none."""
+        if self.scores is None:
+            raise RequestError(
+                Why.NOT_LOADED, "the model is not a re-ranker model: start the server with --reranker MODEL"
+            )
+        return self.scores
 
     def check_key(self, exchange: Exchange) -> None:
         """Raise RequestError unless the request has the API key, if there is one. Takes the same time for any key."""
@@ -51,13 +112,6 @@ class Service:
                 Why.NO_KEY,
                 "the API key is missing or wrong: send it in the header Authorization: Bearer KEY",
                 ends=True,
-            )
-
-    def check_model(self, name: str | None) -> None:
-        """Raise RequestError unless this is the name of the model, or no name."""
-        if name is not None and name not in self.names:
-            raise RequestError(
-                Why.NO_MODEL, f"model: expected {self.name!r}, found {name[:200]!r}: see GET /v1/models", "model"
             )
 
     def record(self, exchange: Exchange, path: str) -> None:
@@ -77,16 +131,31 @@ class Service:
         dimensions: int | None = None,
     ) -> Vectors:  # (n, d)
         """Return the vectors of a request, when the engine has computed them. Raises RequestError, ClientGoneError."""
-        D = self.model.config.vector_size
+        served = self.encoder()
+        model = served.model
+        D = model.config.vector_size
         if dimensions is not None and dimensions > D:
             raise RequestError(
                 Why.INVALID, f"dimensions: expected an integer from 1 to {D}, found {dimensions}", "dimensions"
             )
-        prefix = tokens.prefix_of(self.model, prompt_name)
-        ids = await self.in_turn(inputs, lambda: tokens.token_ids(self.model, inputs, prefix, truncate))
-        exchange.n_texts, exchange.n_tokens = len(ids), sum(map(len, ids))
-        start = 0 if inputs.ids else pooling_start(self.model, prefix)
-        job = Job(ids, normalize, self.model.settings.dimension(D, dimensions), D, start)
+        prefix = tokens.prefix_of(model, prompt_name)
+        ids = await self.in_turn(inputs.texts or inputs.ids, lambda: tokens.token_ids(model, inputs, prefix, truncate))
+        start = 0 if inputs.ids else pooling_start(model, prefix)
+        d = model.settings.dimension(D, dimensions)
+        job = Job(served.engines, ids, d, normalize=normalize, whole=d == D, start=start)
+        return await self._computed(exchange, job)
+
+    async def score(self, exchange: Exchange, request: requests.RerankRequest) -> Vectors:  # (n, 1)
+        """Return the logits of the query with each text, as `encode` returns vectors."""
+        served = self.reranker()
+        pairs = await self.in_turn(
+            [request.query, *request.inputs.texts], lambda: tokens.pair_ids(served.model, request)
+        )
+        return await self._computed(exchange, Job(served.engines, pairs.ids, 1, types=pairs.token_type_ids))
+
+    async def _computed(self, exchange: Exchange, job: Job) -> Vectors:
+        """Return the results of a job. Raises RequestError, ClientGoneError."""
+        exchange.n_texts, exchange.n_tokens = len(job.ids), sum(map(len, job.ids))
         self.engine.submit(job)
         exchange.watch().add_done_callback(lambda _: self.engine.drop(job, ClientGoneError()))
         timer = asyncio.get_running_loop().call_later(self.settings.queue_timeout, self._give_up, job)
@@ -97,9 +166,9 @@ class Service:
             if not job.done.done():  # this task is cancelled
                 self.engine.drop(job, ClientGoneError())
 
-    async def in_turn(self, inputs: requests.Inputs, tokenize: Callable[[], T]) -> T:
-        """Return the result of a function that tokenizes these inputs; many characters in another thread."""
-        if TEXT * len(inputs) + sum(map(len, inputs.texts or inputs.ids)) <= AT_ONCE:
+    async def in_turn(self, texts: Sequence[str] | Sequence[Sequence[int]], tokenize: Callable[[], T]) -> T:
+        """Return the result of a function that tokenizes these texts; of many characters, in another thread."""
+        if TEXT * len(texts) + sum(map(len, texts)) <= AT_ONCE:
             return tokenize()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
 
@@ -108,7 +177,7 @@ class Service:
         self.engine.drop(
             job,
             RequestError(
-                Why.LATE, f"the vectors were not computed within {seconds:g} seconds: try again later", retry_after=5
+                Why.LATE, f"the results were not computed within {seconds:g} seconds: try again later", retry_after=5
             ),
         )
 

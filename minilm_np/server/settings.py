@@ -1,4 +1,4 @@
-"""`ServerSettings`: the model, the address and the limits of a server."""
+"""`ServerSettings`: the models, the address and the limits of a server."""
 
 import dataclasses
 import os
@@ -21,8 +21,9 @@ class ServerSettings:
     Raises InputTypeError, InputValueError: a limit is not a number greater than 0.
     """
 
-    # the model: arguments of `SentenceEncoder`
-    model: str = DEFAULT_MODEL
+    # the models: arguments of `SentenceEncoder` and `CrossEncoder`
+    model: str = DEFAULT_MODEL  # for vectors; or a cross-encoder, if the server only reranks
+    reranker: str = ""  # a cross-encoder for /rerank; "": none
     backend: str = "numba"
     compute_type: str = "float32"
     threads: int | None = None
@@ -32,7 +33,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8080
 
-    served_model_name: str = ""  # for `model` of OpenAI's API; "": the name of the model or of its folder
+    served_model_name: str = ""  # of `model`, for clients; "": the name of the model or of its folder
     api_key: str = field(default="", repr=False)  # "": no key is needed
     truncate: bool = False  # whether texts that are too long are truncated if the request does not say
 
@@ -50,7 +51,7 @@ class ServerSettings:
     # seconds
     head_timeout: float = 10.0  # from the first byte of a request, or from a new connection, to the end of the headers
     body_timeout: float = 30.0
-    queue_timeout: float = 60.0  # until the vectors are computed
+    queue_timeout: float = 60.0  # until the results are computed
     write_timeout: float = 30.0  # for a client to read a part of its response
     keep_alive: float = 30.0  # that an idle connection stays open
     graceful_timeout: float = 60.0  # for the requests in flight after SIGTERM

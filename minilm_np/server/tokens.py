@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import orjson
 
 from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.encoding.pair_model import PairModel
 from minilm_np.errors import InputValueError
 from minilm_np.server.failures import RequestError, Why
-from minilm_np.server.requests import Inputs, TokenizeRequest
+from minilm_np.server.requests import Inputs, RerankRequest, TokenizeRequest
+from minilm_np.text.pairs import TokenizedPairs
 
 MEASURED = 100_000  # characters of a text whose tokens are counted for an error; a tenth of a second
 
@@ -43,6 +45,26 @@ def token_ids(model: LoadedModel, inputs: Inputs, prefix: str, truncate: bool) -
     return tokenized.ids
 
 
+def pair_ids(model: PairModel, request: RerankRequest) -> TokenizedPairs:
+    """Return the token ids and types of the query with each text. The model's default prompt is put before the query.
+
+    Raises RequestError: a pair is longer than the limit and is not to be truncated.
+    """
+    query = model.encoder.settings.prefix() + request.query
+    pairs = [(query, text) for text in request.inputs.texts]
+    tokenized = model.tokenizer(pairs)
+    if not request.truncate and True in tokenized.truncated:
+        number = tokenized.truncated.index(True)
+        raise RequestError(
+            Why.TOO_LONG,
+            f"{request.inputs.place(number)}: the query and this text have {_pair_length(model, *pairs[number])}; the "
+            f"limit of the model is {model.encoder.config.max_seq_length} tokens: split the longer one, or send "
+            '"truncate": true to use their beginnings',
+            request.inputs.of,
+        )
+    return tokenized
+
+
 def _completed(model: LoadedModel, inputs: Inputs, number: int, truncate: bool) -> list[int]:
     """The token ids of one text of a request, between the model's special tokens and within its limit."""
     ids, most = inputs.ids[number], model.config.vocab_size - 1
@@ -68,6 +90,15 @@ def _length(model: LoadedModel, text: str) -> str:
     if len(text) > MEASURED:
         return f"{len(text):,} characters"
     return f"{model.tokenizer.measure(text)[0]:,} tokens ({len(text):,} characters)"
+
+
+def _pair_length(model: PairModel, query: str, text: str) -> str:
+    """How long a pair is, special tokens included, as `_length` says it."""
+    n_characters = len(query) + len(text)
+    if n_characters > MEASURED:
+        return f"{n_characters:,} characters"
+    n_tokens = model.tokenizer.measure(query, text)
+    return f"{n_tokens:,} tokens ({n_characters:,} characters)"
 
 
 def _too_long(model: LoadedModel, inputs: Inputs, number: int, length: str) -> RequestError:

@@ -20,6 +20,7 @@ class TokenizedPairs:
     ids: list[list[int]]
     token_type_ids: list[list[int]]
     truncated: list[bool]  # whether the pair was longer than the limit
+    lengths: list[tuple[int, int]]  # the used tokens of the first text and of the second one
 
 
 class PairTokenizer:
@@ -59,7 +60,7 @@ class PairTokenizer:
         """
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))  # a query occurs once per document
         contents = dict(zip(texts, self.texts.contents(texts), strict=True))
-        found = TokenizedPairs([], [], [])
+        found = TokenizedPairs([], [], [], [])
         for a, b in pairs:
             (ids_a, more_a), (ids_b, more_b) = contents[a], contents[b]
             sizes = len(ids_a) + more_a, len(ids_b) + more_b
@@ -70,7 +71,18 @@ class PairTokenizer:
             before, between, after = self._types
             found.token_type_ids.append(before + [self._type_a] * used_a + between + [self._type_b] * used_b + after)
             found.truncated.append((used_a, used_b) != sizes)
+            found.lengths.append((used_a, used_b))
         return found
+
+    def measure(self, a: str, b: str) -> int:
+        """Return the number of tokens of a pair, special tokens included, however long it is."""
+        of_one = len(self.texts.before) + len(self.texts.after)
+        return self.texts.measure(a)[0] + self.texts.measure(b)[0] - 2 * of_one + self.n_special
+
+    def segments(self, n_first: int, n_second: int) -> list[str]:
+        """Return where each token of a pair of such lengths comes from: "first", "second" or "special"."""
+        before, between, after = (["special"] * len(part) for part in (self._before, self._between, self._after))
+        return before + ["first"] * n_first + between + ["second"] * n_second + after
 
 
 def longest_first(n_first: int, n_second: int, room: int) -> tuple[int, int]:

@@ -14,9 +14,15 @@ Reading order. The texts, and the other implementations:
 Compare:
 
 - `array_errors.py`: the errors of arrays, and rows of errors
+- `comparison.py`: the result of a comparison; `steps.py`: the errors of each step
 - `compare.py`: `compare`, which measures both sides against float64
 - `stability.py`: `check_stability`: does a vector depend on how it is asked for?
 - `retrieval.py`: `compare_retrieval`: do both sides find the same neighbours? (`sentences.txt`: the built-in corpus)
+
+The same for cross-encoders (not imported here, so that other commands start without them):
+
+- `pair_sources.py`: opens an implementation: a file of scores, a server; `torch_pairs.py`: sentence-transformers
+- `compare_pairs.py`: `compare_pairs`
 
 Diagnose:
 
@@ -47,11 +53,12 @@ Conformance files, for implementations in other languages (CONFORMANCE.md):
 """
 
 from minilm_np.verify.array_errors import Errors, Row, summarised
-from minilm_np.verify.compare import Comparison, compare
+from minilm_np.verify.compare import compare
+from minilm_np.verify.comparison import Comparison, PairComparison
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import open_implementation
-from minilm_np.verify.interface import Implementation
+from minilm_np.verify.interface import Implementation, PairImplementation
 from minilm_np.verify.retrieval import Retrieval, built_in_sentences, compare_retrieval
 from minilm_np.verify.stability import Change, Stability, check_stability
 from minilm_np.verify.texts import built_in_texts
@@ -63,6 +70,8 @@ __all__ = [
     "Errors",
     "Finding",
     "Implementation",
+    "PairComparison",
+    "PairImplementation",
     "Retrieval",
     "Row",
     "Stability",

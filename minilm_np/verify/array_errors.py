@@ -36,13 +36,14 @@ class Row:
     worst_token: str | None = None  # that token, if the caller of `row` adds it
 
 
-def largest_error(found: Array, truth: Array, floor: float = 0.0) -> tuple[float, float]:
-    """Return max|found - truth|, and that over max|truth|, computed in float64.
+def largest_error(found: Array, truth: Array, floor: float = 0.0, size: float | None = None) -> tuple[float, float]:
+    """Return max|found - truth|, and that over max|truth| or `size`, computed in float64.
 
     If max|truth| is at most `floor`, the second number is 0 if the first is at most `floor` too, else infinity.
     """
     a, b = found.astype(np.float64), truth.astype(np.float64)
-    difference, size = float(np.abs(a - b).max(initial=0.0)), float(np.abs(b).max(initial=0.0))
+    difference = float(np.abs(a - b).max(initial=0.0))
+    size = float(np.abs(b).max(initial=0.0)) if size is None else size
     if size <= floor:
         return difference, 0.0 if difference <= floor else math.inf
     return difference, difference / size

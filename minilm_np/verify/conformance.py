@@ -8,26 +8,24 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import minilm_np
 from minilm_np import reference
 from minilm_np._checks import check_texts
+from minilm_np.cross_encoder import CrossEncoder
 from minilm_np.engine.blas import one_blas_thread
 from minilm_np.errors import InputValueError, NonFiniteError
 from minilm_np.model_files.tensors import write_tensors
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.trace import dimensions, intermediates, trace
-from minilm_np.verify.array_errors import largest_error
-from minilm_np.verify.conformance_file import FORMAT, check_model, described, line_ids, read
-from minilm_np.verify.texts import built_in_texts
+from minilm_np.trace import dimensions
+from minilm_np.verify.conformance_file import check_model, error_of, kind_of, line_ids, read
+from minilm_np.verify.conformance_subjects import PairSubject, Subject, T, TextSubject, Tokens
+from minilm_np.verify.interface import TextPair
 from minilm_np.verify.tokenizer_lines import tokenizer_lines
-
-# The first texts of a file have all intermediates. They are short, and of different kinds.
-FULL_TEXTS = ("This is an example sentence", "", "Naïve café 東京 👍 [SEP]")
 
 LEAST_TOLERANCE = 1e-5  # for float32: six times the error of the reference on the published model
 ROUNDINGS = 5  # for a model on which float32 is less accurate: this many times the file's own float32 error
@@ -40,7 +38,9 @@ class Check:
 
     text: int | None  # None: the lines for the tokenizer
     implementation: str
-    name: str  # of an intermediate, or "ids", "vector", "vector, bit for bit", "lines" (of which the ids differ)
+    # of an intermediate, or "ids", "token_type_ids", "vector" or "logits", these with ", bit for bit", or "lines" (of
+    # which the ids differ)
+    name: str
     max_abs: float  # max|difference|; if the tolerance is 0, the number of values that differ
     max_rel: float  # max|difference| / max|float64|; if the tolerance is 0, the part of the values that differ
     tolerance: float  # of max_rel
@@ -70,153 +70,189 @@ class Conformance:
         return next((row for row in self.rows if not row.conforms), None)
 
 
-@one_blas_thread()
+Model = SentenceEncoder | CrossEncoder
+
+
 def write(
-    encoder: SentenceEncoder,
+    model: Model,
     path: str | os.PathLike[str],
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str] | Sequence[TextPair] | None = None,
     *,
     full: int | None = None,
 ) -> None:
-    """Write a conformance file of this model. The same encoder on the same machine writes the same bytes.
+    """Write a conformance file of this model. The same model on the same machine writes the same bytes.
 
-    texts: the texts of the file. None: `default_texts`.
+    texts: the texts of the file, or the pairs for a cross-encoder. None: `default_texts`.
     full: the number of texts, from the first on, with all intermediates in float64 and float32. None: three. With the
         published model they take 0.5 MB per token.
 
-    The float64 arrays and the float32 intermediates are those of `reference.py`; the float32 vectors are those of the
-    encoder's own backend. Raises InputTypeError, InputValueError (a text, no text), NonFiniteError, SaveError.
+    The float64 arrays and the float32 intermediates are those of `reference.py`; the float32 vectors or logits are
+    those of the model's own backend. Raises InputTypeError, InputValueError (a text, no text), NonFiniteError,
+    SaveError.
     """
-    texts = check_texts(default_texts(encoder) if texts is None else texts)
-    if not texts:
+    if isinstance(model, CrossEncoder):
+        _write(PairSubject(model), path, cast(Sequence[TextPair] | None, texts), full)
+    else:
+        _write(TextSubject(model), path, cast(Sequence[str] | None, texts), full)
+
+
+@one_blas_thread()
+def _write(subject: Subject[T], path: str | os.PathLike[str], texts: Sequence[T] | None, full: int | None) -> None:
+    checked = subject.checked(subject.default_texts() if texts is None else texts)
+    if not checked:
         raise InputValueError("texts: expected at least one, found none")
     if full is None:
-        full = min(len(FULL_TEXTS), len(texts))
-    if not 0 <= full <= len(texts):
-        raise InputValueError(f"full: expected 0 to {len(texts)}, the number of texts, found {full}")
-    tokenized = encoder.tokenizer(texts)
-    ids = [np.array(text, np.int64) for text in tokenized.ids]
-    weights = encoder.weights
-    arrays: dict[str, Array] = {f"texts.{i}.ids": text for i, text in enumerate(ids)}
+        full = min(len(subject.full), len(checked))
+    if not 0 <= full <= len(checked):
+        raise InputValueError(f"full: expected 0 to {len(checked)}, the number of texts, found {full}")
+    tokens, results = subject.tokens(checked), subject.kind.results
+    arrays: dict[str, Array] = {f"texts.{i}.ids": np.array(ids, np.int64) for i, ids in enumerate(tokens.ids)}
+    types = tokens.types or [[]] * len(checked)
+    if tokens.types is not None:
+        arrays |= {f"texts.{i}.token_type_ids": np.array(of_text, np.int64) for i, of_text in enumerate(types)}
     lines = tokenizer_lines()
-    of_lines = encoder.tokenizer(lines).ids
+    of_lines = subject.loaded.tokenizer(lines).ids
     arrays["tokenizer_lines.ids"] = np.array([number for line in of_lines for number in line], np.int64)
     arrays["tokenizer_lines.offsets"] = np.cumsum([0, *map(len, of_lines)], dtype=np.int64)
-    arrays["vectors.float32"] = _encoded(encoder, texts)
+    arrays[f"{results}.float32"] = subject.computed(checked)
     names: list[str] = []
     for dtype in ("float64", "float32"):
-        nested = reference.nest(weights, dtype)
+        nested = reference.nest(subject.weights, dtype)
         for i in range(full):
-            steps = intermediates(ids[i], nested, encoder.config)
+            steps = subject.steps(tokens.ids[i], types[i], nested)
             names = list(steps)
             arrays |= {f"texts.{i}.{dtype}.{name}": array for name, array in steps.items()}
         if dtype == "float64":
-            arrays["vectors.float64"] = reference.encode_ragged(ids, nested, encoder.config)
+            arrays[f"{results}.float64"] = subject.results(tokens, nested)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise NonFiniteError(f"{name} is not finite: the weights overflow on this text")
     rounded = [name for name in arrays if ".float32" in name]
-    worst = max(largest_error(arrays[name], arrays[name.replace("float32", "float64", 1)])[1] for name in rounded)
+    worst = max(
+        error_of(name, arrays[name], arrays[name.replace("float32", "float64", 1)], arrays)[1] for name in rounded
+    )
     tolerance = max(LEAST_TOLERANCE, ROUNDINGS * worst)
+    kind = subject.loaded.kind
     manifest = {
-        "format": FORMAT,
-        "model": described(encoder),
+        "format": subject.kind.format,
+        "model": subject.described(),
         "texts": [
-            {"text": text, "truncated": cut, "intermediates": i < full}
-            for i, (text, cut) in enumerate(zip(texts, tokenized.truncated, strict=True))
+            {**subject.entry(text), "truncated": cut, "intermediates": i < full}
+            for i, (text, cut) in enumerate(zip(checked, tokens.truncated, strict=True))
         ],
         "tokenizer_lines": lines,
         "intermediates": [{"name": name, "dimensions": dimensions(name)} for name in names],
         "tolerance": {"float32": tolerance, "float64": tolerance / FLOAT64_FACTOR},
-        "written_by": {
-            "minilm-np": minilm_np.__version__, "backend": encoder.backend, "contract": encoder.contract,
-        },
-    }  # fmt: skip
+        "written_by": {"minilm-np": minilm_np.__version__, "backend": kind.backend, "contract": kind.contract},
+    }
     write_tensors(path, arrays, manifest)
 
 
-def default_texts(encoder: SentenceEncoder) -> list[str]:
-    """Return `FULL_TEXTS` and the built-in texts of `verify`."""
-    return [*FULL_TEXTS, *(text for _, text in built_in_texts(encoder))]
+def default_texts(model: Model) -> list[str] | list[TextPair]:
+    """Return the texts of a file by default: short ones, and the built-in texts or pairs of `verify`."""
+    if isinstance(model, CrossEncoder):
+        return PairSubject(model).default_texts()
+    return TextSubject(model).default_texts()
 
 
-@one_blas_thread()
-def check(encoder: SentenceEncoder, path: str | os.PathLike[str]) -> Conformance:
+def check(model: Model, path: str | os.PathLike[str]) -> Conformance:
     """Compare the tokenizer, the reference in float64 and float32, and the engine with a conformance file.
 
-    The reference computes from the file's token ids, the engine from the texts. The engine is compared if its vectors
+    The reference computes from the file's token ids, the engine from the texts. The engine is compared if its results
     have a numerical contract; texts whose token ids differ from the file's are left out. If the engine wrote the file
-    under the same version of the contract, its vectors must be equal bit for bit.
+    under the same version of the contract, its results must be equal bit for bit.
 
     Raises OSError, and InputValueError: the file is not a conformance file, is broken, or is for another model.
     """
+    if isinstance(model, CrossEncoder):
+        return _check(PairSubject(model), path)
+    return _check(TextSubject(model), path)
+
+
+@one_blas_thread()
+def _check(subject: Subject[T], path: str | os.PathLike[str]) -> Conformance:
     arrays, manifest = read(path)
-    check_model(path, manifest["model"], described(encoder))
-    texts = check_texts([text["text"] for text in manifest["texts"]])
-    found_ids = encoder.tokenizer(texts).ids
-    ids = [arrays[f"texts.{i}.ids"].tolist() for i in range(len(texts))]
-    rows = [[Check(i, "tokenizer", "ids", *differing(found_ids[i], ids[i]), 0.0)] for i in range(len(texts))]
-    lines = encoder.tokenizer(check_texts(manifest["tokenizer_lines"])).ids
+    kind, loaded = subject.kind, subject.loaded
+    check_model(path, manifest["model"], subject.described())
+    texts = subject.checked([subject.text(entry) for entry in manifest["texts"]])
+    n, found_tokens, tokens = len(texts), subject.tokens(texts), _tokens_of(arrays, manifest)
+    rows = [[Check(i, "tokenizer", "ids", *differing(found_tokens.ids[i], tokens.ids[i]), 0.0)] for i in range(n)]
+    same_ids = [found_tokens.ids[i] == tokens.ids[i] for i in range(n)]
+    if found_tokens.types is not None and tokens.types is not None:
+        for i, (found, expected) in enumerate(zip(found_tokens.types, tokens.types, strict=True)):
+            rows[i].append(Check(i, "tokenizer", "token_type_ids", *differing(found, expected), 0.0))
+            same_ids[i] = same_ids[i] and found == expected
+    lines = loaded.tokenizer(check_texts(manifest["tokenizer_lines"])).ids
     for implementation, dtype, computed in (
-        *_by_reference(encoder, manifest, ids),
-        *_by_engine(encoder, manifest, [i for i in range(len(texts)) if found_ids[i] == ids[i]]),
+        *_by_reference(subject, manifest, tokens),
+        *_by_engine(subject, manifest, [i for i in range(n) if same_ids[i]]),
     ):
-        for i, found in computed:
-            expected = {name: arrays[f"texts.{i}.float64.{name}"] for name in found if name != "vector"}
-            expected["vector"] = arrays["vectors.float64"][i]
+        for i, found_arrays in computed:
+            expected_arrays = {
+                name: arrays[f"texts.{i}.float64.{name}"] for name in found_arrays if name != kind.result
+            }
+            expected_arrays[kind.result] = arrays[f"{kind.results}.float64"][i]
             rows[i] += [
-                Check(i, implementation, name, *largest_error(x, expected[name]), manifest["tolerance"][dtype])
-                for name, x in found.items()
+                Check(
+                    i,
+                    implementation,
+                    name,
+                    *error_of(name, x, expected_arrays[name], arrays),
+                    manifest["tolerance"][dtype],
+                )
+                for name, x in found_arrays.items()
             ]
             contract = manifest["written_by"]["contract"]
-            if implementation == "engine float32" and contract == encoder.contract:
-                bits = (found["vector"].view(np.uint32), arrays["vectors.float32"][i].view(np.uint32))
-                rows[i].append(Check(i, implementation, "vector, bit for bit", *differing(*bits), 0.0))
+            if implementation == "engine float32" and contract == loaded.kind.contract:
+                bits = found_arrays[kind.result].view(np.uint32), arrays[f"{kind.results}.float32"][i].view(np.uint32)
+                rows[i].append(Check(i, implementation, f"{kind.result}, bit for bit", *differing(*bits), 0.0))
     last = Check(None, "tokenizer", "lines", *differing(lines, line_ids(arrays)), 0.0)
     return Conformance(os.fspath(path), manifest, [*(row for of_text in rows for row in of_text), last])
 
 
-Computed = Iterator[tuple[int, dict[str, Array]]]  # a text, and its arrays by name, the last one "vector"
+def _tokens_of(arrays: Mapping[str, Array], manifest: Mapping[str, Any]) -> Tokens:
+    """The tokens in a file."""
+    texts = manifest["texts"]
+    types = None
+    if kind_of(manifest).of_pairs:
+        types = [arrays[f"texts.{i}.token_type_ids"].tolist() for i in range(len(texts))]
+    ids = [arrays[f"texts.{i}.ids"].tolist() for i in range(len(texts))]
+    return Tokens(ids, types, [bool(text["truncated"]) for text in texts])
+
+
+Computed = Iterator[tuple[int, dict[str, Array]]]  # a text, and its arrays by name, the last one the result
 
 
 def _by_reference(
-    encoder: SentenceEncoder, manifest: Mapping[str, Any], ids: Sequence[Sequence[int]]
+    subject: Subject[T], manifest: Mapping[str, Any], tokens: Tokens
 ) -> Iterator[tuple[str, str, Computed]]:
     """The arrays of `reference.py` in both precisions."""
-    weights = encoder.weights
     for dtype in ("float64", "float32"):
-        yield f"reference {dtype}", dtype, _reference(encoder, reference.nest(weights, dtype), manifest, ids)
+        yield f"reference {dtype}", dtype, _reference(subject, reference.nest(subject.weights, dtype), manifest, tokens)
 
 
-def _reference(
-    encoder: SentenceEncoder, weights: reference.Nested, manifest: Mapping[str, Any], ids: Sequence[Sequence[int]]
-) -> Computed:
-    vectors = reference.encode_ragged(ids, weights, encoder.config)
+def _reference(subject: Subject[T], weights: reference.Nested, manifest: Mapping[str, Any], tokens: Tokens) -> Computed:
+    results = subject.results(tokens, weights)
     for i, text in enumerate(manifest["texts"]):
-        steps = intermediates(np.array(ids[i]), weights, encoder.config) if text["intermediates"] else {}
-        yield i, steps | {"vector": vectors[i]}
+        types = tokens.types[i] if tokens.types is not None else []
+        steps = subject.steps(tokens.ids[i], types, weights) if text["intermediates"] else {}
+        yield i, steps | {subject.kind.result: results[i]}
 
 
 def _by_engine(
-    encoder: SentenceEncoder, manifest: Mapping[str, Any], chosen: Sequence[int]
+    subject: Subject[T], manifest: Mapping[str, Any], chosen: Sequence[int]
 ) -> Iterator[tuple[str, str, Computed]]:
-    """The arrays of the encoder's engine for some texts, if its vectors have a contract."""
-    if encoder.contract is not None and encoder.compute_type == "float32":  # the tolerances are those of float32
-        yield "engine float32", "float32", _engine(encoder, manifest, chosen)
+    """The arrays of the model's engine for some texts, if its results have a contract."""
+    kind = subject.loaded.kind
+    if kind.contract is not None and kind.compute_type == "float32":  # the tolerances are those of float32
+        yield "engine float32", "float32", _engine(subject, manifest, chosen)
 
 
-def _engine(encoder: SentenceEncoder, manifest: Mapping[str, Any], chosen: Sequence[int]) -> Computed:
-    vectors = _encoded(encoder, [manifest["texts"][i]["text"] for i in chosen])
-    for i, vector in zip(chosen, vectors, strict=True):
-        text = manifest["texts"][i]
-        steps = dict(trace(encoder, text["text"], backend=encoder.backend)) if text["intermediates"] else {}
-        yield i, steps | {"vector": vector}
-
-
-def _encoded(encoder: SentenceEncoder, texts: Sequence[str]) -> Array:
-    """The encoder's vectors, whole and without a prompt, (B, D) float32."""
-    vectors: Array = encoder.encode(texts, prompt="", truncate_dim=encoder.config.hidden_size, on_truncation="ignore")
-    return vectors
+def _engine(subject: Subject[T], manifest: Mapping[str, Any], chosen: Sequence[int]) -> Computed:
+    texts = [subject.text(manifest["texts"][i]) for i in chosen]
+    for i, text, result in zip(chosen, texts, subject.computed(texts), strict=True):
+        steps = subject.engine_steps(text) if manifest["texts"][i]["intermediates"] else {}
+        yield i, steps | {subject.kind.result: result}
 
 
 def differing(found: Iterable[Any], expected: Sequence[Any]) -> tuple[float, float]:

@@ -11,9 +11,8 @@ from minilm_np._files import MAX_ARRAYS, bounded_lines, open_regular
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_arrays
 from minilm_np.reference import Array
-from minilm_np.verify.array_errors import largest_error
 from minilm_np.verify.conformance import Check, Conformance, differing
-from minilm_np.verify.conformance_file import line_ids, read
+from minilm_np.verify.conformance_file import error_of, kind_of, line_ids, read
 
 Path = str | os.PathLike[str]
 
@@ -22,7 +21,8 @@ def check_port(path: Path, port: Path) -> Conformance:
     """Compare what a port has written with a conformance file. No model is needed.
 
     port: a .safetensors file with any part of the tensors of the conformance file, under the same names; or a .jsonl
-        file with one object {"text": ..., "ids": [...]} per line, for any part of the texts and lines of the file.
+        file with one object {"text": ..., "ids": [...]} per line, for any part of the texts and lines of the file. A
+        pair also has "text_pair".
 
     An array under a name with `float32` must be within the tolerance for float32, one with `float64` within that for
     float64. Raises OSError, InputValueError (one of the files is broken, or has something that cannot be compared).
@@ -54,10 +54,10 @@ def _place(name: str, manifest: Mapping[str, Any]) -> tuple[int, int, str]:
 def _tensor(
     name: str, found: Mapping[str, Array], arrays: Mapping[str, Array], manifest: Mapping[str, Any], port: Path
 ) -> Iterator[Check]:
-    """Yield the comparison of one tensor: one row, for `vectors` one row per text."""
+    """Yield the comparison of one tensor: one row, for `vectors` or `logits` one row per text."""
     if name == "tokenizer_lines.offsets":
         return  # compared with the ids
-    if name.endswith(".ids") and found[name].dtype.kind not in "iu":
+    if name.endswith("ids") and found[name].dtype.kind not in "iu":
         raise InputValueError(f"{port}: tensor {name!r}: expected integers, found {found[name].dtype}")
     if name == "tokenizer_lines.ids":
         offsets = found.get("tokenizer_lines.offsets")
@@ -66,8 +66,10 @@ def _tensor(
         yield Check(None, "port", "lines", *differing(line_ids(found), line_ids(arrays)), 0.0)
         return
     text = int(name.split(".")[1]) if name.startswith("texts.") else None
-    if name.endswith(".ids"):
-        yield Check(text, "port", "ids", *differing(found[name].ravel().tolist(), arrays[name].tolist()), 0.0)
+    if name.endswith("ids"):
+        yield Check(
+            text, "port", name.rpartition(".")[2], *differing(found[name].ravel().tolist(), arrays[name].tolist()), 0.0
+        )
         return
     x, r = found[name], arrays[name.replace("float32", "float64", 1)]
     if x.shape != r.shape or x.dtype.kind != "f":
@@ -76,24 +78,24 @@ def _tensor(
         )
     dtype = "float64" if "float64" in name else "float32"
     if text is None:
-        of_texts = [(i, "vector", x[i], r[i]) for i in range(len(x))]
+        of_texts = [(i, kind_of(manifest).result, x[i], r[i]) for i in range(len(x))]
     else:
         of_texts = [(text, name.split(".", 3)[3], x, r)]
     for i, step, mine, right in of_texts:
-        yield Check(i, f"port {dtype}", step, *largest_error(mine, right), manifest["tolerance"][dtype])
+        yield Check(i, f"port {dtype}", step, *error_of(step, mine, right, arrays), manifest["tolerance"][dtype])
 
 
 def _ids(path: Path, port: Path, arrays: Mapping[str, Array], manifest: Mapping[str, Any]) -> Iterator[Check]:
     """Yield the comparison of each text whose ids the port has written, and one of all lines that it has written."""
-    texts = {text["text"]: i for i, text in enumerate(manifest["texts"])}
-    lines = dict(zip(manifest["tokenizer_lines"], line_ids(arrays), strict=True))
+    texts = {(text["text"], text.get("text_pair")): i for i, text in enumerate(manifest["texts"])}
+    lines = {(line, None): ids for line, ids in zip(manifest["tokenizer_lines"], line_ids(arrays), strict=True)}
     of_lines: list[list[int]] = []
     expected: list[list[int]] = []
     with open_regular(port, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
         for number, line in enumerate(bounded_lines(file.readline), 1):
             try:
                 item = json.loads(line)
-                text, ids = item["text"], list(map(int, item["ids"]))
+                text, ids = (item["text"], item.get("text_pair")), list(map(int, item["ids"]))
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise InputValueError(
                     f'{port}, line {number}: expected {{"text": ..., "ids": [...]}}, found {short_repr(line)}'
@@ -106,7 +108,7 @@ def _ids(path: Path, port: Path, arrays: Mapping[str, Array], manifest: Mapping[
                 expected.append(lines[text])
             else:
                 raise InputValueError(
-                    f"{port}, line {number}: expected a text or a line of {path}, found {short_repr(text)}"
+                    f"{port}, line {number}: expected a text or a line of {path}, found {short_repr(item['text'])}"
                 )
     if of_lines:
         yield Check(None, "port", "lines", *differing(of_lines, expected), 0.0)

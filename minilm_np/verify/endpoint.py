@@ -37,7 +37,7 @@ class Endpoint:
     def __init__(
         self, url: str, encoder: SentenceEncoder, *, seconds: float = SECONDS, largest: int | None = None
     ) -> None:
-        parts = _parts(url)
+        parts = parts_of_url(url)
         path = parts.path.rstrip("/")
         self._is_openai = path.endswith("/embeddings")
         self.name = f"{parts.scheme}://{parts.netloc}{path}"
@@ -83,8 +83,8 @@ class Endpoint:
             raise ImplementationError(str(error)) from None
 
 
-def _parts(url: str) -> urllib.parse.SplitResult:
-    """The parts of the URL of a server. Raises InputValueError, without the URL: it may contain a password."""
+def parts_of_url(url: str) -> urllib.parse.SplitResult:
+    """Return the parts of the URL of a server. Raises InputValueError, without the URL: it may contain a password."""
     try:
         parts = urllib.parse.urlsplit(url)
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -18,6 +18,7 @@ SOURCES = (
     "sentence-transformers, transformers, MODEL.onnx, a file of vectors (.npy, .npz, .jsonl, .safetensors, .parquet, "
     ".csv, .tsv, .faiss, .index), a Chroma folder, or http(s)://.../v1/embeddings or .../embed"
 )
+PAIR_SOURCES = "sentence-transformers, a file of scores (.npy, .jsonl), or http(s)://.../rerank"  # of a cross-encoder
 
 
 def as_implementation(source: str | Implementation, encoder: SentenceEncoder) -> Implementation:

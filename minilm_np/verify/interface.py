@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from minilm_np.errors import MissingExtraError
 
 Array = NDArray[Any]
+TextPair = tuple[str, str]
 
 DISTRIBUTIONS = {  # by module, where pip needs more than that name
     "sentence_transformers": "sentence-transformers torch",
@@ -40,6 +41,31 @@ class Implementation(Protocol):
         """
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]] | None:
+        """Return the token ids of its own tokenizer; None if it has none, or does not show them."""
+
+
+class PairImplementation(Protocol):
+    """A source of scores: a program that computes them, or a file that contains them."""
+
+    @property
+    def name(self) -> str:
+        """The name in reports."""
+
+    @property
+    def pairs(self) -> list[TextPair] | None:
+        """The pairs for which it has scores; None if it takes any pair, or does not say."""
+
+    @property
+    def activation(self) -> str | None:
+        """The function from logits to its scores, such as "Identity"; None: that of the model."""
+
+    def scores(self, pairs: Sequence[TextPair]) -> Array:
+        """Return the scores of n pairs, (n,) or (n, C) floats, unchecked."""
+
+    def intermediates(self, pair: TextPair) -> dict[str, Array]:
+        """Return arrays with the names and shapes of `reference.classify`, from this package's token ids; or {}."""
+
+    def token_ids(self, pairs: Sequence[TextPair]) -> list[list[int]] | None:
         """Return the token ids of its own tokenizer; None if it has none, or does not show them."""
 
 

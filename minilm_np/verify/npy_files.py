@@ -62,18 +62,26 @@ def _is_shape(header: Header, kind: str, rank: int) -> bool:
 
 
 def read_npy(path: Path) -> tuple[Array, None]:
-    """Return the array of an .npy file. Its size is compared with that of the file before any memory is allocated."""
+    """Return the vectors of an .npy file, (n, D)."""
+    return read_floats(path, (2,), "(texts, numbers)"), None
+
+
+def read_floats(path: Path, ranks: tuple[int, ...], expected: str) -> Array:
+    """Return the array of an .npy file. Its size is compared with that of the file before any memory is allocated.
+
+    ranks: the possible numbers of axes. expected: the shape, for the error.
+    """
     with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
         header = _header(file.read(HEAD), str(path))
-        if not _is_shape(header, "f", 2):
-            raise no_vectors(path, header.dtype, header.shape)
+        if not any(_is_shape(header, "f", rank) for rank in ranks):
+            raise no_vectors(path, header.dtype, header.shape, expected)
         _check_size(header, os.fstat(file.fileno()).st_size - header.end, str(path))
         file.seek(header.end)
         array = np.empty(header.shape, header.dtype, order="F" if header.by_columns else "C")
         flat = array.ravel("K").view(np.uint8)  # "K": a view, in the order of the memory
         if file.readinto(flat.data) != header.bytes:
             raise InputValueError(f"{path} was truncated while it was being read")
-        return array, None
+        return array
 
 
 def read_npz(path: Path) -> tuple[Array, list[str] | None]:

@@ -11,8 +11,9 @@ from minilm_np import __version__, pages
 from minilm_np.pages import Html, Section, element, paragraph
 from minilm_np.pages.marks import Series, log_bar, log_chart
 from minilm_np.verify.array_errors import Row, summarised
-from minilm_np.verify.compare import PARTING, Comparison
+from minilm_np.verify.comparison import Comparison
 from minilm_np.verify.diagnosis import Diagnosis, Finding
+from minilm_np.verify.steps import PARTING
 
 EPS = 2.0**-23  # of float32: a smaller error of ours counts as this in the limit
 HEADER = ("step", "ours", "theirs", "theirs / ours", "min cosine", "worst text", "token")

@@ -19,7 +19,7 @@ from minilm_np.errors import ImplementationError, InputValueError
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import errors
-from minilm_np.verify.compare import TOLERANCE
+from minilm_np.verify.comparison import TOLERANCE
 from minilm_np.verify.endpoint import Endpoint
 from minilm_np.verify.implementations import as_implementation
 from minilm_np.verify.interface import Implementation

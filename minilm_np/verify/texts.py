@@ -48,13 +48,13 @@ def built_in_texts(encoder: SentenceEncoder) -> list[tuple[str, str]]:
     room = encoder.max_seq_length - len(encoder.tokenizer([""]).ids[0])
     return [
         *TEXTS,
-        ("one under the limit", _words(room - 1)),
-        ("at the limit", _words(room)),
-        ("one over the limit", _words(room + 1)),
+        ("one under the limit", words(room - 1)),
+        ("at the limit", words(room)),
+        ("one over the limit", words(room + 1)),
         ("far over the limit", PARAGRAPH * (2 + encoder.max_seq_length // 40)),
     ]
 
 
-def _words(count: int) -> str:
-    """Words of one letter; each is one token in every vocabulary of the family."""
+def words(count: int) -> str:
+    """Return words of one letter; each is one token in every vocabulary of the family."""
     return " ".join(islice(cycle(ascii_lowercase), max(0, count)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.errors import ImplementationError
 from minilm_np.model_files.config import require_no_dense, require_plain_bert
 from minilm_np.model_files.steady import identity
@@ -26,7 +27,7 @@ class SentenceTransformersModel:
 
     def __init__(self, encoder: SentenceEncoder) -> None:
         package = load_extra("sentence_transformers")
-        self.name = f"sentence-transformers {_versions('sentence-transformers', 'torch')}"
+        self.name = f"sentence-transformers {versions('sentence-transformers', 'torch')}"
         self._encoder, self._model = encoder, None
         if encoder.folder is None:
             config = encoder.config
@@ -36,12 +37,12 @@ class SentenceTransformersModel:
             self._pooling = modules.Pooling(config.hidden_size, pooling_mode=config.pooling_mode)
             self._later = [("normalize", modules.Normalize())] if config.normalize else []
             return
-        with _loading("sentence-transformers", encoder):
+        with loading("sentence-transformers", encoder.model_path):
             self._model = package.SentenceTransformer(
                 str(encoder.folder.path), device="cpu", local_files_only=True,
                 model_kwargs={"attn_implementation": "eager", "dtype": "float32"},
             )  # fmt: skip
-        _check_same_folder(encoder)
+        check_same_folder(encoder.model)
         self._model.max_seq_length, self._model.truncate_dim = encoder.max_seq_length, None
         self._bert, self._pooling = self._model[0].auto_model, self._model[1]
         names = ["dense"] * (encoder.config.dense_size is not None) + ["normalize"] * encoder.config.normalize
@@ -61,7 +62,7 @@ class SentenceTransformersModel:
         import torch
 
         for ids in self._encoder.tokenizer(texts).ids:
-            hidden, steps = _run_bert(self._bert, ids, every=every)
+            hidden, steps = run_bert(self._bert, ids, every=every)
             with torch.no_grad():
                 features = {"token_embeddings": hidden, "attention_mask": torch.ones(1, len(ids), dtype=torch.int64)}
                 features = self._pooling(features)
@@ -90,19 +91,19 @@ class TransformersModel:
     def __init__(self, encoder: SentenceEncoder) -> None:
         package = load_extra("transformers")
         load_extra("torch")
-        self.name = f"transformers {_versions('transformers', 'torch')}"
+        self.name = f"transformers {versions('transformers', 'torch')}"
         require_no_dense(encoder.config, "transformers")
         self._encoder, self._tokenizer = encoder, None
         if encoder.folder is None:
             self._bert = _bert_model(encoder)
             return
         folder = str(encoder.folder.path / encoder.config.transformer_path)
-        with _loading("transformers", encoder):
+        with loading("transformers", encoder.model_path):
             self._bert = package.AutoModel.from_pretrained(
                 folder, attn_implementation="eager", local_files_only=True, dtype="float32"
             ).eval()
             self._tokenizer = package.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        _check_same_folder(encoder)
+        check_same_folder(encoder.model)
 
     def vectors(self, texts: Sequence[str]) -> Array:
         last = "normalize" if self._encoder.config.normalize else "pooling"
@@ -115,7 +116,7 @@ class TransformersModel:
     def _steps(self, ids: Sequence[int], *, every: bool) -> dict[str, Array]:
         import torch
 
-        hidden, steps = _run_bert(self._bert, ids, every=every)
+        hidden, steps = run_bert(self._bert, ids, every=every)
         tokens, mode = hidden[0], self._encoder.config.pooling_mode
         with torch.no_grad():
             if mode == "cls":
@@ -144,13 +145,12 @@ class TransformersModel:
         ]
 
 
-def _check_same_folder(encoder: SentenceEncoder) -> None:
-    """Raise ImplementationError if the encoder's folder, which another library just read, is not what it was."""
-    model = encoder.model
+def check_same_folder(model: LoadedModel) -> None:
+    """Raise ImplementationError if the model's folder, which another library just read, is not what it was."""
     if model.origin and model.origin_identity and identity(model.origin.path) != model.origin_identity:
         raise ImplementationError(
-            f"{model.origin.path}: the folder was replaced or changed after the encoder had been loaded from it: load "
-            "the encoder again"
+            f"{model.origin.path}: the folder was replaced or changed after the model had been loaded from it: load "
+            "the model again"
         )
 
 
@@ -181,8 +181,12 @@ def _bert_model(encoder: SentenceEncoder) -> Any:
     return model
 
 
-def _run_bert(bert: Any, ids: Sequence[int], *, every: bool) -> tuple[Any, dict[str, Array]]:
-    """The hidden states of one text, (1, T, D), and with `every` the outputs of the modules, by name.
+def run_bert(
+    bert: Any, ids: Sequence[int], *, every: bool, types: Sequence[int] | None = None
+) -> tuple[Any, dict[str, Array]]:
+    """Return the hidden states of one text, (1, T, D), and with `every` the outputs of the modules, by name.
+
+    types: the token types; None: all are 0.
 
     torch has no module for the attention scores. Modules that return the output of their last part are left out.
     """
@@ -200,7 +204,13 @@ def _run_bert(bert: Any, ids: Sequence[int], *, every: bool) -> tuple[Any, dict[
             if "." in name and not inner and kind not in ("dropout", "attention") and not name.startswith("pooler"):
                 stack.callback(module.register_forward_hook(keep(name)).remove)
         with torch.no_grad():
-            hidden = bert(torch.tensor([list(ids)]), torch.ones(1, len(ids), dtype=torch.int64)).last_hidden_state
+            inputs = {
+                "input_ids": torch.tensor([list(ids)]),
+                "attention_mask": torch.ones(1, len(ids), dtype=torch.int64),
+            }
+            if types is not None:
+                inputs["token_type_ids"] = torch.tensor([list(types)])
+            hidden = bert(**inputs).last_hidden_state
     steps = {}
     for name, output in outputs.items():
         if name.endswith("attention.self"):
@@ -214,13 +224,13 @@ def _stacked(vectors: list[Array], encoder: SentenceEncoder) -> Array:
     return np.stack(vectors) if vectors else np.empty((0, encoder.config.vector_size), np.float32)
 
 
-def _versions(first: str, *others: str) -> str:
+def versions(first: str, *others: str) -> str:
     rest = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in others)
     return f"{importlib.metadata.version(first)} ({rest})"
 
 
 @contextlib.contextmanager
-def _loading(package: str, encoder: SentenceEncoder) -> Iterator[None]:
+def loading(package: str, folder: str | None) -> Iterator[None]:
     """Turns every exception of a package's loader into an ImplementationError; its warnings and bars are not shown."""
     logging = load_extra("transformers.utils.logging")
     bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -232,7 +242,7 @@ def _loading(package: str, encoder: SentenceEncoder) -> Iterator[None]:
             yield
     except Exception as error:
         raise ImplementationError(
-            f"{package} cannot load {encoder.model_path}: {type(error).__name__}: {str(error)[:300]}"
+            f"{package} cannot load {folder}: {type(error).__name__}: {str(error)[:300]}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -17,13 +17,13 @@ EXPANSION = 100  # compressed vectors are never smaller by this factor; a file t
 UNSUSPICIOUS = 2**26  # bytes of arrays that every file may have
 
 
-def no_vectors(path: Path, dtype: np.dtype[Any], shape: Sequence[int]) -> InputValueError:
-    """Return the error for an array that does not hold vectors."""
+def no_vectors(
+    path: Path, dtype: np.dtype[Any], shape: Sequence[int], expected: str = "(texts, numbers)"
+) -> InputValueError:
+    """Return the error for an array that does not hold vectors, or numbers of another expected shape."""
     if dtype.kind == "f" and len(shape) == 2 and 0 in shape:
         return InputValueError(f"{path}: expected at least one vector of at least one number, found none")
-    return InputValueError(
-        f"{path}: expected floats of shape (texts, numbers), found {dtype} of shape {tuple(shape)!r:.80}"
-    )
+    return InputValueError(f"{path}: expected floats of shape {expected}, found {dtype} of shape {tuple(shape)!r:.80}")
 
 
 def check_expanded(path: Path, stored: int, expanded: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilm_np import ModelConfig, SentenceEncoder, cli
+from minilm_np import CrossEncoder, ModelConfig, SentenceEncoder, cli
 from minilm_np.cli import trace as trace_command
 from minilm_np.cli.printing import cells
 from minilm_np.trace import Trace, trace
@@ -121,3 +121,29 @@ def test_wrong_arguments_are_refused(run: Run, tmp_path: Path, capsys: pytest.Ca
         run(TEXT, "--dtype", "float64", "--backend", "numba")
     assert usage.value.code == 2
     assert "--dtype float64 needs --backend numpy" in capsys.readouterr().err
+
+
+def test_a_pair_has_a_row_per_segment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "model")
+    CrossEncoder.random(backend="numpy").save_pretrained(folder)
+    assert cli.main(["trace", "ab", "--pair", "c", "--model", folder]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:8] == [
+        "tokens  6, each with its characters in its text",
+        "        special, token type 0:",
+        "        [CLS] 0-0",
+        "        first, token type 0:",
+        "        a 0-1   ##b 1-2",
+        "        special, token type 0:",
+        "        [SEP] 0-0",
+    ]
+    assert [line.split()[0] for line in lines[-3:]] == ["pooler.activation", "classifier", "score"]
+    assert cli.main(["trace", "ab", "--pair", "c", "--model", folder, "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["text"], facts["text_pair"]) == ("ab", "c")
+    assert facts["tokens"][4] == {
+        "token": "c", "id": facts["tokens"][4]["id"], "offsets": [0, 1], "segment": "second", "token_type_id": 1,
+    }  # fmt: skip
+    with pytest.raises(SystemExit):
+        cli.main(["trace", "ab", "--model", folder])
+    assert "is a cross-encoder: give the second text with --pair" in capsys.readouterr().err

@@ -44,9 +44,9 @@ class World:
             self.hashed += stream.name == str(self.weights)
             return file_digest(stream, name)
 
-        def counted_checkpoint(*arguments: Any) -> Any:
+        def counted_checkpoint(*arguments: Any, **options: Any) -> Any:
             self.read += 1
-            return iter_checkpoint(*arguments)
+            return iter_checkpoint(*arguments, **options)
 
         patch.setattr(hashlib, "file_digest", counted_digest)
         patch.setattr(loaded_model, "iter_checkpoint", counted_checkpoint)

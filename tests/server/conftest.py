@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minilm_np import SentenceEncoder
+from minilm_np import CrossEncoder, SentenceEncoder
 from tests.support.cli import Command, write_small_model
 from tests.support.server import running
 
@@ -23,6 +23,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def encoder(small: Path) -> SentenceEncoder:
     """The small model, with prompts."""
     return SentenceEncoder(small, backend="numpy", prompts={"query": "q: "})
+
+
+@pytest.fixture(scope="session")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> CrossEncoder:
+    """A random cross-encoder with a prompt, in a folder named `ranker`. Its limit is 128 tokens."""
+    folder = tmp_path_factory.mktemp("served") / "ranker"
+    CrossEncoder.random(backend="numpy").save_pretrained(folder)
+    return CrossEncoder(folder, backend="numpy", prompts={"query": "q: "}, default_prompt_name="query")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from minilm_np import ModelConfig, SentenceEncoder
+from minilm_np import CrossEncoder, ModelConfig, SentenceEncoder
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from tests.support.server import running
 
@@ -22,13 +22,13 @@ expected-statuses = [400, 401, 404, 405, 413, 415, 422]
 
 
 def fuzz(*options: str) -> tuple[int, str]:
-    """Run schemathesis on a server of a small model: its exit code and what it prints."""
+    """Run schemathesis on a server of two small models: its exit code and what it prints."""
     config = ModelConfig(
         vocab_size=len(CHARACTER_VOCABULARY), hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=16, max_position_embeddings=4096, max_seq_length=4096,  # no text is too long
     )  # fmt: skip
-    encoder = SentenceEncoder.random(config, backend="numpy")
-    with tempfile.TemporaryDirectory() as folder, running(encoder, api_key=KEY) as url:
+    models = SentenceEncoder.random(config, backend="numpy"), CrossEncoder.random(config, backend="numpy")
+    with tempfile.TemporaryDirectory() as folder, running(*models, api_key=KEY) as url:
         (Path(folder) / "config.toml").write_text(CONFIG)
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", f"{folder}/config.toml", "run"]
         command += [f"{url}/openapi.json", "--no-color"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minilm_np import SentenceEncoder, cli
+from minilm_np import CrossEncoder, SentenceEncoder, cli
 from tests.support.cli import NUMPY
 from tests.support.compare import assert_same_bits
 from tests.support.server import running
@@ -96,6 +96,20 @@ def test_langchain(server: str, encoder: SentenceEncoder) -> None:
     )
     assert_same_bits(np.array(embeddings.embed_documents(TEXTS), np.float32), encoder.encode(TEXTS))
     assert_same_bits(np.array([embeddings.embed_query("a")], np.float32), encoder.encode(["a"]))
+
+
+@pytest.mark.parametrize("version", ["Client", "ClientV2"])
+def test_cohere(reranker: CrossEncoder, version: str) -> None:
+    import cohere
+
+    scores = reranker.predict([("a query", text) for text in TEXTS], activation_fn="Sigmoid")
+    best = np.argsort(-scores, kind="stable")[:2].tolist()
+    with running(None, reranker, api_key=KEY) as url, getattr(cohere, version)(api_key=KEY, base_url=url) as client:
+        found = client.rerank(model="ranker", query="a query", documents=TEXTS, top_n=2)
+        assert [result.index for result in found.results] == best
+        assert_same_bits(np.array([result.relevance_score for result in found.results], np.float32), scores[best])
+        with pytest.raises(cohere.NotFoundError):
+            client.rerank(model="rerank-v3.5", query="a query", documents=TEXTS)
 
 
 def test_huggingface_hub(server: str, encoder: SentenceEncoder) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from minilm_np import CrossEncoder
 from tests.support.cli import NUMPY, PROGRAM, Command
 from tests.support.server import SECONDS, ask
 
@@ -68,6 +69,15 @@ def test_a_server_logs_requests_without_their_texts_and_ends_on_a_signal(small: 
     assert re.fullmatch(r"\S+ 127\.0\.0\.1 POST /v1/embeddings 400 .* texts 0, tokens 0, invalid_value", lines[1])
     assert "secret" not in lines[0] + lines[1]
     assert len(lines[2]) < 200
+
+
+def test_a_reranker_beside_the_model(small: Path, reranker: CrossEncoder) -> None:
+    folder = str(reranker.model_path)
+    with served(small, "--reranker", folder) as (url, process):
+        assert process.lines[0].startswith(f"minilm-np: serving {small} and {folder} on http://")
+        assert ask(url, "/rerank", {"query": "secret", "texts": ["secret", "b"]}).status == 200
+        _, (line,) = process.end()
+    assert re.fullmatch(r"\S+ 127\.0\.0\.1 POST /rerank 200 [0-9.]+ ms, texts 2, tokens 25", line)
 
 
 def test_the_log_as_json(small: Path) -> None:

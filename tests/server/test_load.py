@@ -7,6 +7,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_a_request_that_waits_too_long_is_503(encoder: SentenceEncoder, threads:
         found = [threads.submit(ask, url, EMBED, {"inputs": "a"}) for _ in range(3)]
         answers = [one.result() for one in found]
         assert [answer.status for answer in answers] == [503] * 3
-        assert answers[0].json["error"] == "the vectors were not computed within 0.2 seconds: try again later"
+        assert answers[0].json["error"] == "the results were not computed within 0.2 seconds: try again later"
         assert metric(url, "minilm_np_queue_requests") == 0
         engine.go.set()
         # on a busy machine, the first text may wait longer than 0.2 seconds, too
@@ -154,7 +155,7 @@ def test_an_engine_that_fails_fails_its_requests_only(encoder: SentenceEncoder) 
         ({"max_bodies_bytes": 5}, {"inputs": "a"}, "the server is overloaded: it holds as many bytes"),
     ],
 )  # fmt: skip
-def test_limits_of_a_request(encoder: SentenceEncoder, settings: dict[str, int], body: object, message: str) -> None:
+def test_limits_of_a_request(encoder: SentenceEncoder, settings: dict[str, Any], body: object, message: str) -> None:
     with running(encoder, **settings) as url:
         answer = ask(url, EMBED, body)
         assert answer.status == (429 if "overloaded" in message else 413)

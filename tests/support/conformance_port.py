@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from minilm_np.verify.conformance import FULL_TEXTS
+from minilm_np.verify.conformance_subjects import FULL_TEXTS
 
 TEXTS = [*FULL_TEXTS, "punctuation?! ... (yes)", "long " * 300, "naïve 日本"]
 
@@ -49,9 +49,10 @@ def tanh_gelu(x: np.ndarray) -> np.ndarray:
 
 
 def port(
-    ids: np.ndarray, w: dict[str, np.ndarray], config: dict[str, Any], gelu: Callable[..., Any] = erf_gelu
-) -> dict[str, np.ndarray]:
-    """The steps of the page, in the dtype of the weights."""
+    ids: np.ndarray, w: dict[str, np.ndarray], config: dict[str, Any], gelu: Callable[..., Any] = erf_gelu,
+    token_types: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The steps of the page, in the dtype of the weights. token_types: of a pair, for a cross-encoder."""
     seen = {}
     T, D, H = len(ids), config["hidden_size"], config["num_attention_heads"]
     E = D // H
@@ -69,9 +70,10 @@ def port(
         root = np.sqrt(var + x.dtype.type(config["layer_norm_eps"]))
         return see(name, (x - mean) / root * w[f"{name}.weight"] + w[f"{name}.bias"])
 
+    kinds = np.zeros(T, int) if token_types is None else token_types
     words = see("embeddings.word_embeddings", w["embeddings.word_embeddings.weight"][ids])
     positions = see("embeddings.position_embeddings", w["embeddings.position_embeddings.weight"][np.arange(T)])
-    types = see("embeddings.token_type_embeddings", w["embeddings.token_type_embeddings.weight"][[0] * T])
+    types = see("embeddings.token_type_embeddings", w["embeddings.token_type_embeddings.weight"][kinds])
     x = layer_norm("embeddings.LayerNorm", words + positions + types)
     for number in range(config["num_hidden_layers"]):
         at = f"encoder.layer.{number}."
@@ -92,6 +94,10 @@ def port(
         a = layer_norm(f"{at}attention.output.LayerNorm", dense(f"{at}attention.output.dense", context) + x)
         active = see(f"{at}intermediate.intermediate_act_fn", gelu(dense(f"{at}intermediate.dense", a)))
         x = layer_norm(f"{at}output.LayerNorm", dense(f"{at}output.dense", active) + a)
+    if token_types is not None:
+        first = see("pooler.activation", np.tanh(dense("pooler.dense", x[:1])))
+        dense("classifier", first)
+        return seen | {name: seen[name][0] for name in ("pooler.dense", "pooler.activation", "classifier")}
     pooled = {"mean": x.mean(0), "cls": x[0], "max": x.max(0), "mean_sqrt_len_tokens": x.sum(0) / math.sqrt(T)}
     pooled |= {"lasttoken": x[-1], "weightedmean": np.arange(1, T + 1, dtype=x.dtype) @ x / (T * (T + 1) // 2)}
     x = see("pooling", pooled[config["pooling_mode"]])

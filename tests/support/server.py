@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import uvicorn
 
-from minilm_np import SentenceEncoder
+from minilm_np import CrossEncoder, SentenceEncoder
 from minilm_np.engine.protocol import Engine, Report, Vectors
 from minilm_np.server.app import create_app
 from minilm_np.server.run import configured, listen, url_of
@@ -40,12 +40,12 @@ class Answer:
 
 
 @contextmanager
-def running(encoder: SentenceEncoder, **settings: Any) -> Iterator[str]:
+def running(encoder: SentenceEncoder | None, reranker: CrossEncoder | None = None, **settings: Any) -> Iterator[str]:
     """A server in a thread, on a free port: its URL. It ends when its requests are answered."""
     defaults: dict[str, Any] = {"port": 0, "log_format": "none"}
     chosen = ServerSettings(**defaults | settings)
     with listen(chosen) as listening:
-        server = uvicorn.Server(configured(create_app(chosen, encoder), chosen))
+        server = uvicorn.Server(configured(create_app(chosen, encoder, reranker), chosen))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -145,11 +145,13 @@ def with_waiting_engine(encoder: SentenceEncoder) -> tuple[SentenceEncoder, Wait
 
 
 @contextmanager
-def running_waiting(encoder: SentenceEncoder, **settings: Any) -> Iterator[tuple[str, WaitingEngine]]:
-    """A server whose engine waits: its URL and the engine. What waits at the end is computed."""
+def running_waiting(
+    encoder: SentenceEncoder, reranker: CrossEncoder | None = None, **settings: Any
+) -> Iterator[tuple[str, WaitingEngine]]:
+    """A server whose engine for vectors waits: its URL and the engine. What waits at the end is computed."""
     waiting, engine = with_waiting_engine(encoder)
     engine.go.set()
-    with running(waiting, **settings) as url:
+    with running(waiting, reranker, **settings) as url:
         engine.go.clear()
         engine.sizes.clear()
         while engine.started.acquire(blocking=False):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.verify import conformance
-from minilm_np.verify.conformance import FULL_TEXTS, check, write
+from minilm_np.verify.conformance import check, write
+from minilm_np.verify.conformance_subjects import FULL_TEXTS
 from tests.support.conformance_port import TEXTS, error, first_out, read_safetensors, tanh_gelu
 from tests.support.models import living_weights, small_configs, torch_intermediates, torch_model
 

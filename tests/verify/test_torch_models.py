@@ -60,7 +60,7 @@ def test_a_folder_that_was_replaced_after_the_encoder_was_loaded_is_refused(sour
     first.save_pretrained(tmp_path / "model")
     encoder = SentenceEncoder(tmp_path / "model", backend="numpy")
     second.save_pretrained(tmp_path / "model")
-    with pytest.raises(ImplementationError, match="model: the folder was replaced or changed after the encoder had"):
+    with pytest.raises(ImplementationError, match="model: the folder was replaced or changed after the model had"):
         open_implementation(source, encoder)
     open_implementation(source, SentenceEncoder(tmp_path / "model", backend="numpy"))
 

@@ -152,14 +152,16 @@ class Float32Engine:
         """The vectors of texts that are pooled elsewhere, of unit length if the model or `normalize` says so."""
         return unit_length(pooled) if normalize or self.config.normalize else pooled
 
-    def intermediates(self, text: Sequence[int]) -> dict[str, Vectors]:
+    def intermediates(self, text: Sequence[int], token_type_ids: Sequence[int] | None = None) -> dict[str, Vectors]:
         """The intermediates of one text that the kernels do not fuse, by the names and in the order of `reference.py`.
 
         They are (T, D) or (T, F). The pooled and the normalised vector come last, (D,); the last array has the bits of
         `encode`. Raises InputValueError as `encode` does.
         """
+        types = None if token_type_ids is None else [token_type_ids]
         check_ids([text], self.config.vocab_size, self._max_tokens)
-        single = _RaggedPass(self, [text], False, 1)
+        check_token_types(types, [text], self.config.type_vocab_size)
+        single = _RaggedPass(self, [text], False, 1, types)
         found = {name: array.copy() for name, array in single.run_by_stage()}
         single.close()
         return {name: array[0] if name in ("pooling", "normalize") else array for name, array in found.items()}

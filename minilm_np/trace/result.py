@@ -1,39 +1,35 @@
-"""Every named step of the model, to inspect and to compare: from a text's tokens to its vector.
+"""`Trace` and `PairTrace`: the named arrays of one text or of one pair of texts, with its tokens; saved and read."""
 
-The names are Hugging Face's, as `reference.py` records them: `embeddings.word_embeddings`, ...,
-`encoder.layer.0.attention.self.scores`, ..., `pooling`, `normalize`. The dimension letters are those of `reference.py`.
-"""
-
-import importlib.metadata
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, overload
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from minilm_np._checks import check_texts, short_repr
-from minilm_np.encoding.loaded_model import HasModel, LoadedModel, model_of
-from minilm_np.engine import registry
-from minilm_np.engine.numpy import intermediates as intermediates
-from minilm_np.engine.registry import DTYPES as DTYPES
+from minilm_np._checks import short_repr
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.tensors import read_tensors, write_tensors
-from minilm_np.reference import Array as Array
-from minilm_np.text.tokenizer import TextTokenizer
+from minilm_np.reference import Array
 
-_FORMAT = "minilm_np trace 1"  # of the file; the number changes with the layout
-_KINDS = {"tokens": list, "ids": list, "offsets": list, "dimensions": dict, "versions": dict, "truncated": bool}
+# types of the fields in a file that are not a str
+_KINDS = {
+    "tokens": list, "ids": list, "offsets": list, "dimensions": dict, "versions": dict, "truncated": bool,
+    "token_type_ids": list, "segments": list,
+}  # fmt: skip
 
 
 def dimensions(name: str) -> str:
-    """Return the dimension letters of one text's intermediate: "T D", "H T T" (query by key), "T F", "D" or "G".
+    """Return the dimension letters of one text's intermediate: "T D", "H T T" (query by key), "T F", "D", "G" or "C".
 
-    G is for the vector after a Dense module. If there is one, `normalize` has G numbers too.
+    G is for the vector after a Dense module. If there is one, `normalize` has G numbers too. C is for the labels of a
+    cross-encoder.
     """
-    if name in ("pooling", "normalize"):
+    if name in ("pooling", "normalize") or name.startswith("pooler."):
         return "D"
+    if name in ("classifier", "score"):
+        return "C"
     if name == "dense":
         return "G"
     if name.endswith((".scores", ".probs")):
@@ -74,6 +70,8 @@ class Trace(Mapping[str, Array]):
     dtype: str
     versions: dict[str, str]  # of the packages that computed it
 
+    _format: ClassVar[str] = "minilm_np trace 1"  # of the file; the number changes with the layout
+
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]
 
@@ -84,7 +82,7 @@ class Trace(Mapping[str, Array]):
         return len(self.arrays)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Trace):
+        if not isinstance(other, Trace) or type(other) is not type(self):
             return NotImplemented
         return (
             self._facts() == other._facts()
@@ -95,7 +93,7 @@ class Trace(Mapping[str, Array]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Trace({self.text[:40]!r}, {len(self.ids)} tokens, {len(self)} arrays of {self.dtype})"
+        return f"{type(self).__name__}({self.text[:40]!r}, {len(self.ids)} tokens, {len(self)} arrays of {self.dtype})"
 
     def _facts(self) -> dict[str, Any]:
         """Return every field except the arrays."""
@@ -106,12 +104,15 @@ class Trace(Mapping[str, Array]):
 
         The metadata has one entry, "minilm_np": a JSON object of the fields and the file's format. Raises SaveError.
         """
-        write_tensors(path, self.arrays, {"format": _FORMAT} | self._facts())
+        write_tensors(path, self.arrays, {"format": self._format} | self._facts())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Trace":
-        """Read a file that `save` wrote. Raises OSError; InputValueError: the file is not a trace, or is broken."""
-        arrays, metadata = read_tensors(path, _FORMAT)
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a file that `save` of this class wrote.
+
+        Raises OSError; InputValueError: the file is not such a trace, or is broken.
+        """
+        arrays, metadata = read_tensors(path, cls._format)
         facts: dict[str, Any] = {}
         for field in fields(cls)[1:]:
             kind = _KINDS.get(field.name, str)
@@ -124,74 +125,19 @@ class Trace(Mapping[str, Array]):
         return cls({name: arrays[name] for name in facts["dimensions"]}, **facts)
 
 
-@overload
-def trace(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
-    encoder: LoadedModel | HasModel,
-    texts: str,
-    *,
-    dtype: str = ...,
-    backend: str = ...,
-) -> Trace: ...
-@overload
-def trace(
-    encoder: LoadedModel | HasModel,
-    texts: Iterable[str],
-    *,
-    dtype: str = ...,
-    backend: str = ...,
-) -> list[Trace]: ...
-def trace(
-    encoder: LoadedModel | HasModel, texts: str | Iterable[str], *, dtype: str = "float32", backend: str = "numpy"
-) -> Trace | list[Trace]:
-    """Return every named intermediate of a text, or of each of several.
+@dataclass(frozen=True, eq=False, repr=False)
+class PairTrace(Trace):
+    """The named intermediates of a pair of texts in a cross-encoder. `text` is the first text, such as a query.
 
-    texts: a str gives a `Trace`; a sequence of str gives a list, in its order. Each text is computed alone, so nothing
-        is padded, and its arrays do not depend on the other texts.
-    dtype: "float32", as published; or "float64", the weights widened: the reference for measuring other results.
-    backend: "numpy", the reference, which records every step, for an encoder with any backend; or "numba", the
-        float32 engine, which leaves out the steps that it fuses. Its last array is the vector of `encode`, bit for bit.
-
-    A trace of 256 tokens of the published model takes about 80 MB in float32, twice that in float64.
-    Raises InputTypeError, InputValueError (a text, by its number; an unknown dtype or backend).
+    Its last arrays are `pooler.dense`, `pooler.activation`, `classifier` (the logits) and `score`. The offsets of a
+    token are characters of the text of its segment.
     """
-    model = model_of(encoder)
-    kind = model.kind if model.kind.backend == backend else registry.find(backend)
-    kind.check_dtype(dtype)
-    many = check_texts([texts] if isinstance(texts, str) else texts)
-    engine = model.engine
-    if model.kind is not kind or dtype != kind.dtypes[0]:
-        engine = kind.make(model.config, engine.weights().items(), 1 if kind.own_threads else None, dtype)
-    versions = {name: importlib.metadata.version(name) for name in ("minilm-np", *kind.packages)}
-    traces = []
-    for number, text in enumerate(many):
-        tokens, ids, offsets, truncated = tokens_of(model.tokenizer, text)
-        model.tokenizer.check_tokens([ids], number)
-        arrays = engine.intermediates(ids)
-        letters = {name: dimensions(name) for name in arrays}
-        if "dense" in letters and "normalize" in letters:
-            letters["normalize"] = "G"
-        traces.append(
-            Trace(arrays, letters, text, tokens, ids, offsets, truncated, model.name, backend, dtype, dict(versions))
-        )
-    return traces[0] if isinstance(texts, str) else traces
 
+    text_pair: str  # the second text, such as a document
+    token_type_ids: list[int]  # of the T tokens
+    segments: list[str]  # "first" or "second" for the tokens of a text, "special" for the others
 
-def tokens_of(tokenizer: TextTokenizer, text: str) -> tuple[list[str], list[int], list[tuple[int, int]], bool]:
-    """Return the tokens of a text, their ids, the characters that each comes from, and whether the text was truncated.
-
-    The ids are those of `tokenizer([text])`; a long text is tokenized in the same bounded pieces.
-    """
-    tokenized = tokenizer([text])
-    ids = tokenized.ids[0]
-    before, after = len(tokenizer.before), len(tokenizer.after)
-    needed = len(ids) - before - after
-    offsets: list[tuple[int, int]] = []
-    for start, encodings in tokenizer.encodings(text):
-        offsets += [(start + first, start + last) for encoding in encodings for first, last in encoding.offsets]
-        if len(offsets) >= needed:
-            break
-    offsets = [(0, 0)] * before + offsets[:needed] + [(0, 0)] * after
-    return [tokenizer.token(number) for number in ids], ids, offsets, tokenized.truncated[0]
+    _format: ClassVar[str] = "minilm_np pair trace 1"
 
 
 def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
@@ -203,12 +149,17 @@ def _check_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], fac
             f"{path}: expected as many tokens and offsets as ids, {T}, found {len(facts['tokens'])} and "
             f"{len(facts['offsets'])}"
         )
+    for name in ("token_type_ids", "segments"):  # of pairs
+        if len(facts.get(name, facts["ids"])) != T:
+            raise InputValueError(f"{path}: expected as many {name} as ids, {T}, found {len(facts[name])}")
     for pair in facts["offsets"]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(n) is int for n in pair)):
             raise InputValueError(f"{path}: metadata 'offsets': expected pairs of integers, found {short_repr(pair)}")
     for values, name, kind in (
         (facts["ids"], "ids", int),
         (facts["tokens"], "tokens", str),
+        (facts.get("token_type_ids", ()), "token_type_ids", int),
+        (facts.get("segments", ()), "segments", str),
         (facts["dimensions"].values(), "dimensions", str),
         (facts["versions"].values(), "versions", str),
     ):
