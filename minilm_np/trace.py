@@ -8,6 +8,7 @@ import importlib.metadata
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, overload
 
@@ -161,7 +162,7 @@ def trace(
     engine = model.engine
     if model.kind is not kind or dtype != kind.dtypes[0]:
         engine = kind.make(model.config, engine.weights().items(), 1 if kind.own_threads else None, dtype)
-    versions = {name: importlib.metadata.version(name) for name in ("minilm-np", *kind.packages)}
+    versions = _versions(("minilm-np", *kind.packages))
     traces = []
     for number, text in enumerate(many):
         tokens, ids, offsets, truncated = tokens_of(model.tokenizer, text)
@@ -174,6 +175,15 @@ def trace(
             Trace(arrays, letters, text, tokens, ids, offsets, truncated, model.name, backend, dtype, dict(versions))
         )
     return traces[0] if isinstance(texts, str) else traces
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed: kernels that were compiled in advance run without Numba."""
+    found = {}
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def tokens_of(tokenizer: TextTokenizer, text: str) -> tuple[list[str], list[int], list[tuple[int, int]], bool]:
