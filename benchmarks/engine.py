@@ -6,8 +6,8 @@ Each figure comes from separate processes, which take turns. All figures are med
 
 The threads of a BLAS keep spinning for a while, so there is a pause after each call. The ratio is the meaningful
 figure. The time from process start to first vector is measured with files in the page cache, and once with kernels that
-the process compiles. The table of its parts comes from other processes, which measure themselves; so the sum of the parts is
-a little more.
+the process compiles. The table of its parts comes from other processes, which measure themselves; so the sum of the
+parts is a little more.
 """
 
 import argparse

@@ -12,7 +12,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,7 +98,7 @@ def _library(package: str, target: Target, place: Path) -> Path:
     objects = place / f"{library.stem}.objects"
     objects.mkdir()
     command = [sys.executable, "-m", "minilm_np.engine.prebuilt", "compile", package, target.name, str(objects)]
-    subprocess.run(command, check=True, env=dict(_environment(target)))
+    subprocess.run(command, check=True, env=environment(target))
     symbols = json.loads((objects / "symbols.json").read_text(encoding="utf-8"))
     script = objects / "exports"
     script.write_text(f"{{ global: {'; '.join(symbols)}; local: *; }};\n", encoding="utf-8")
@@ -117,14 +116,15 @@ def _library(package: str, target: Target, place: Path) -> Path:
     return library
 
 
-def _environment(target: Target) -> Iterator[tuple[str, str]]:
+def environment(target: Target) -> dict[str, str]:
     """The environment in which kernels are compiled for a target: nothing of this process's settings decides code."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "MINILM_NP_"))}
-    yield from kept.items()
-    yield "PYTHONPATH", os.pathsep.join(path for path in (str(PACKAGE.parent), kept.get("PYTHONPATH", "")) if path)
-    yield "PYTHONHASHSEED", "0"
-    yield "NUMBA_CPU_NAME", target.cpu
-    yield "NUMBA_CPU_FEATURES", target.added
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path for path in (str(PACKAGE.parent), kept.get("PYTHONPATH", "")) if path),
+        "PYTHONHASHSEED": "0",
+        "NUMBA_CPU_NAME": target.cpu,
+        "NUMBA_CPU_FEATURES": target.added,
+    }
 
 
 def compile_package(package: str, target: Target, folder: Path) -> None:
@@ -143,7 +143,7 @@ def compile_package(package: str, target: Target, folder: Path) -> None:
 def stand_for(target: Target) -> None:
     """Let this process compile as if it ran on another machine. To be called before anything imports Numba.
 
-    NUMBA_CPU_NAME and NUMBA_CPU_FEATURES must select the processor.
+    `environment` selects the processor.
     """
     import llvmlite.binding as llvm
 
