@@ -10,8 +10,8 @@ AArch64, and computes under QEMU, for each compute type and for one thread and t
   kernels. The tests compare those with scalar loops that follow the contract;
 - gradients of one of them, which must have the bits of this machine's kernels, too.
 
-With --libraries it compiles nothing: it runs the libraries of the package (`minilm_np/engine/prebuilt`), and checks that
-neither Numba nor LLVM is imported.
+With --libraries it compiles nothing. It runs the libraries of the package (`minilm_np/engine/prebuilt`), and checks
+that neither Numba nor LLVM is imported.
 
 It takes some minutes. It needs Debian and a network, but no rights of root, and installs nothing. A second run uses the
 downloaded files. QEMU shows neither real silicon nor weak memory ordering, because the host's memory is that of x86.

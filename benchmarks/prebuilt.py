@@ -195,7 +195,8 @@ def start(compute_type: str) -> None:
         module.load_entries = timed(module.load_entries)
     from minilm_np import SentenceEncoder
 
-    encoder = SentenceEncoder(os.environ.get("MINILM_NP_BENCHMARK_MODEL") or "all-MiniLM-L6-v2", compute_type=compute_type)
+    model = os.environ.get("MINILM_NP_BENCHMARK_MODEL") or "all-MiniLM-L6-v2"
+    encoder = SentenceEncoder(model, compute_type=compute_type)
     encoder.encode("This is an example sentence")
     cpu = time.process_time()
     print("true", flush=True)

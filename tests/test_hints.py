@@ -59,7 +59,7 @@ def test_without_numba_kernels_that_must_be_compiled_are_an_error_that_says_what
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     line = (
-        "backend 'numba' needs Numba here, which is not installed: `pip install numba`, or use backend 'numpy'. Kernels "
-        "compiled in advance are not used: MINILM_NP_KERNELS is 'compile'\n"
+        "backend 'numba' needs Numba here, which is not installed: `pip install numba`, or use backend 'numpy'. "
+        "Kernels compiled in advance are not used: MINILM_NP_KERNELS is 'compile'\n"
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, 3 * line, "")

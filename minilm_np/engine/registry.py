@@ -160,7 +160,14 @@ def _integer_kind(compute_type: str) -> EngineKind:
 
 KINDS = (
     EngineKind(
-        "numba", "float32", 1, ("float32",), True, _NUMBA, _float32, kernels=partial(_origin, _FLOAT32_KERNELS),
+        "numba",
+        "float32",
+        1,
+        ("float32",),
+        True,
+        _NUMBA,
+        _float32,
+        kernels=partial(_origin, _FLOAT32_KERNELS),
         packing=_float32_packing,
     ),
     _integer_kind("int16"),

@@ -55,7 +55,7 @@ def workers(count: int, random: Random) -> Outcome:
     """Encode in workers of Dask and of Ray: they find the kernels in the cache, and give the bits of their parent."""
     outcome = Outcome()
     kinds = {name: source for name, source in (("dask", DASK), ("ray", RAY)) if importlib.util.find_spec(name)}
-    env = environment(**{VARIABLE: COMPILE})
+    env = environment(None, **{VARIABLE: COMPILE})
     program(ENCODE + "work(0)", env=env)  # fills the cache
     with TemporaryDirectory() as scratch:
         for number in range(count if kinds else 0):

@@ -78,7 +78,7 @@ def _build(place: Path, jobs: int) -> dict[str, Any]:
     pairs = [(package, target) for package in PACKAGES for target in targets_of(package)]
     pairs.sort(key=lambda pair: TARGETS.index(pair[1]))  # those that take longest first
     with ThreadPoolExecutor(jobs) as pool:
-        built = dict(zip(pairs, pool.map(lambda pair: _library(*pair, place), pairs), strict=True))
+        built = dict(zip(pairs, pool.map(lambda pair: _library(pair[0], pair[1], place), pairs), strict=True))
     libraries = {}
     for package in PACKAGES:
         for target in targets_of(package):

@@ -42,7 +42,7 @@ def load_entries(package: str, entries: Entries) -> Code:
 
 
 def identity(package: str) -> str:
-    """A digest of everything that decides the code of a package of kernels in this process. Raises as `load_entries`."""
+    """A digest of what decides the code of a package of kernels in this process. Raises as `load_entries` does."""
     with no_fork:
         library = libraries.find(package)
         if library is not None:
@@ -75,7 +75,8 @@ def _naming_the_obstacle(package: str) -> Iterator[None]:
     try:
         yield
     except MissingExtraError as error:
-        raise MissingExtraError(f"{error}. Kernels compiled in advance are not used: {libraries.obstacle(package)}") from error
+        reason = libraries.obstacle(package)
+        raise MissingExtraError(f"{error}. Kernels compiled in advance are not used: {reason}") from error
 
 
 def _callable(address: int, name: str, argument_types: CTypes) -> Callable[..., int]:

@@ -69,7 +69,7 @@ def test_an_emulated_processor_has_no_tiles(version, expected):
 
 
 @x86
-@pytest.mark.parametrize("target", [target for target in targets.TARGETS if target.fits()], ids=lambda target: target.name)
+@pytest.mark.parametrize("target", [one for one in targets.TARGETS if one.fits()], ids=lambda target: target.name)
 def test_kernels_that_are_compiled_in_advance_have_the_instructions_of_their_target(target):
     found, reason, _ = choice(**{targets.VARIABLE: target.name}).stdout.splitlines()
     assert found == target.integers or (target.integers == "amx" and "the system refuses" in reason)

@@ -19,7 +19,9 @@ HERE = [target.name for target in TARGETS if target.fits()]
 pytestmark = pytest.mark.skipif(not HERE, reason="there is no library for this machine")
 
 WITHOUT_NUMBA = "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
-BITS = WITHOUT_NUMBA + """
+BITS = (
+    WITHOUT_NUMBA
+    + """
 import hashlib, json
 import numpy as np
 from minilm_np import SentenceEncoder
@@ -44,6 +46,7 @@ for name, gradient in sorted(gradients.items()):
 facts["bits"]["training"] = digest.hexdigest()
 print(json.dumps(facts))
 """
+)
 
 
 def run(program: str, *arguments: str, **environment: str) -> str:
@@ -92,7 +95,9 @@ def test_the_library_is_the_one_of_the_target(facts: dict[str, Any], name: str) 
     assert kernels["int8"].endswith(target.description) or target.integers == "amx"  # which the system may refuse
 
 
-COMMANDS = WITHOUT_NUMBA + """
+COMMANDS = (
+    WITHOUT_NUMBA
+    + """
 import contextlib, io, os
 from minilm_np import SentenceEncoder
 from minilm_np.cli import main
@@ -103,8 +108,8 @@ with open(folder + "/pairs.jsonl", "w") as file:
     file.write('["a", "b"]\\n["c", "d"]\\n' * 4)
 model = ["--model", folder + "/model"]
 for words in (
-    ["encode", "a", *model], ["encode", "a", "--compute-type", "int8", *model], ["info", *model], ["trace", "a", *model],
-    ["similarity", "a", "b", *model],
+    ["encode", "a", *model], ["encode", "a", "--compute-type", "int8", *model], ["info", *model],
+    ["trace", "a", *model], ["similarity", "a", "b", *model],
     ["train", folder + "/pairs.jsonl", "--output", folder + "/trained", "--steps", "2", "--batch-size", "2", *model],
 ):
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -114,6 +119,7 @@ for words in (
         print(next(line for line in out.getvalue().splitlines() if line.startswith("kernels")))
 assert sys.modules["numba"] is sys.modules["llvmlite"] is None
 """
+)
 
 
 def test_commands_work_without_numba(tmp_path: Path) -> None:
