@@ -112,11 +112,13 @@ for words in (
     ["trace", "a", *model], ["similarity", "a", "b", *model],
     ["train", folder + "/pairs.jsonl", "--output", folder + "/trained", "--steps", "2", "--batch-size", "2", *model],
 ):
-    with contextlib.redirect_stdout(io.StringIO()) as out:
+    out = io.TextIOWrapper(io.BytesIO(), write_through=True)
+    with contextlib.redirect_stdout(out):
         code = main(words)
-    assert code == 0, (words, out.getvalue())
+    lines = out.buffer.getvalue().decode().splitlines()
+    assert code == 0, (words, lines)
     if words[0] == "info":
-        print(next(line for line in out.getvalue().splitlines() if line.startswith("kernels")))
+        print(next(line for line in lines if line.startswith("kernels")))
 assert sys.modules["numba"] is sys.modules["llvmlite"] is None
 """
 )
