@@ -76,7 +76,8 @@ def _build(place: Path, jobs: int) -> dict[str, Any]:
         raise SystemExit(f"the libraries are built on Linux on x86-64, not on {sys.platform} {platform.machine()}")
     sources = {package: digest(f"{package}.entry") for package in PACKAGES}
     pairs = [(package, target) for package in PACKAGES for target in targets_of(package)]
-    pairs.sort(key=lambda pair: TARGETS.index(pair[1]))  # those that take longest first
+    # Those that take longest first: integers, and AArch64, for which LLVM makes branches of masked loads.
+    pairs.sort(key=lambda pair: (".engine.integer." not in pair[0], pair[1].machine != "aarch64"))
     with ThreadPoolExecutor(jobs) as pool:
         built = dict(zip(pairs, pool.map(lambda pair: _library(pair[0], pair[1], place), pairs), strict=True))
     libraries = {}
@@ -111,6 +112,7 @@ def _library(package: str, target: Target, place: Path) -> Path:
     names = [f"--defsym={name}={symbol}" for name, symbol in symbols.items()]
     files = [str(objects / f"{name}.o") for name in symbols]
     subprocess.run([*_LINKER, *options, *names, "-o", str(library), *files], check=True)
+    library.chmod(0o644)  # the linker makes it executable, as programs are
     if found := faults(library, target.machine, set(symbols)):
         raise SystemExit(f"{library.name}: {'; '.join(found)}")
     return library

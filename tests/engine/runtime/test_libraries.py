@@ -16,6 +16,7 @@ import pytest
 from minilm_np import InputValueError, MissingExtraError
 from minilm_np.engine.float32.loading import ENTRIES
 from minilm_np.engine.runtime import code_cache, entries, integer_target, libraries, targets
+from minilm_np.engine.runtime.sources import digest
 from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target
 from tests.support.code_cache import answer, start
 
@@ -162,7 +163,7 @@ print(repr(found and found.target.name), repr(libraries.obstacle({INTEGER!r})).r
 @pytest.mark.parametrize("forced", ["native", "generic", "amx-twin"])
 def test_instructions_that_no_library_has_are_compiled(forced: str, tmp_path: Path) -> None:
     forced = integer_target.vector_target() if forced == "native" else forced
-    words, _ = answer(start(INSTRUCTIONS, tmp_path, **{VARIABLE: "", integer_target.VARIABLE: forced}))
+    words, _ = answer(start(INSTRUCTIONS, tmp_path, MINILM_NP_KERNELS="", MINILM_NP_INTEGER_TARGET=forced))
     found, obstacle = map(ast.literal_eval, words)
     if forced in ("generic", "amx-twin"):
         assert (found, obstacle) == (None, "there_is_no_library_for_this_processor")
@@ -175,7 +176,6 @@ def test_instructions_that_no_library_has_are_compiled(forced: str, tmp_path: Pa
 
 @here
 def test_libraries_of_other_sources_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = libraries.digest
     monkeypatch.setattr(libraries, "digest", lambda module: digest(module)[::-1])
     assert libraries.find(FLOAT32) is None
     assert libraries.obstacle(FLOAT32) == "the libraries were made of other sources than the installed ones"
@@ -247,7 +247,7 @@ def test_without_a_library_the_kernels_are_compiled(copy: Path, monkeypatch: pyt
 def test_without_a_library_and_without_numba_the_error_names_both(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (copy / "manifest.json").unlink()
     for name in ("numba", "llvmlite"):
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, name, None)
     for name in ("code_cache", "llvm"):
         monkeypatch.delitem(sys.modules, f"minilm_np.engine.runtime.{name}")
         monkeypatch.delattr(f"minilm_np.engine.runtime.{name}")

@@ -161,5 +161,5 @@ print(*digest)
 
 
 def test_a_fork_while_another_thread_loads_a_library_gives_a_child_that_can_encode(tmp_path: Path) -> None:
-    words, _ = answer(start(FORK, tmp_path, **{VARIABLE: ""}))
+    words, _ = answer(start(FORK, tmp_path, MINILM_NP_KERNELS=""))
     assert len(words) == 2 and words[0] == words[1]
