@@ -7,15 +7,19 @@ AArch64, and computes under QEMU, for each compute type and for one thread and t
 
 - the fingerprint of the published model, which must be the one in its manifest;
 - the vectors of small models with sizes off the tiles, one per way to pool, which must have the bits of this machine's
-  kernels. The tests compare those with scalar loops that follow the contract.
+  kernels. The tests compare those with scalar loops that follow the contract;
+- gradients of one of them, which must have the bits of this machine's kernels, too.
 
-It takes some minutes. It needs Debian and a network, but no rights of root, and installs
-nothing. A second run uses the downloaded files. QEMU shows neither real silicon nor weak memory ordering, because the
-host's memory is that of x86.
+With --libraries it compiles nothing. It runs the libraries of the package (`minilm_np/engine/prebuilt`), and checks
+that neither Numba nor LLVM is imported.
+
+It takes some minutes. It needs Debian and a network, but no rights of root, and installs nothing. A second run uses the
+downloaded files. QEMU shows neither real silicon nor weak memory ordering, because the host's memory is that of x86.
 """
 
 import argparse
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -30,12 +34,10 @@ from typing import Any
 
 from benchmarks.aarch64_system import PYTHON, download
 from benchmarks.common import CHECKOUT
+from minilm_np.engine.prebuilt import build
+from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE
 
-CPU = "cortex-a72"  # a core of ARMv8.0: NEON and fma, no SVE
-KERNELS = {  # package: its entries
-    "minilm_np.engine.float32.kernels": ("run_pass", "exchange_float_mode"),
-    "minilm_np.engine.integer.kernels": ("run_pass_16", "run_pass_8", "quantise_weight", "exchange_float_mode"),
-}
+AARCH64 = next(target for target in TARGETS if target.machine == "aarch64")
 COMPUTE_TYPES = ("float32", "int16", "int8")
 POOLINGS = ("mean", "cls", "max")
 TEXTS = ["a", "", "two words", "Naïve café, RÉSUMÉ: 東京タワー", "a text off the tile " * 3, "one long text " * 20]
@@ -46,9 +48,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the downloaded files are or will be")
     parser.add_argument(
-        "--cpu", default=CPU, help="the processor for which the kernels are compiled (default: %(default)s)"
+        "--cpu", default=AARCH64.cpu, help="the processor for which the kernels are compiled (default: %(default)s)"
     )
     parser.add_argument("--qemu-cpu", metavar="CPU", help="the processor that QEMU emulates (default: the same)")
+    parser.add_argument(
+        "--libraries", action="store_true", help="compile nothing: run the package's libraries, without Numba"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # of the processes that this command starts
     options = parser.parse_args()
@@ -58,7 +63,7 @@ def main() -> int:
     if options.folder is None:
         parser.error("the following arguments are required: --folder")
     start = time.monotonic()
-    result = run(options.folder.resolve(), options.cpu, options.qemu_cpu or options.cpu)
+    result = run(options.folder.resolve(), options.cpu, options.qemu_cpu or options.cpu, options.libraries)
     result["seconds"] = round(time.monotonic() - start)
     for line in lines(result):
         print(line)
@@ -67,8 +72,8 @@ def main() -> int:
     return 0 if result["agrees"] else 1
 
 
-def run(folder: Path, cpu: str, qemu_cpu: str) -> dict[str, Any]:
-    """Download, compile, compute on both sides, and return the facts."""
+def run(folder: Path, cpu: str, qemu_cpu: str, libraries: bool) -> dict[str, Any]:
+    """Download, compile or use the libraries, compute on both sides, and return the facts."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise SystemExit(f"this command runs on Linux on x86-64, not on {platform.system()} {platform.machine()}")
     from minilm_np.model_files import hub
@@ -91,11 +96,13 @@ def run(folder: Path, cpu: str, qemu_cpu: str) -> dict[str, Any]:
     }
     small = folder / "small"
     _step([sys.executable], dict(os.environ), "save", str(small))
-    print("compiling for AArch64 ...", file=sys.stderr)
-    identities = json.loads(_step(emulated, environment, "identities"))
-    target = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "MINILM_NP_INTEGER_TARGET": "neon"}
-    for package, identity in identities.items():
-        _step([sys.executable], os.environ | target, "compile", package, str(cache / "kernels" / identity))
+    environment[VARIABLE] = "aarch64" if libraries else COMPILE
+    if not libraries:
+        print("compiling for AArch64 ...", file=sys.stderr)
+        identities = json.loads(_step(emulated, environment, "identities"))
+        for package, identity in identities.items():
+            place = str(cache / "kernels" / identity)
+            _step([sys.executable], build.environment(AARCH64._replace(cpu=cpu)), "compile", package, place)
     print("computing on this machine ...", file=sys.stderr)
     expected = json.loads(_step([sys.executable], dict(os.environ), "compute", model, str(small)))
     print("computing under QEMU ...", file=sys.stderr)
@@ -104,7 +111,7 @@ def run(folder: Path, cpu: str, qemu_cpu: str) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "qemu": _version_line(qemu),
-        "cpu": cpu,
+        "cpu": f"{AARCH64.cpu}, compiled in advance" if libraries else cpu,
         "qemu_cpu": qemu_cpu,
         "machine": found["machine"],
         "versions": found["versions"],
@@ -112,6 +119,7 @@ def run(folder: Path, cpu: str, qemu_cpu: str) -> dict[str, Any]:
         "published": published,
         "vectors": {name: digest == expected["vectors"][name] for name, digest in found["vectors"].items()},
         "agrees": found["machine"] == "aarch64"
+        and not (libraries and found["imported"])
         and found["vectors"] == expected["vectors"]
         and all(value == published[name.partition(",")[0]] for name, value in found["fingerprints"].items()),
     }
@@ -171,25 +179,16 @@ def identities() -> None:
     """Print the name of the cache's folder of each package of kernels, as this Python computes it."""
     from minilm_np.engine.runtime import code_cache
 
-    print(json.dumps({package: code_cache.identity(package) for package in KERNELS}))
+    print(json.dumps({package: code_cache.identity(package) for package in build.PACKAGES}))
 
 
 def compile_(package: str, folder: str) -> None:
     """Compile a package of kernels for AArch64 into a folder of the cache, on another processor."""
-    import importlib
-
-    import llvmlite.binding as llvm
-
-    triple, from_triple = "aarch64-unknown-linux-gnu", llvm.Target.from_triple
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    llvm.get_process_triple = lambda: triple
-    llvm.Target.from_default_triple = classmethod(lambda cls: from_triple(triple))
-    platform.machine = lambda: "aarch64"
+    build.stand_for(AARCH64)
     entry = importlib.import_module(f"{package}.entry")
     place = Path(folder)
     place.mkdir(parents=True, mode=0o700)
-    for name in KERNELS[package]:
+    for name in entry.NAMES:
         content = entry.object_code(name)
         (place / f"{name}.o").write_bytes(hashlib.sha256(content).digest() + content)
 
@@ -212,8 +211,34 @@ def compute(model: str, small: str) -> None:
     versions = {"python": platform.python_version()}
     for name in ("numpy", "numba", "llvmlite", "tokenizers", "safetensors"):
         versions[name] = importlib.metadata.version(name)
-    facts = {"machine": platform.machine(), "versions": versions, "fingerprints": fingerprints, "vectors": vectors}
+    for threads in THREADS:
+        vectors[f"gradients, {threads} thread{'s' if threads > 1 else ''}"] = _gradients(f"{small}/cls", threads)
+    imported = sorted({"numba", "llvmlite"} & sys.modules.keys())
+    facts = {
+        "machine": platform.machine(), "versions": versions, "fingerprints": fingerprints, "vectors": vectors,
+        "imported": imported,
+    }  # fmt: skip
     print(json.dumps(facts))
+
+
+def _gradients(model: str, threads: int) -> str:
+    """A digest of the gradients of the dense layers and of LayerNorm. Embeddings are added up in NumPy."""
+    import numpy as np
+
+    from minilm_np import SentenceEncoder
+    from minilm_np.train.dropout import Dropout
+    from minilm_np.train.engine import TrainingEngine
+
+    loaded = SentenceEncoder(model, threads=threads).model
+    config, weights = loaded.config, {name: array.copy() for name, array in loaded.engine.weights().items()}
+    engine, dropout = TrainingEngine(config, weights, threads), Dropout(7, 3, 0.1, 0.25)
+    texts, d_vectors = [[2, 5, 6, 3], [2] * 50], np.ones((2, config.hidden_size), np.float32)
+    gradients = engine.backward(texts, d_vectors, dropout)
+    digest = hashlib.sha256()
+    for name in sorted(gradients):
+        if ".layer." in name:
+            digest.update(np.asarray(gradients[name]).tobytes())
+    return digest.hexdigest()
 
 
 STEPS: dict[str, Callable[..., None]] = {

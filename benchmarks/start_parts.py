@@ -19,7 +19,6 @@ PYTHON = "starting Python"
 IMPORTS = {
     "importing numpy": ("numpy",),
     "importing tokenizers": ("tokenizers",),
-    "importing llvmlite": ("llvmlite.binding",),
     "importing the package": (
         "minilm_np.sentence_encoder", "minilm_np.engine.float32.engine", "minilm_np.engine.integer.engine",
     ),

@@ -39,21 +39,27 @@ def test_the_libraries_of_the_hints_are_those_of_the_project() -> None:
     assert named <= known
 
 
-def test_without_numba_and_llvmlite_the_error_says_what_to_install() -> None:
+def test_without_numba_kernels_that_must_be_compiled_are_an_error_that_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+        "import os; os.environ['MINILM_NP_KERNELS'] = 'compile'\n"
         "from minilm_np import MissingExtraError, SentenceEncoder\n"
         "for compute_type in ('float32', 'int8'):\n"
         "    try:\n"
         "        SentenceEncoder.random(compute_type=compute_type)\n"
         "    except MissingExtraError as error:\n"
         "        print(error)\n"
+        "from minilm_np.train.engine import TrainingEngine\n"
+        "model = SentenceEncoder.random(backend='numpy').model\n"
         "try:\n"
-        "    import minilm_np.train.loop\n"
+        "    TrainingEngine(model.config, dict(model.engine.weights()))\n"
         "except MissingExtraError as error:\n"
         "    print(error)\n"
         "SentenceEncoder.random(backend='numpy').encode('a')"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    line = "backend 'numba' needs Numba, which is not installed: `pip install numba`, or use backend 'numpy'\n"
+    line = (
+        "backend 'numba' needs Numba here, which is not installed: `pip install numba`, or use backend 'numpy'. "
+        "Kernels compiled in advance are not used: MINILM_NP_KERNELS is 'compile'\n"
+    )
     assert (found.returncode, found.stdout, found.stderr) == (0, 3 * line, "")

@@ -76,6 +76,7 @@ def _info(options: argparse.Namespace) -> int:
         "compute_type": encoder.compute_type,
         "contract": encoder.contract,
         "instructions": kind.instructions() if kind.instructions else None,
+        "kernels": kind.kernels() if kind.kernels else None,
         "threads": encoder.threads,
         "fingerprint": fingerprint,
         "as_published": _as_published(published, encoder.contract, fingerprint),
@@ -109,13 +110,14 @@ def _as_published(published: str | None, contract: int | str | None, fingerprint
 def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # the NumPy backend runs without Numba
+    except importlib.metadata.PackageNotFoundError:  # kernels that were compiled in advance run without Numba
         return "(not installed)"
 
 
 ABSENT = {
     "contract": "(none: the BLAS decides the last bits)",
     "instructions": "(chosen when the kernels are compiled)",
+    "kernels": "(none: NumPy computes)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",
     "as_published": "(unknown: no fingerprint is published for this model and contract)",

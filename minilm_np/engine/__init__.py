@@ -8,8 +8,9 @@
     classifier.py   the head of a cross-encoder, for all engines
     products.py     the dense products of a layer, which engines with packed weights share
     runtime/        code that compiled engines share: vector instructions, compilation, the code cache, helper threads
+    prebuilt/       kernels that were compiled in advance, and the command that builds them
     float32/        the float32 engine, and the numerical contract that it implements
     integer/        the integer engine, compute types int16 and int8, and its contracts
 
-To add an engine, write a package of kernels with a module `entry`, and let `runtime.code_cache.load_entries` load it.
+To add an engine, write a package of kernels with a module `entry`, and let `runtime.entries.load_entries` load it.
 """

@@ -30,9 +30,10 @@ class EngineKind:
     contract: int | str | None  # the numerical contract that fixes every bit of a vector; None: the bits are not fixed
     dtypes: tuple[str, ...]  # dtypes of the computation; the first one is the default
     own_threads: bool  # whether the engine has helper threads; otherwise its BLAS decides
-    packages: tuple[str, ...]  # packages whose versions decide its results
+    packages: tuple[str, ...]  # packages whose versions decide its results; those that are not installed decide nothing
     factory: Factory
     instructions: Callable[[], str] | None = None  # names the instructions used on this machine, if the engine chooses
+    kernels: Callable[[], str] | None = None  # says where its compiled code comes from, if it has any
     packing: Callable[[], str] | None = None  # identifies the layout of packed weights and the code that packs them
 
     @property
@@ -122,6 +123,13 @@ def _integer_instructions() -> str:
     return f"{integer_target()} ({target_reason()})"
 
 
+def _origin(package: str) -> str:
+    with no_fork:
+        from minilm_np.engine.runtime.entries import origin
+
+    return origin(package)
+
+
 def _float32_packing() -> str:
     with no_fork:
         from minilm_np.engine.runtime.sources import digest
@@ -131,25 +139,37 @@ def _float32_packing() -> str:
 
 def _integer_packing() -> str:
     with no_fork:
-        from minilm_np.engine.runtime.code_cache import identity
+        from minilm_np.engine.runtime.entries import identity
         from minilm_np.engine.runtime.sources import digest
 
     # a kernel quantises the weights; the identity includes the target, which decides the layout
-    return f"{identity('minilm_np.engine.integer.kernels')} {digest('minilm_np.engine.integer.packing')}"
+    return f"{identity(_INTEGER_KERNELS)} {digest('minilm_np.engine.integer.packing')}"
 
 
+_FLOAT32_KERNELS, _INTEGER_KERNELS = "minilm_np.engine.float32.kernels", "minilm_np.engine.integer.kernels"
 _NUMBA = ("numpy", "tokenizers", "numba")
 
 
 def _integer_kind(compute_type: str) -> EngineKind:
     contract, factory = f"{compute_type}-1", partial(_integer, compute_type=compute_type)
     return EngineKind(
-        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, _integer_instructions, _integer_packing
-    )
+        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, _integer_instructions,
+        partial(_origin, _INTEGER_KERNELS), _integer_packing,
+    )  # fmt: skip
 
 
 KINDS = (
-    EngineKind("numba", "float32", 1, ("float32",), True, _NUMBA, _float32, packing=_float32_packing),
+    EngineKind(
+        "numba",
+        "float32",
+        1,
+        ("float32",),
+        True,
+        _NUMBA,
+        _float32,
+        kernels=partial(_origin, _FLOAT32_KERNELS),
+        packing=_float32_packing,
+    ),
     _integer_kind("int16"),
     _integer_kind("int8"),
     EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),

@@ -1,6 +1,7 @@
 """What the traces of texts and of pairs share: the engine that computes them, and the characters of their tokens."""
 
 import importlib.metadata
+from contextlib import suppress
 
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.engine import registry
@@ -27,8 +28,14 @@ def engine_of(model: LoadedModel, kind: EngineKind, dtype: str) -> Engine:
 
 
 def versions(kind: EngineKind) -> dict[str, str]:
-    """Return the versions of the packages that compute a trace."""
-    return {name: importlib.metadata.version(name) for name in ("minilm-np", *kind.packages)}
+    """Return the versions of the packages that compute a trace, if they are installed: kernels that were compiled in
+    advance run without Numba.
+    """
+    found = {}
+    for name in ("minilm-np", *kind.packages):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def offsets_of(tokenizer: TextTokenizer, text: str, n_tokens: int) -> Offsets:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from minilm_np import reference
 from minilm_np.engine.float32 import loading
-from minilm_np.engine.runtime import code_cache, processor, workers
+from minilm_np.engine.runtime import entries, processor, workers
 from minilm_np.model_files.checkpoint import parameter_shapes
 from minilm_np.model_files.config import ModelConfig, require_plain_bert
 from minilm_np.train import ragged
@@ -44,7 +44,7 @@ WORD, POSITION, TYPE = (f"embeddings.{table}_embeddings.weight" for table in ("w
 
 @functools.cache
 def _kernels() -> tuple[dict[str, Any], Any]:
-    return code_cache.load_entries("minilm_np.train.kernels", ENTRIES)
+    return entries.load_entries("minilm_np.train.kernels", ENTRIES)
 
 
 class TrainingEngine:
@@ -55,7 +55,7 @@ class TrainingEngine:
         `refresh` after that.
     threads: as for `SentenceEncoder`.
 
-    The constructor compiles the kernels, or loads them from the cache. An engine is not thread-safe: only one thread at
+    The constructor loads the kernels, or compiles them. An engine is not thread-safe: only one thread at
     a time may call its methods. Raises InputTypeError, InputValueError (threads is not an int of at least 1),
     ConfigError (the model is not BERT with GELU, or has a Dense module).
     """

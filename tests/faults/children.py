@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.support.places import CHECKOUT
 
 
@@ -26,10 +27,13 @@ class Ended(NamedTuple):
 
 
 def environment(cache: Path | None = None, **others: str) -> dict[str, str]:
-    """An environment for children: the checkout's modules, one BLAS thread, and a kernel cache if one is given."""
+    """An environment for children: the checkout's modules, one BLAS thread, and a cache for kernels if one is given.
+
+    With such a cache the kernels are compiled, even if there is a library of them.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "OMP_"))}
     paths = os.pathsep.join(path for path in (str(CHECKOUT), kept.get("PYTHONPATH", "")) if path)
-    caches = {} if cache is None else {"MINILM_NP_CACHE": str(cache)}
+    caches = {} if cache is None else {"MINILM_NP_CACHE": str(cache), VARIABLE: COMPILE}
     return kept | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"} | caches | others
 
 

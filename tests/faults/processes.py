@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.faults import Outcome, children, experiment
 from tests.faults.children import environment, program
 
@@ -54,13 +55,14 @@ def workers(count: int, random: Random) -> Outcome:
     """Encode in workers of Dask and of Ray: they find the kernels in the cache, and give the bits of their parent."""
     outcome = Outcome()
     kinds = {name: source for name, source in (("dask", DASK), ("ray", RAY)) if importlib.util.find_spec(name)}
-    program(ENCODE + "work(0)")  # fills the cache
+    env = environment(None, **{VARIABLE: COMPILE})
+    program(ENCODE + "work(0)", env=env)  # fills the cache
     with TemporaryDirectory() as scratch:
         for number in range(count if kinds else 0):
             name = list(kinds)[number % len(kinds)]
             script = Path(scratch, f"{name}_script.py")  # a new process imports it
             script.write_text(ENCODE + kinds[name])
-            ended = program(str(script), limit_s=200.0, script=True)
+            ended = program(str(script), limit_s=200.0, env=env, script=True)
             right = ended.code == 0 and ended.out.strip().endswith("True")
             outcome.check(right, name, f"{name}: {ended.out}{ended.errors[-2000:]}")
     return outcome

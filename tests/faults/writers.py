@@ -241,8 +241,8 @@ def _content(path: Path) -> bytes | None:
 def kernels() -> Iterator[Writer]:
     """Storing compiled kernels in an empty cache. What is compiled is ready, because compiling takes ten seconds."""
     code: dict[str, bytes] = {}
-    with mock.patch.object(code_cache, "_link", lambda found, entries: code.update(found)):
-        code_cache.load_entries(KERNELS, loading.ENTRIES)
+    with mock.patch.object(code_cache, "_link", code.update):
+        code_cache.load(KERNELS, loading.ENTRIES)
     compiled: list[str] = []
 
     def object_code(name: str) -> bytes:
@@ -260,10 +260,10 @@ def kernels() -> Iterator[Writer]:
         with (
             mock.patch.dict("os.environ", environment),
             mock.patch.dict(sys.modules, {f"{KERNELS}.entry": stand_in}),
-            mock.patch.object(code_cache, "_link", lambda loaded, entries: found.update(loaded)),
+            mock.patch.object(code_cache, "_link", found.update),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            code_cache.load_entries(KERNELS, loading.ENTRIES)
+            code_cache.load(KERNELS, loading.ENTRIES)
         if found != code:
             raise WrongError("other code than the compiler's was loaded")
 

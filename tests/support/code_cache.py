@@ -1,4 +1,7 @@
-"""The cache of compiled kernels in tests: child processes that use it, and a world in which nothing is compiled."""
+"""The cache of compiled kernels in tests: child processes that use it, and a world in which nothing is compiled.
+
+Neither uses the kernels that were compiled in advance.
+"""
 
 import logging
 import os
@@ -12,6 +15,7 @@ import pytest
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.float32.kernels import entry
 from minilm_np.engine.runtime import code_cache
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.faults.children import forked
 from tests.support.places import CHECKOUT
 
@@ -34,7 +38,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-W", "error", *([] if program.endswith(".py") else ["-c"]), program, *arguments],
         cwd=package.parent,  # which comes before PYTHONPATH
-        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | environment,
+        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache), VARIABLE: COMPILE} | environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -61,6 +65,7 @@ class World:
             if name.startswith("NUMBA_"):
                 patch.delenv(name)
         patch.setenv("MINILM_NP_CACHE", str(cache))
+        patch.setenv(VARIABLE, COMPILE)
 
         def object_code(name: str) -> bytes:
             self.compiled.append(name)

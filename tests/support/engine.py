@@ -12,6 +12,7 @@ import numpy as np
 
 from minilm_np import ModelConfig, SentenceEncoder
 from minilm_np.engine.float32.engine import Float32Engine
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.support import contract
 from tests.support.engine_children import SMALL
 from tests.support.places import CHECKOUT
@@ -86,13 +87,13 @@ class Family:
 
 
 def start(program: str, folder: Path | None, cache: Path, **environment: str) -> "subprocess.Popen[str]":
-    """Start a program of `engine_children.py`, with its own kernel cache."""
+    """Start a program of `engine_children.py`, with its own kernel cache, for kernels that are compiled here."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "OMP_"))}
     paths = os.pathsep.join(path for path in (str(CHECKOUT), kept.get("PYTHONPATH", "")) if path)
     arguments = [program] if folder is None else [program, str(folder)]
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "tests.support.engine_children", *arguments],
-        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | environment,
+        env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache), VARIABLE: COMPILE} | environment,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ class Float32Engine:
 
     config: the model. weights: (name, float32 array) of every parameter, or packed arrays, see `PackedWeights`.
     threads: the number of threads per call, the caller's included; None for `workers.default_threads()`. The
-    constructor loads the kernels from the cache, or compiles them. Many threads may call one engine at the same time.
+    constructor loads the kernels, or compiles them. Many threads may call one engine at the same time.
 
     Raises InputTypeError, InputValueError: threads is not an int from 1 to 1024.
     """

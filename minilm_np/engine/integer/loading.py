@@ -3,7 +3,7 @@
 import ctypes
 
 from minilm_np._forks import no_fork
-from minilm_np.engine.runtime import code_cache
+from minilm_np.engine.runtime.entries import Code, Entries, load_entries
 
 _loaded: "dict[int, Kernels]" = {}
 
@@ -11,7 +11,7 @@ _loaded: "dict[int, Kernels]" = {}
 class Kernels:
     """The entry points of `kernels/entry.py` for one width."""
 
-    def __init__(self, code: code_cache.Code, bits: int) -> None:
+    def __init__(self, code: Code, bits: int) -> None:
         self._code = code  # owns the memory of the functions
         self.run_pass = code.functions[f"run_pass_{bits}"]  # takes the address of a `passes.Pass`
         self.quantise_weight = code.functions["quantise_weight"]
@@ -19,13 +19,13 @@ class Kernels:
 
 
 def load(bits: int) -> Kernels:
-    """The kernels for integers of 16 or 8 bits, from the cache or newly compiled. They are loaded once per process."""
+    """The kernels for integers of 16 or 8 bits. They are loaded, or compiled, once per process."""
     with no_fork:
         if bits not in _loaded:
-            entries: code_cache.Entries = {
+            entries: Entries = {
                 f"run_pass_{bits}": (ctypes.c_void_p,),
                 "quantise_weight": (ctypes.c_int64,) * 8,
                 "exchange_float_mode": (ctypes.c_int64,),
             }
-            _loaded[bits] = Kernels(code_cache.load_entries("minilm_np.engine.integer.kernels", entries), bits)
+            _loaded[bits] = Kernels(load_entries("minilm_np.engine.integer.kernels", entries), bits)
         return _loaded[bits]

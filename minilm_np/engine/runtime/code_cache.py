@@ -1,4 +1,4 @@
-"""Compiled kernels as plain functions: compiled once per machine, then loaded from a cache.
+"""Kernels that are compiled on this machine: compiled once, then loaded from a cache. `entries.py` calls it.
 
 Numba compiles a kernel to object code that calls nothing but the C library's `memset` and `sched_yield`. Only that code
 is stored on disk. LLVM loads it, and ctypes calls it without the GIL, so a process that finds it in the cache does not
@@ -15,27 +15,22 @@ wrong with the cached code, the kernels are compiled again. If the folder cannot
 them, and nothing else changes.
 """
 
-import ctypes
 import hashlib
 import importlib
 import importlib.util
 import logging
-import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
-import llvmlite
-import llvmlite.binding as llvm
 import numpy as np
 
 from minilm_np._files import package_cache
-from minilm_np._forks import no_fork
-from minilm_np.engine.runtime import NEEDS_NUMBA, processor
-from minilm_np.engine.runtime.integer_target import integer_target
+from minilm_np.engine.runtime.integer_target import target_of
+from minilm_np.engine.runtime.llvm import NEEDS_NUMBA, llvm, llvmlite
+from minilm_np.engine.runtime.numba_settings import code_settings
 from minilm_np.engine.runtime.sources import sources
 from minilm_np.engine.runtime.trusted_folder import trusted_folder
 from minilm_np.errors import MissingExtraError
@@ -46,38 +41,17 @@ WAIT_S = 120.0  # seconds to wait for another process that compiles, before this
 
 _NOT_CACHED = "the compiled kernels cannot be cached, so every process compiles them"
 _ADVICE = "Set MINILM_NP_CACHE to a folder that only you can write to"
-# Numba's environment variables that change the code of kernels. Others, such as NUMBA_NUM_THREADS, do not.
-_SETTINGS = (
-    "BOUNDSCHECK", "CPU_FEATURES", "CPU_NAME", "DEBUGINFO", "DISABLE_INTEL_SVML", "ENABLE_AVX", "ENABLE_PROFILING",
-    "EXTEND_VARIABLE_LIFETIMES", "LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE",
-)  # fmt: skip
-_SETTINGS_FILE = ".numba_config.yaml"
-
 _DIGEST = hashlib.sha256().digest_size
 
-CTypes = tuple[type[ctypes.c_int64] | type[ctypes.c_float] | type[ctypes.c_void_p], ...]
-# name of an entry -> the ctypes of its arguments
-Entries = Mapping[str, CTypes]
 ObjectCode = dict[str, bytes]  # name of an entry -> its symbol and object file, see `compilation.symbol_and_object`
 
 
-class Code(NamedTuple):
-    """The functions of a package of kernels, and LLVM's engine, which owns their memory."""
+def load(package: str, names: Iterable[str]) -> tuple[dict[str, int], object]:
+    """The addresses of the entries with these names, from the cache or newly compiled, and the owner of their memory.
 
-    functions: dict[str, Callable[..., int]]
-    engine: llvm.ExecutionEngine
-
-
-def load_entries(package: str, entries: Entries) -> Code:
-    """Load the functions that the module `entry` of a package defines, from the cache or newly compiled.
-
-    package: its full name. Its `entry` has a function `object_code(name)`, see `compilation.symbol_and_object`.
-    entries: name -> the ctypes of its arguments.
-
-    A function returns the integer that the entry returns, or 0 if that returns nothing.
+    package: as for `entries.load_entries`, which holds `no_fork`. Raises MissingExtraError: Numba is not installed.
     """
-    with no_fork:  # a child could use neither LLVM nor Numba if another thread was inside them at the fork
-        return _link(_object_code(package, entries), entries)
+    return _link(_object_code(package, list(names)))
 
 
 def _object_code(package: str, names: Iterable[str]) -> ObjectCode:
@@ -140,8 +114,8 @@ def _tell(what: str) -> None:
     print(f"minilm-np: {what}", file=sys.stderr, flush=True)
 
 
-def _link(code: ObjectCode, entries: Entries) -> Code:
-    """Object code to functions. It is machine code for this CPU already: LLVM only places it in memory."""
+def _link(code: ObjectCode) -> tuple[dict[str, int], object]:
+    """Object code to addresses. It is machine code for this CPU already: LLVM only places it in memory, and owns it."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
@@ -154,43 +128,22 @@ def _link(code: ObjectCode, entries: Entries) -> Code:
         engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
         symbols[name] = symbol.decode()
     engine.finalize_object()
-    functions = {
-        name: _callable(engine.get_function_address(symbols[name]), name, arguments)
-        for name, arguments in entries.items()
-    }
-    return Code(functions, engine)
-
-
-def _callable(address: int, name: str, argument_types: CTypes) -> Callable[..., int]:
-    """A function in Numba's calling convention: it returns a status, and its results through pointers."""
-    function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *argument_types)(address)
-
-    def call(*arguments: float) -> int:
-        result = ctypes.c_int64()
-        exception = ctypes.c_void_p()
-        if status := function(ctypes.addressof(result), ctypes.addressof(exception), *arguments):
-            raise SystemError(f"{name} returned status {status}, but kernels raise nothing: its code is damaged")
-        return result.value
-
-    return call
+    return {name: engine.get_function_address(symbol) for name, symbol in symbols.items()}, engine
 
 
 # ---- what decides the code -------------------------------------------------------------------------------------------
 
 
 def identity(package: str) -> str:
-    """A digest of everything that decides the compiled code of a package of kernels."""
+    """A digest of everything that decides the code that is compiled for a package of kernels."""
     digest = hashlib.sha256()
     found = sources(f"{package}.entry") | {__name__: Path(__file__).read_bytes()}
     for module in sorted(found):
         digest.update(module.encode() + b"\0" + found[module] + b"\0")
-    settings: list[object] = [os.environ.get(f"NUMBA_{name}") for name in _SETTINGS]
-    if os.path.isfile(_SETTINGS_FILE):  # in the working folder
-        settings.append(Path(_SETTINGS_FILE).read_bytes())
     versions = [sys.version, platform.machine(), llvm.llvm_version_info]
     versions += [_numba_version(), llvmlite.__version__, np.__version__]
-    target = integer_target() if ".engine.integer." in package else None
-    digest.update(repr((versions, processor.host(), settings, target)).encode())
+    host = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    digest.update(repr((versions, host, code_settings(), target_of(package))).encode())
     return digest.hexdigest()[:32]
 
 

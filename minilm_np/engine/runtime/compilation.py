@@ -1,4 +1,4 @@
-"""A kernel to object code, with Numba. Imported only where the code cache has no usable copy."""
+"""A kernel to object code, with Numba. Imported only where no library fits and the code cache has no usable copy."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def compile_function(dispatcher: CPUDispatcher, arguments: tuple[types.Type, ...
 
 
 def symbol_and_object(compiled: CompileResult) -> bytes:
-    """The bytes that `code_cache` stores for a compiled function: its symbol, a zero byte, the object file."""
+    """A compiled function in bytes: its symbol, a zero byte, the object file. `code_cache` stores them."""
     _, kind, (binary, _) = compiled.library.serialize_using_object_code()
     assert kind == "object"
     symbol: str = compiled.fndesc.llvm_func_name

@@ -1,4 +1,4 @@
-"""The instructions that multiply integers on this machine, found without Numba.
+"""The instructions that multiply integers on this machine, found without Numba, and on Linux without LLVM.
 
 `integer_target()` names them. The names, from fast to slow:
 
@@ -12,8 +12,9 @@
     amx-twin    the AMX kernels with loops instead of the tile instructions; only if forced
 
 The environment variable MINILM_NP_INTEGER_TARGET forces "amx" or the best target without tiles, and for tests, on every
-processor, "amx-twin", "neon" or "generic", which need no instruction of their own. Targets for older processors are
-forced as Numba's are, by NUMBA_CPU_NAME and NUMBA_CPU_FEATURES; AMX is then not used.
+processor, "amx-twin", "neon" or "generic", which need no special instruction. Targets for older processors are forced
+as Numba's are, by NUMBA_CPU_NAME and NUMBA_CPU_FEATURES; AMX is then not used. Kernels that are compiled in advance for
+older processors are forced by MINILM_NP_KERNELS (`targets.py`).
 """
 
 import ctypes
@@ -23,8 +24,7 @@ import platform
 import re
 import sys
 
-import llvmlite.binding as llvm
-
+from minilm_np.engine.runtime import targets
 from minilm_np.errors import InputValueError
 
 VARIABLE = "MINILM_NP_INTEGER_TARGET"
@@ -56,12 +56,15 @@ _PATTERNS = (
     ("avx2", r"\bvpmaddwd\b.*ymm"),
     ("neon", r"\bsm(?:ul|la)l2?\b"),
 )
+# The names of features are those of Linux.
 _FEATURES = (
-    ("avx512vnni", {"avx512vnni", "avx512bw"}),
-    ("avxvnni", {"avxvnni", "avx2"}),
+    ("avx512vnni", {"avx512_vnni", "avx512bw"}),
+    ("avxvnni", {"avx_vnni", "avx2"}),
     ("avx512", {"avx512bw"}),
     ("avx2", {"avx2"}),
 )
+_TILES = {"amx_tile", "amx_int8"}
+_NAMES = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "amx-tile": "amx_tile", "amx-int8": "amx_int8"}  # LLVM's
 
 
 @functools.cache
@@ -71,6 +74,11 @@ def integer_target() -> str:
     Raises InputValueError: MINILM_NP_INTEGER_TARGET names a target that this machine does not have.
     """
     return _choice()[0]
+
+
+def target_of(package: str) -> str | None:
+    """Return `integer_target()` for a package of kernels that multiply integers; None for one of float32 only."""
+    return integer_target() if ".engine.integer." in package else None
 
 
 def target_reason() -> str:
@@ -99,8 +107,9 @@ def _choice() -> tuple[str, str]:
 
 def _obstacle_to_amx(best: str) -> str:
     """Why AMX cannot be used; "" if it can."""
-    if best != "avx512vnni" or not {"amx-tile", "amx-int8"} <= _host_features():
-        return "the processor has none"
+    if best != "avx512vnni" or not _features() >= _TILES:
+        forced = targets.forced_target()
+        return f"{targets.VARIABLE} selects {forced.description}" if forced else "the processor has none"
     if _emulated():
         return "NUMBA_CPU_NAME or NUMBA_CPU_FEATURES describes another processor"
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -115,23 +124,30 @@ def _emulated() -> bool:
     return any(os.environ.get(name) is not None for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
 
 
-@functools.cache
-def _host_features() -> frozenset[str]:
-    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+def _features() -> frozenset[str]:
+    """Features of the processor, by Linux's names; from LLVM where the system is not Linux."""
+    if targets.host_features():
+        return targets.features()
+    from minilm_np.engine.runtime.llvm import llvm
+
+    return frozenset(_NAMES.get(name, name) for name, present in llvm.get_host_cpu_features().items() if present)
 
 
 @functools.cache
 def vector_target() -> str:
-    """The best target without tiles, of the processor that Numba compiles for."""
+    """The best target without tiles, of the processor that kernels run on, or that Numba compiles for."""
     if _emulated():
         return probed_target()
     if platform.machine().lower() in ("aarch64", "arm64"):
         return "neon"
-    return next((name for name, needed in _FEATURES if needed <= _host_features()), "generic")
+    found = _features()
+    return next((name for name, needed in _FEATURES if needed <= found), "generic")
 
 
 def probed_target() -> str:
     """The same, from the assembly that LLVM makes for that processor. Takes 15 ms longer."""
+    from minilm_np.engine.runtime.llvm import llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     cpu = os.environ.get("NUMBA_CPU_NAME", llvm.get_host_cpu_name())

@@ -10,6 +10,7 @@ from minilm_np._files import PACKAGE
 _IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
 
+@functools.cache
 def digest(module: str) -> str:
     """A digest of the sources of a module and of all modules of this package that it imports."""
     found = hashlib.sha256()
@@ -18,7 +19,7 @@ def digest(module: str) -> str:
     return found.hexdigest()
 
 
-@functools.cache  # two digests need the same files
+@functools.cache
 def sources(module: str) -> dict[str, bytes]:
     """The source of a module of this package and of all modules of this package that it imports, by module name.
 

@@ -129,8 +129,11 @@ def attention_backward(
     )  # fmt: skip
 
 
+NAMES = tuple(ENTRIES)
+
+
 def object_code(name):
-    """The bytes that the code cache stores for an entry."""
+    """The symbol and the object code of an entry, see `compilation.symbol_and_object`."""
     numba_types = {ctypes.c_int64: types.int64, ctypes.c_float: types.float32}
     arguments = tuple(numba_types[argument] for argument in ENTRIES[name])
     return symbol_and_object(compile_function(globals()[name], arguments, types.void))

@@ -11,6 +11,7 @@ import pytest
 
 from minilm_np import ModelConfig
 from minilm_np.engine.float32 import loading
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.config import load_config
 from tests.support.engine import Family, answer, float32, start
@@ -68,6 +69,7 @@ def own_cache(targets: dict[str, Any], caches: dict[str, Path]) -> None:
     """This process takes its kernels from that cache too, unless another file's tests have already loaded them."""
     with pytest.MonkeyPatch.context() as patch:  # ends here: the tests of other files have another cache
         patch.setenv("MINILM_NP_CACHE", str(caches["native"]))
+        patch.setenv(VARIABLE, COMPILE)
         loading.load()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from minilm_np.engine.runtime import integer_target
+from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.support.places import CHECKOUT
 from tests.support.targets import TARGETS
 
@@ -47,7 +48,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         cache: Path = tmp_path_factory.mktemp("cache")
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.support.integer_children"],
-            env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache)} | FORCED[name],
+            env=kept | {"PYTHONPATH": paths, "MINILM_NP_CACHE": str(cache), VARIABLE: COMPILE} | FORCED[name],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ import pytest
 
 from minilm_np import SentenceEncoder
 from minilm_np.engine.float32 import loading
-from minilm_np.engine.runtime import code_cache
+from minilm_np.engine.runtime import code_cache, entries
 from minilm_np.engine.runtime.sources import sources
 from minilm_np.errors import MissingExtraError
 from tests.support.code_cache import (
@@ -339,7 +339,7 @@ def test_a_status_that_kernels_never_return_is_an_error():
     address = ctypes.cast(function, ctypes.c_void_p).value
     assert address is not None
     with pytest.raises(SystemError, match="run_pass returned status 1"):
-        code_cache._callable(address, "run_pass", (ctypes.c_void_p,))(0)
+        entries._callable(address, "run_pass", (ctypes.c_void_p,))(0)
 
 
 LIBM = {b"fmaf", b"fma", b"expf", b"exp", b"erff", b"erf", b"sqrtf", b"sqrt", b"floorf", b"rintf", b"roundevenf"}
@@ -356,7 +356,7 @@ def test_the_code_calls_nothing_but_the_c_library(code):
 
 def test_without_numba_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"needs Numba, which is not installed: `pip install numba`"):
+    with pytest.raises(MissingExtraError, match=r"needs Numba here, which is not installed: `pip install numba`"):
         code_cache._numba_version()
 
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from minilm_np.engine.runtime import targets
 from minilm_np.engine.runtime.integer_target import VARIABLE, vector_target
 from tests.support.places import CHECKOUT
 
@@ -14,7 +15,7 @@ import sys
 from minilm_np.engine.runtime.integer_target import integer_target, target_reason
 print(integer_target())
 print(target_reason())
-print("numba" in sys.modules)
+print(*(name for name in ("numba", "llvmlite") if name in sys.modules))
 """
 REFUSES = """
 import ctypes
@@ -29,7 +30,8 @@ ctypes.CDLL = Refusing
 
 
 def choice(program=PROGRAM, **environment):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_") and name != VARIABLE}
+    others = (VARIABLE, targets.VARIABLE)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_") and name not in others}
     paths = os.pathsep.join(path for path in (str(CHECKOUT), kept.get("PYTHONPATH", "")) if path)
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -40,9 +42,10 @@ def choice(program=PROGRAM, **environment):
 x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="these are x86-64's")
 
 
-def test_needs_no_numba():
-    target, _, numba = choice().stdout.splitlines()
-    assert target in ("amx", vector_target()) and numba == "False"
+def test_needs_neither_numba_nor_on_linux_llvm():
+    target, _, imported = choice().stdout.splitlines()
+    assert target in ("amx", vector_target())
+    assert imported == ("" if sys.platform == "linux" else "llvmlite")
 
 
 @pytest.mark.parametrize("name", ["amx-twin", "neon", "generic"])
@@ -63,6 +66,14 @@ def test_what_cannot_be_forced():
 def test_an_emulated_processor_has_no_tiles(version, expected):
     child = choice(NUMBA_CPU_NAME=f"x86-64-v{version}", NUMBA_CPU_FEATURES="")
     assert child.stdout.splitlines()[0] == expected
+
+
+@x86
+@pytest.mark.parametrize("target", [one for one in targets.TARGETS if one.fits()], ids=lambda target: target.name)
+def test_kernels_that_are_compiled_in_advance_have_the_instructions_of_their_target(target):
+    found, reason, _ = choice(**{targets.VARIABLE: target.name}).stdout.splitlines()
+    assert found == target.integers or (target.integers == "amx" and "the system refuses" in reason)
+    assert found == "amx" or reason.startswith(f"not AMX: {targets.VARIABLE} selects {target.description}")
 
 
 @pytest.mark.skipif(choice().stdout.splitlines()[0] != "amx", reason="this machine has no AMX, or does not permit it")

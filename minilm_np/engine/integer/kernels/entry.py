@@ -114,6 +114,9 @@ _SIGNATURES = {
 }
 
 
+NAMES = tuple(_SIGNATURES)
+
+
 def compile_entry(name):
     """Numba's CompileResult of an entry."""
     dispatcher, arguments, result = _SIGNATURES[name]
@@ -121,5 +124,5 @@ def compile_entry(name):
 
 
 def object_code(name):
-    """The bytes that the code cache stores for an entry."""
+    """The symbol and the object code of an entry, see `compilation.symbol_and_object`."""
     return symbol_and_object(compile_entry(name))
