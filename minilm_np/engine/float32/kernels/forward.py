@@ -13,8 +13,8 @@ heads than tasks, a task is a range of tokens as well. So, where possible, each 
 For more tokens, a task is a range of tokens, and passes through all stages from one attention to the next: only
 attention needs the results of other tokens. So the threads wait for each other twice per layer, and what a thread has
 written stays in its caches; in return, each thread reads all weights. On two threads of an undisturbed processor, texts
-of 121 and 256 tokens take 2 (float32) to 8 (int8) per cent less time. A thread has two tasks or more: where one processor
-was slower, a text of 256 tokens took up to a fifth longer with one task per thread.
+of 121 and 256 tokens take 2 (float32) to 8 (int8) per cent less time. A thread has two tasks or more: where one
+processor was slower, a text of 256 tokens took up to a fifth longer with one task per thread.
 
 No kernel's sums depend on the ranges that it is given, so the distribution of tasks never changes a bit.
 """
