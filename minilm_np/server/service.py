@@ -91,7 +91,7 @@ class Service:
     def encoder(self) -> Served[LoadedModel]:
         """Return the model for vectors. Raises RequestError if there is none."""
         if self.vectors is None:
-            raise RequestError(Why.NOT_LOADED, "the model is not an embedding model: it scores texts: use POST /rerank")
+            raise RequestError(Why.NOT_LOADED, "the model is not an embedding model; it scores texts: use POST /rerank")
         return self.vectors
 
     def reranker(self) -> Served[PairModel]:
