@@ -16,8 +16,7 @@ from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
 from minilm_np.sentence_encoder import SentenceEncoder
-from minilm_np.verify.array_errors import Row, row, worst
-from minilm_np.verify.comparison import TOLERANCE, Comparison, check_tolerance, token_problems, usable
+from minilm_np.verify.comparison import TOLERANCE, Comparison, Results, check_tolerance, token_problems, usable
 from minilm_np.verify.implementations import as_implementation
 from minilm_np.verify.interface import Implementation
 from minilm_np.verify.steps import Steps
@@ -56,8 +55,7 @@ def compare(
     comparable = usable(theirs, ours.shape, labels, problems, "text", "vector")
 
     steps = Steps(encoder.weights, encoder.tokenizer, problems)
-    vector: Row | None = None
-    largest, our_largest = None, 0.0
+    results = Results("vector")
     labelled = list(zip(labels, our_ids, strict=True))
     items: Iterable[tuple[str, list[int]]] = labelled
     if progress:
@@ -68,20 +66,16 @@ def compare(
         run = partial(_forward, token_ids, encoder.config)
         truth = steps.compare(token_ids, run, {} if shown is None else shown[0], label)
         length = max(float(np.linalg.norm(truth)), FLOOR)
-        found = row("vector", ours[number], theirs[number] if comparable[number] else None, truth, label)
-        our_largest = max(our_largest, found.ours.max_abs / length)
-        if comparable[number]:
-            largest = max(largest or 0.0, found.difference.max_abs / length)
-            vector = worst(vector, found)
+        results.add(ours[number], theirs[number] if comparable[number] else None, truth, label, length)
     return Comparison(
         ours=f"minilm_np ({encoder.model.kind.name})",
         theirs=other.name,
         texts=len(texts),
         tolerance=float(tolerance),
-        largest=largest,
-        our_largest=our_largest,
+        largest=results.largest,
+        our_largest=results.our_largest,
         intermediates=steps.rows,
-        vector=vector,
+        vector=results.worst,
         parts_at=steps.parts_at,
         problems=problems,
     )

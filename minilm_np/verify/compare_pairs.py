@@ -13,8 +13,7 @@ from minilm_np.engine.classifier import activate
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.reference import Array
-from minilm_np.verify.array_errors import Row, row, worst
-from minilm_np.verify.comparison import TOLERANCE, PairComparison, check_tolerance, token_problems, usable
+from minilm_np.verify.comparison import TOLERANCE, PairComparison, Results, check_tolerance, token_problems, usable
 from minilm_np.verify.interface import PairImplementation, TextPair
 from minilm_np.verify.pair_sources import open_pair_implementation
 from minilm_np.verify.steps import Steps
@@ -65,24 +64,19 @@ def compare_pairs(
         logits = steps.compare(ids, run, other.intermediates(pairs[number]), labels[number])
         truths.append(activate(logits[None], activation, dtype="float64")[0])
 
-    score: Row | None = None
-    largest, our_largest = None, 0.0
+    results = Results("score")
     scale = max(float(np.abs(truths).max()), FLOOR)
     for number, (label, truth) in enumerate(zip(labels, truths, strict=True)):
-        found = row("score", ours[number], theirs[number] if comparable[number] else None, truth, label)
-        our_largest = max(our_largest, found.ours.max_abs / scale)
-        if comparable[number]:
-            largest = max(largest or 0.0, found.difference.max_abs / scale)
-            score = worst(score, found)
+        results.add(ours[number], theirs[number] if comparable[number] else None, truth, label, scale)
     return PairComparison(
         ours=f"minilm_np ({model.model.encoder.kind.name})",
         theirs=other.name,
         texts=len(pairs),
         tolerance=float(tolerance),
-        largest=largest,
-        our_largest=our_largest,
+        largest=results.largest,
+        our_largest=results.our_largest,
         intermediates=steps.rows,
-        vector=score,
+        vector=results.worst,
         parts_at=steps.parts_at,
         problems=problems,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from minilm_np.errors import InputValueError
 from minilm_np.reference import Array
-from minilm_np.verify.array_errors import Row
+from minilm_np.verify.array_errors import Row, row, worst
 
 # The largest difference of any number of a vector, relative to the vector's length: some 50 times the difference of two
 # float32 implementations, and a thirtieth of that from tanh GELU, eps 1e-5 or float16 weights (3e-4 to 5e-4).
@@ -84,6 +84,27 @@ class PairComparison(Comparison):
         """Return JSON-compatible values, as for texts, but with the keys `pairs`, `score` for `texts`, `vector`."""
         names = {"texts": "pairs", "vector": "score"}
         return {names.get(key, key): value for key, value in super().as_dict().items()}
+
+
+class Results:
+    """The errors of the results so far: vectors, or scores. The fields are those of `Comparison`.
+
+    name: of the row of the worst one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.worst: Row | None = None
+        self.largest: float | None = None
+        self.our_largest = 0.0
+
+    def add(self, ours: Array, theirs: Array | None, truth: Array, label: str, scale: float) -> None:
+        """Compare the results of one text. theirs: None if they cannot be compared. scale: what errors refer to."""
+        found = row(self._name, ours, theirs, truth, label)
+        self.our_largest = max(self.our_largest, found.ours.max_abs / scale)
+        if theirs is not None:
+            self.largest = max(self.largest or 0.0, found.difference.max_abs / scale)
+            self.worst = worst(self.worst, found)
 
 
 def check_tolerance(tolerance: float) -> None:

@@ -55,24 +55,13 @@ def _dense(**changes: Any) -> Attempt:
     return lambda folder: load_config(folders.write(folder, files))
 
 
-def _changed(file: str, **changes: Any) -> Attempt:
-    """Load the folder of a sentence encoder after a change of a JSON file."""
+def _changed(file: str, model: Any = SentenceEncoder, **changes: Any) -> Attempt:
+    """Load the folder of a model, of this class, after a change of a JSON file."""
 
     def attempt(folder: Path) -> object:
-        SentenceEncoder.random(backend="numpy").save_pretrained(folder)
+        model.random(backend="numpy").save_pretrained(folder)
         _change(folder / file, changes)
-        return SentenceEncoder(folder, backend="numpy")
-
-    return attempt
-
-
-def _changed_pairs(file: str, **changes: Any) -> Attempt:
-    """Load the folder of a cross-encoder after a change of a JSON file."""
-
-    def attempt(folder: Path) -> object:
-        CrossEncoder.random(backend="numpy").save_pretrained(folder)
-        _change(folder / file, changes)
-        return CrossEncoder(folder, backend="numpy")
+        return model(folder, backend="numpy")
 
     return attempt
 
@@ -163,16 +152,16 @@ REFUSALS = [
     ),
     Refusal(
         "a sentence encoder in `CrossEncoder`", ConfigError, "found no classifier: use minilm_np.SentenceEncoder",
-        _changed_pairs("config.json", architectures=["BertModel"]),
+        _changed("config.json", CrossEncoder, architectures=["BertModel"]),
     ),
     Refusal(
         "a cross-encoder that is not BERT", ConfigError, 'model_type "roberta" is not implemented',
-        _changed_pairs("config.json", model_type="roberta"),
+        _changed("config.json", CrossEncoder, model_type="roberta"),
     ),
     Refusal(
         "another activation of a cross-encoder", ConfigError,
         'activation_fn "torch.nn.modules.activation.GELU" is not implemented',
-        _changed_pairs("config_sentence_transformers.json", activation_fn="torch.nn.modules.activation.GELU"),
+        _changed("config_sentence_transformers.json", CrossEncoder, activation_fn="torch.nn.modules.activation.GELU"),
     ),
     Refusal(
         "another activation", ConfigError, 'hidden_act "quick_gelu" is not implemented',

@@ -7,7 +7,7 @@ import pytest
 
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime import code_cache
-from tests.support.code_cache import COMPILES, NAMES, WAITS, answer, start, warnings_of
+from tests.support.code_cache import COMPILES, FORK, NAMES, WAITS, answer, start, warnings_of
 
 
 def test_of_two_processes_one_compiles_and_both_may_fork_meanwhile(made):
@@ -91,41 +91,6 @@ def test_workers_find_the_cache_warm(made, tmp_path, kind):
 
 
 # ---- forks -----------------------------------------------------------------------------------------------------------
-
-FORK = """
-import hashlib, os, sys, threading, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, since Python 3.12
-event_name, part = sys.argv[1:]
-reached, forking = threading.Event(), threading.Event()
-
-def hook(event, arguments):
-    if event == event_name and part in str(arguments[0]) and threading.current_thread() is thread:
-        reached.set()  # the main thread forks now, or waits until it may
-        forking.wait(60)
-
-def work():
-    from minilm_np import SentenceEncoder
-    vectors = SentenceEncoder.random(threads=2).encode(["a", "some text", "x" * 100])
-    return hashlib.sha256(vectors.tobytes()).hexdigest()
-
-import minilm_np
-thread = threading.Thread(target=lambda: digest.append(work()))
-digest = []
-sys.addaudithook(hook)
-thread.start()
-assert reached.wait(60)
-import logging, concurrent.futures.thread  # whose hooks take locks before a fork, too
-os.register_at_fork(before=forking.set)  # called before the hook that waits
-child = os.fork()
-if not child:
-    import signal
-    signal.alarm(60)  # kills it
-    print(work(), flush=True)
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0, "the child hangs"
-thread.join()
-print(*digest)
-"""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from minilm_np.engine.registry import COMPUTE_TYPES, find
 from minilm_np.engine.runtime.targets import TARGETS, VARIABLE
 from minilm_np.model_files.manifest import DEFAULT_MODEL, manifest_for
-from tests.support.code_cache import answer, start
+from tests.support.code_cache import FORK, answer, start
 from tests.support.places import CHECKOUT
 
 HERE = [target.name for target in TARGETS if target.fits()]
@@ -128,38 +128,6 @@ def test_commands_work_without_numba(tmp_path: Path) -> None:
     assert run(COMMANDS, str(tmp_path)).startswith("kernels         compiled in advance for ")
 
 
-FORK = """
-import hashlib, os, sys, threading, warnings
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, since Python 3.12
-reached, forking = threading.Event(), threading.Event()
-
-def hook(event, arguments):
-    if event == "ctypes.dlopen" and "float32-" in str(arguments[0]) and threading.current_thread() is thread:
-        reached.set()  # the main thread forks now, or waits until it may
-        forking.wait(60)
-
-def work():
-    from minilm_np import SentenceEncoder
-    return hashlib.sha256(SentenceEncoder.random(threads=2).encode(["a", "some text"]).tobytes()).hexdigest()
-
-digest = []
-thread = threading.Thread(target=lambda: digest.append(work()))
-sys.addaudithook(hook)
-thread.start()
-assert reached.wait(60)
-os.register_at_fork(before=forking.set)  # called before the hook that waits
-child = os.fork()
-if not child:
-    import signal
-    signal.alarm(60)  # kills it
-    print(work(), flush=True)
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0, "the child hangs"
-thread.join()
-print(*digest)
-"""
-
-
 def test_a_fork_while_another_thread_loads_a_library_gives_a_child_that_can_encode(tmp_path: Path) -> None:
-    words, _ = answer(start(FORK, tmp_path, MINILM_NP_KERNELS=""))
+    words, _ = answer(start(FORK, tmp_path, arguments=["ctypes.dlopen", "float32-"], MINILM_NP_KERNELS=""))
     assert len(words) == 2 and words[0] == words[1]
