@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import re
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -104,13 +106,17 @@ class Worker:
 
     def ask(self, **request: Any) -> Any:
         """Send a request and return the answer. Raises WorkerError if the process has ended."""
+        self.tell(**request)
+        return self.answer()
+
+    def tell(self, **request: Any) -> None:
+        """Send a request. Raises WorkerError if the process has ended."""
         try:
             assert self._process.stdin
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise WorkerError(self.fate()) from None
-        return self.answer()
 
     def answer(self) -> Any:
         """Return the next line that the process writes. Raises WorkerError if it has ended."""
@@ -119,6 +125,17 @@ class Worker:
         if not line:
             raise WorkerError(self.fate())
         return json.loads(line)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Wait at most `seconds` for an answer, or for the end of the process."""
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def stop(self) -> None:
+        """Stop the process until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def fate(self) -> str:
         """Return how the process ended, and its last line on stderr."""

@@ -3,11 +3,13 @@
     python -m benchmarks.jobs [--texts 1000000] [--rounds 1] [--compute-type float32] [--output npy] [--kills 50]
                               [--quick] [--json FILE]
 
-The texts are different short sentences of 5 to 40 tokens. Every figure comes from a new process; the two take turns.
-The rate of `encode` counts the call only: its texts are in memory, and its vectors stay there. That of `embed` counts
-everything from the call of `embed_files` to the finished file: reading, the fingerprint of the model, flushing each
-part to the disk, joining the parts. Memory is VmHWM, the peak of the process. The CPU time per text shows whether
-something else ran meanwhile: undisturbed, it is nearly the number of threads divided by the rate.
+The texts are different short sentences of 5 to 40 tokens. Every figure comes from a new process. The two of a round
+take turns of --turn seconds: one is stopped (SIGSTOP) while the other works, so a machine whose speed changes meanwhile
+changes both; the seconds of a process are those of its turns. The rate of `encode` counts the call only: its texts are
+in memory, and its vectors stay there. That of `embed` counts everything from the call of `embed_files` to the finished
+file: reading, the fingerprint of the model, flushing each part to the disk, joining the parts. Memory is VmHWM, the
+peak of the process. The CPU time per text shows whether something else ran meanwhile: undisturbed, it is nearly the
+number of threads divided by the rate.
 
 --kills N: N times, a process of the command is killed (SIGKILL) at a random moment of its run, from its start on. The
 same command then continues, and the bytes of its output are compared with those of a run that nothing disturbed.
@@ -48,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=1_000_000, help="number of texts (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="processes of each kind (default: %(default)s)")
+    parser.add_argument("--turn", type=float, default=1.0, help="seconds of a turn (default: %(default)s)")
     parser.add_argument("--compute-type", choices=COMPUTE_TYPES, default="float32", help="(default: %(default)s)")
     parser.add_argument("--output", choices=("npy", "parquet", "jsonl"), default="npy", help="(default: %(default)s)")
     parser.add_argument("--kills", type=int, default=50, help="number of kills, 0 for none (default: %(default)s)")
@@ -77,26 +80,56 @@ def rates(folder: str, scratch: Path, n_texts: int, options: argparse.Namespace)
     runs = []
     output = str(scratch / f"out.{options.output}")
     for number in range(options.rounds):
-        for kind in ("encode", "embed"):
-            say(f"round {number + 1} of {options.rounds}: {kind}, {n_texts:,} texts")
-            worker = Worker("-m", "benchmarks.jobs", "worker", kind, folder, options.compute_type, str(texts), output)
-            runs.append({"kind": kind, **worker.answer()})
+        say(f"round {number + 1} of {options.rounds}: encode and embed in turns, {n_texts:,} texts each")
+        workers = {
+            kind: Worker("-m", "benchmarks.jobs", "worker", kind, folder, options.compute_type, str(texts), output)
+            for kind in ("encode", "embed")
+        }
+        for worker in workers.values():
+            worker.answer()  # it is ready
+        seconds = in_turns(list(workers.values()), options.turn)
+        for (kind, worker), own in zip(workers.items(), seconds, strict=True):
+            runs.append({"kind": kind, "seconds": own, **worker.answer()})
             worker.close()
     return runs
 
 
-def work(kind: str, folder: str, compute_type: str, texts: str, output: str) -> dict[str, Any]:
-    """The work of such a process."""
+def in_turns(workers: list[Worker], turn: float) -> list[float]:
+    """Let workers that are ready work, one at a time -> the seconds that each of them worked."""
+    seconds = [0.0] * len(workers)
+    for worker in workers:
+        worker.tell(go=True)
+        worker.stop()
+    working = list(range(len(workers)))
+    try:
+        while working:
+            for number in list(working):
+                began = time.perf_counter()
+                workers[number].go_on()
+                if workers[number].answers_within(turn):
+                    working.remove(number)
+                else:
+                    workers[number].stop()
+                seconds[number] += time.perf_counter() - began
+    finally:
+        for worker in workers:
+            worker.go_on()
+    return seconds
+
+
+def work(pipe: Any, kind: str, folder: str, compute_type: str, texts: str, output: str) -> None:
+    """The work of such a process: it says that it is ready, waits for a line, works, and writes what it measured."""
     encoder = SentenceEncoder(folder, compute_type=compute_type)
     encoder.encode(short_sentences(100, seed=1))
     lines = Path(texts).read_text(encoding="utf-8").splitlines() if kind == "encode" else []
-    began, cpu = time.perf_counter(), time.process_time()
+    print(json.dumps("ready"), file=pipe)
+    sys.stdin.readline()
+    cpu = time.process_time()
     if kind == "encode":
         encoder.encode(lines)
     else:
         embed_files(texts, output, encoder=encoder, overwrite=True)
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory()}
+    print(json.dumps({"cpu_seconds": time.process_time() - cpu, "peak": peak_memory()}), file=pipe)
 
 
 def print_rates(runs: list[dict[str, Any]], n_texts: int, options: argparse.Namespace) -> None:
@@ -154,7 +187,6 @@ def kill(folder: str, scratch: Path, n_texts: int, kills: int, seed: int) -> dic
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
-        pipe = take_stdout()
-        print(json.dumps(work(*sys.argv[2:])), file=pipe)
+        work(take_stdout(), *sys.argv[2:])
     else:
         main()
