@@ -1,6 +1,6 @@
 """The same calls on sentence-transformers and on this package: types, shapes, dtypes, order, values, exceptions.
 
-Intended differences are coded in the tests, and listed in the README's table.
+Intended differences are coded in the tests, and listed in from_sentence_transformers.md.
 """
 
 import inspect

@@ -65,7 +65,7 @@ COMMANDS = (
 DESCRIPTION = """\
 Turn texts into vectors, and compare texts by the cosines of their vectors. The model is
 sentence-transformers/all-MiniLM-L6-v2 (384 numbers per text) or another one of its family.
-It is downloaded on first use (87 MB) and runs on the CPU, with NumPy and Numba.
+It is downloaded on first use (87 MB) and runs on the CPU.
 
 example: minilm-np encode "A text" "Another one"
 """

@@ -74,7 +74,7 @@ def open_lines(path: str, *, skip_blank: bool = False, counted: bool = False, re
     if not records and path.lower().endswith(RECORDS):
         warnings.warn(
             f"{path}: each line is one text, with all its separators, quotes and fields: to encode only a column or a "
-            "field, write it to a text file first",
+            "field, use `minilm-np embed`, or write it to a text file first",
             stacklevel=4,
         )
     with ExitStack() as stack:

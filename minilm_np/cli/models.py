@@ -42,7 +42,7 @@ def add(commands: "Commands") -> None:
         "describe the model, where it comes from, and the versions in use",
         "minilm-np info",
         details="Print one fact per line. Two machines that print the same fingerprint compute the same vectors,\n"
-        "bit for bit. If this package knows the fingerprint of a published model, `as published` compares.",
+        "bit for bit. `as published` says whether the fingerprint is the published one of the model.",
     )
     add_format_option(info)
     add_model_options(info)

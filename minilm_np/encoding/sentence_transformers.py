@@ -49,8 +49,8 @@ def take_inputs(inputs: str | Iterable[str] | None, others: Mapping[str, Any]) -
     others = dict(others)
     sentences = others.pop("sentences", None)
     others.pop("task", None)
-    if others.pop("processing_kwargs", None):
-        raise InputValueError("processing_kwargs: expected None; set max_seq_length to truncate texts elsewhere")
+    if value := others.pop("processing_kwargs", None):
+        raise InputValueError(f"processing_kwargs: expected None, found {value!r:.80}: set max_seq_length instead")
     if others:
         raise InputValueError(f"encode has no argument {next(iter(others))!r}")
     return sentences if inputs is None else inputs

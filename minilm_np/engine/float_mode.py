@@ -1,4 +1,4 @@
-"""The standard float mode for arithmetic of NumPy. Kernels exchange the mode by themselves. Needs no Numba."""
+"""The standard float mode for arithmetic of NumPy. Kernels set their own float mode. Needs no Numba."""
 
 import ctypes
 import functools

@@ -15,8 +15,8 @@ Reading order:
     txtai.py         `MiniLMVectors`, the vector model of an index        pip install txtai
     ray.py           `embed_dataset`, a column of vectors for a dataset   pip install 'ray[data]'
 
-All but the last take the same five arguments, those of `SentenceEncoder` and of its `encode`. The model is loaded on
-first use; adapters with the same model, backend and threads share it.
+All classes take the same five arguments, those of `SentenceEncoder` and of its `encode`; txtai has them in its
+configuration. The model is loaded on first use; adapters with the same model, backend and threads share it.
 """
 
 import contextlib

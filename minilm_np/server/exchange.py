@@ -87,7 +87,8 @@ class Exchange:
         if self._bodies.n_bytes > self._bodies.most:
             raise RequestError(
                 Why.OVERLOADED,
-                "the server is overloaded: it holds as many bytes of other requests as it may: try again in 1 second",
+                f"the server is overloaded: the requests in flight exceed {self._bodies.most:,} bytes: "
+                "try again in 1 second",
                 retry_after=1,
                 ends=True,
             )

@@ -86,7 +86,7 @@ def test_a_table_that_is_read_as_lines_is_warned_about(command: Command, tmp_pat
     assert (code, out.count(b"\n")) == (0, 2)
     assert err == (
         f"minilm-np: warning: {tmp_path / name}: each line is one text, with all its separators, quotes and fields: to "
-        "encode only a column or a field, write it to a text file first\n"
+        "encode only a column or a field, use `minilm-np embed`, or write it to a text file first\n"
     )
 
 

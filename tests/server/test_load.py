@@ -152,7 +152,7 @@ def test_an_engine_that_fails_fails_its_requests_only(encoder: SentenceEncoder) 
         ({"max_texts": 3}, {"inputs": [[5]] * 4}, "inputs: expected at most 3 texts, found 4"),
         ({"max_characters": 9}, {"inputs": ["aaaaa"] * 2}, "inputs: expected at most 9 characters in all texts, "),
         ({"max_body_bytes": 20}, {"inputs": "aaaaaaaaaaaaaa"}, "the body: expected at most 20 bytes"),
-        ({"max_bodies_bytes": 5}, {"inputs": "a"}, "the server is overloaded: it holds as many bytes"),
+        ({"max_bodies_bytes": 5}, {"inputs": "a"}, "the server is overloaded: the requests in flight exceed 5 bytes"),
     ],
 )  # fmt: skip
 def test_limits_of_a_request(encoder: SentenceEncoder, settings: dict[str, Any], body: object, message: str) -> None:
