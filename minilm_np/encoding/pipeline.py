@@ -226,9 +226,10 @@ def encode_with_counts(
 
 
 @contextmanager
-def progress(total: int, shown: bool | None) -> Iterator[Report]:
-    """Yield a function to call with the number of texts finished since its last call. It advances the bar, if any.
+def progress(what: str, unit: str, total: int, shown: bool | None) -> Iterator[Report]:
+    """Yield a function to call with the number of units finished since its last call. It advances the bar, if any.
 
+    what: the work, such as "encode". unit: what is counted, in the singular.
     shown: None: the level of the logger decides, as in sentence-transformers.
     """
     if shown is None:
@@ -239,7 +240,7 @@ def progress(total: int, shown: bool | None) -> Iterator[Report]:
     with no_fork:
         from tqdm import tqdm  # its import is a tenth of the start-up time
 
-    with tqdm(total=total, desc="encode", unit="text") as bar:
+    with tqdm(total=total, desc=what, unit=unit) as bar:
         yield bar.update
 
 

@@ -48,6 +48,13 @@ def test_what_is_not_done_is_refused(
         encoder.encode(["a text", "another"], **arguments)
 
 
+def test_older_names(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputTypeError, match="inputs, sentences: expected one of them, found both: sentences is the"):
+        encoder.encode(["a"], sentences=["b"])
+    with encoder.truncate_sentence_embeddings(5):
+        assert encoder.encode("a").shape == (5,)
+
+
 def test_no_texts_have_no_vectors_in_any_precision(encoder: SentenceEncoder) -> None:
     for precision, width, dtype in (("int8", 96, np.int8), ("uint8", 96, np.uint8), ("ubinary", 12, np.uint8)):
         assert_same_bits(encoder.encode([], precision=precision), np.empty((0, width), dtype))
