@@ -39,6 +39,7 @@ class Pipeline:
 
     prefix: the prompt, put before each text. normalize: scale the vectors to unit length even if the model does not.
     dimension: d, the number of dimensions to keep.
+    counts: of the last call of `vectors`, or of all texts of `token_ids`.
     """
 
     def __init__(self, model: LoadedModel, prefix: str, on_truncation: str, normalize: bool, dimension: int) -> None:
@@ -53,6 +54,7 @@ class Pipeline:
 
     def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
         """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
+        self.counts = TokenCounts()  # not of a stream's earlier batches, which would fill the memory
         vectors = np.empty((len(texts), self._dimension), np.float32)
         for part, ids in self._slices(texts):
             vectors[part] = self.vectors_of_ids(ids, report, first + part.start)
