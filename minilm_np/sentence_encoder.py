@@ -450,11 +450,6 @@ class SentenceEncoder(PublicModel):
         return self._model.tokenizer
 
     @property
-    def model_card_data(self) -> sentence_transformers.ModelCardData:
-        """The object to which sentence-transformers' evaluators give their metrics; it discards them."""
-        return sentence_transformers.ModelCardData()
-
-    @property
     def weights(self) -> Weights:
         """The weights by Hugging Face's names, float32, read-only. The Numba backend unpacks them on each access."""
         return self._model.engine.weights()

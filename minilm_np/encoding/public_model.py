@@ -60,6 +60,11 @@ class PublicModel:
         return sentence_transformers.CPU
 
     @property
+    def model_card_data(self) -> sentence_transformers.ModelCardData:
+        """The object to which sentence-transformers' evaluators give their metrics; it discards them."""
+        return sentence_transformers.ModelCardData()
+
+    @property
     def threads(self) -> int | None:
         """The number of threads per call; None for the NumPy backend, whose BLAS decides."""
         return self._loaded.engine.threads
