@@ -3,7 +3,8 @@
 A cross-encoder reads a query and a document together, so it judges them better than two vectors do. It cannot store
 anything per document: use a `SentenceEncoder` to find candidates, and a `CrossEncoder` to put them in order.
 
-The class holds one `PairModel` and adds only the methods that users call.
+The class holds one `PairModel` and adds only the methods that users call; the attributes that `SentenceEncoder` has,
+too, are in `encoding/public_model.py`.
 """
 
 import dataclasses

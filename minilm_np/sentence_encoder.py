@@ -2,7 +2,7 @@
 
 The class holds one `LoadedModel` and adds only the methods that users call. A call is implemented in
 `encoding/pipeline.py`; arguments that exist only for sentence-transformers are checked in
-`encoding/sentence_transformers.py`.
+`encoding/sentence_transformers.py`; the attributes that `CrossEncoder` has, too, are in `encoding/public_model.py`.
 """
 
 import itertools
@@ -381,10 +381,11 @@ class SentenceEncoder(PublicModel):
         prompt: a str to put before each text; the model's own prompts are not used.
         Returns input_ids, token_type_ids and attention_mask, each (B, T) int64; n_tokens, a list of int ([CLS] and
         [SEP] included, padding excluded); truncated, a list of bool.
-        Raises InputTypeError, InputValueError (both name the text).
+        Raises InputTypeError, InputValueError (both name the text or the argument).
         """
         texts = check_texts(texts)
-        tokenized = self.tokenizer([prompt + text for text in texts] if prompt else texts)
+        prefix = "" if prompt is None else self.settings.prefix(prompt=prompt)
+        tokenized = self.tokenizer([prefix + text for text in texts] if prefix else texts)
         return {
             **padded(tokenized.ids, self.tokenizer.pad_id),
             "n_tokens": tokenized.n_tokens,

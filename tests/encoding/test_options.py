@@ -48,6 +48,13 @@ def test_what_is_not_done_is_refused(
         encoder.encode(["a text", "another"], **arguments)
 
 
+def test_the_prompt_of_tokenize_is_checked(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputTypeError, match="prompt: expected a str or None, found int"):
+        encoder.tokenize(["a text"], prompt=1)  # type: ignore[arg-type]
+    with pytest.raises(InputValueError, match="prompt: .*lone surrogate"):
+        encoder.preprocess(["a text"], "\ud800")
+
+
 def test_older_names(encoder: SentenceEncoder) -> None:
     with pytest.raises(InputTypeError, match="inputs, sentences: expected one of them, found both: sentences is the"):
         encoder.encode(["a"], sentences=["b"])
