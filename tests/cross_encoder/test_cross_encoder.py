@@ -51,7 +51,7 @@ def test_older_names_of_arguments(model: CrossEncoder) -> None:
 
 def test_older_names_of_the_arguments_of_rank_and_of_the_class(model: CrossEncoder, tmp_path: Path) -> None:
     documents = ["first", "second"]
-    unused = {"num_workers": 2, "apply_softmax": False, "convert_to_numpy": True, "convert_to_tensor": False}
+    unused: dict[str, Any] = dict.fromkeys(("num_workers", "apply_softmax", "convert_to_numpy", "convert_to_tensor"), 1)
     expected = model.rank("query", documents, activation_fn="Tanh")
     assert model.rank("query", documents, activation_fct="Tanh", **unused) == expected
     with pytest.raises(InputValueError, match="rank has no argument 'other'"):
