@@ -56,8 +56,7 @@ def add(commands: "Commands") -> None:
         "--candidates",
         type=positive,
         metavar="N",
-        help="with --rerank: number of most similar lines that are reranked, at least K "
-        f"(default: {CANDIDATES})",
+        help=f"with --rerank: number of most similar lines that are reranked, at least K (default: {CANDIDATES})",
     )
 
     cluster = add_command(

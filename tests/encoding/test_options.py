@@ -51,7 +51,7 @@ def test_what_is_not_done_is_refused(
 def test_the_prompt_of_tokenize_is_checked(encoder: SentenceEncoder) -> None:
     with pytest.raises(InputTypeError, match="prompt: expected a str or None, found int"):
         encoder.tokenize(["a text"], prompt=1)  # type: ignore[arg-type]
-    with pytest.raises(InputValueError, match="prompt: .*lone surrogate"):
+    with pytest.raises(InputValueError, match=r"prompt: .*lone surrogate"):
         encoder.preprocess(["a text"], "\ud800")
 
 
