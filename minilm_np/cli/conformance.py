@@ -45,7 +45,7 @@ def add(commands: "Commands") -> None:
     writing.add_argument(
         "--input",
         metavar="TEXTS",
-        help="a file of texts, one per line (UTF-8); - for stdin; for a cross-encoder a file of pairs, as for `verify` "
+        help="a file of texts, one per line (UTF-8); - is standard input; for a cross-encoder a file of pairs, as for `verify` "
         "(default: built-in texts)",
     )
     writing.add_argument(
@@ -60,7 +60,7 @@ def add(commands: "Commands") -> None:
         actions,
         "check",
         _check,
-        "check this installation or a port's output against such a file",
+        "check this installation, or the output of a port, against a conformance file",
         "minilm-np conformance check minilm.safetensors --against port.safetensors",
         notes="exit code: 0 it conforms, 1 it does not or an error occurred, 2 wrong usage",
     )

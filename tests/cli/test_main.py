@@ -196,7 +196,9 @@ def test_results_are_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> N
     """The bytes of a file's name that are not UTF-8 are printed as they are."""
     out = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
-    monkeypatch.setattr(cli.models.hub, "fetch", lambda name, to: SimpleNamespace(path=Path("日本/caf\udce9")))
+    monkeypatch.setattr(
+        "minilm_np.model_files.hub.fetch", lambda name, to: SimpleNamespace(path=Path("日本/caf\udce9"))
+    )
     assert cli.main(["fetch"]) == 0
     assert out.getvalue() == "日本/caf".encode() + b"\xe9\n"
 
@@ -242,6 +244,11 @@ def test_help_names_the_commands(command: Command) -> None:
     assert all(re.search(rf"^ +{name} ", found, re.M) for name in COMMANDS)
 
     assert re.search('^example: minilm-np encode "A text"', found, re.M)
+
+
+def test_the_name_of_a_model_is_not_broken_in_help(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert "(default: cross-encoder/ms-marco-MiniLM-L6-v2)" in " ".join(command.help("rerank").split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

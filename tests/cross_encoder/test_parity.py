@@ -148,7 +148,9 @@ def test_evaluators_give_the_same_scores(both: tuple[CrossEncoder, Any]) -> None
         evaluation.CrossEncoderClassificationEvaluator(pairs, [n % max(2, labels) for n in range(len(pairs))])
     ]
     if labels == 1:
-        samples = [{"query": q, "positive": [d], "negative": [d * 2, "other", "third"]} for q, d in pairs[:6]]
+        samples: list[dict[str, Any]] = [
+            {"query": q, "positive": [d], "negative": [d * 2, "other", "third"]} for q, d in pairs[:6]
+        ]
         evaluators += [
             evaluation.CrossEncoderCorrelationEvaluator(pairs, [float(n * 7 % 5) for n in range(len(pairs))]),
             evaluation.CrossEncoderRerankingEvaluator(samples),
