@@ -45,8 +45,8 @@ def add(commands: "Commands") -> None:
     writing.add_argument(
         "--input",
         metavar="TEXTS",
-        help="a file of texts, one per line (UTF-8); - is standard input; for a cross-encoder a file of pairs, as for `verify` "
-        "(default: built-in texts)",
+        help="a file of texts, one per line (UTF-8); - is standard input; for a cross-encoder a file of pairs, as for "
+        "`verify` (default: built-in texts)",
     )
     writing.add_argument(
         "--full",
