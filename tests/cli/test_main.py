@@ -187,8 +187,9 @@ def test_a_full_disk_behind_standard_output_is_one_line(small: Path) -> None:
 def test_help_without_a_reader_is_no_failure(option: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with os.fdopen(writing, "wb") as pipe:
-        found = subprocess.run([*PROGRAM, option], stdout=pipe, stderr=subprocess.PIPE, text=True)
+        found = subprocess.run([*PROGRAM, option], stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered)
     assert (found.returncode, found.stderr) == (0, "")
 
 
