@@ -236,7 +236,7 @@ def progress(what: str, unit: str, total: int, shown: bool | None) -> Iterator[R
     """
     if shown is None:
         shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not shown:
+    if not shown or sys.stderr is None:  # a process without a console, or `2>&-`
         yield lambda done: None
         return
     with no_fork:
