@@ -50,8 +50,8 @@ def take_inputs(inputs: str | Iterable[str] | None, others: dict[str, Any]) -> s
     """
     inputs = by_either_name("inputs", inputs, "sentences", others)
     others.pop("task", None)
-    if others.pop("processing_kwargs", None):
-        raise InputValueError("processing_kwargs: expected None; set max_seq_length to truncate texts elsewhere")
+    if value := others.pop("processing_kwargs", None):
+        raise InputValueError(f"processing_kwargs: expected None, found {value!r:.80}: set max_seq_length instead")
     refuse_others("encode", others)
     return inputs  # type: ignore[return-value]  # `check_texts` refuses None
 

@@ -38,7 +38,7 @@ from tests.support.encoders import BOUND, overflowing
         ({"prompt": 1}, InputTypeError, "prompt: expected a str or None, found int"),
         ({"prompt": "\ud800"}, InputValueError, "prompt: .*lone surrogate"),
         ({"prompt_name": ["query"]}, InputValueError, "prompt_name: expected one of 'query', 'document'"),
-        ({"processing_kwargs": {"text": {}}}, InputValueError, "processing_kwargs: expected None; set max_seq_length"),
+        ({"processing_kwargs": {"text": {}}}, InputValueError, "processing_kwargs: expected None, found"),
         ({"temperature": 1}, InputValueError, "encode has no argument 'temperature'"),
     ],
 )
