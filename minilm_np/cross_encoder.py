@@ -3,9 +3,11 @@
 A cross-encoder reads a query and a document together, so it judges them better than two vectors do. It cannot store
 anything per document: use a `SentenceEncoder` to find candidates, and a `CrossEncoder` to put them in order.
 
-The class holds one `PairModel` and adds only the methods that users call.
+The class holds one `PairModel` and adds only the methods that users call; the attributes that `SentenceEncoder` has,
+too, are in `encoding/public_model.py`.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self, overload
@@ -15,17 +17,18 @@ import numpy as np
 from minilm_np._checks import check_int, check_optional_int, check_texts
 from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
+from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pair_call_types import Ranked, Scores, typed_as_predict
-from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, older_names, read_pairs
+from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, read_pairs
 from minilm_np.encoding.pair_model import FINGERPRINT_PAIRS, PairModel, load_pair_model, random_pair_model
 from minilm_np.encoding.pipeline import as_tensors, progress
+from minilm_np.encoding.public_model import PublicModel
 from minilm_np.engine import registry
 from minilm_np.engine.classifier import activate
 from minilm_np.engine.protocol import Vectors, Weights
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.cross_encoder_files import save_cross_encoder
-from minilm_np.model_files.hub import ModelFolder
 from minilm_np.model_files.manifest import DEFAULT_CROSS_ENCODER
 from minilm_np.text.tokenizer import TextTokenizer
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from minilm_np.trace import PairTrace
 
 
-class CrossEncoder:
+class CrossEncoder(PublicModel):
     """A cross-encoder of the BERT family, loaded to score pairs of texts.
 
     model_name_or_path: the name of a model, which is downloaded on first use, or a folder that contains one.
@@ -69,6 +72,9 @@ class CrossEncoder:
         threads: int | None = None,
         **others: Any,
     ) -> None:
+        activation_fn = sentence_transformers.by_either_name(
+            "activation_fn", activation_fn, "default_activation_function", others
+        )
         others.pop("keep_in_fp32_modules", None)  # everything is at least float32 here
         sentence_transformers.check_others(others, "CrossEncoder")
         sentence_transformers.check_device(device)
@@ -107,6 +113,13 @@ class CrossEncoder:
         model = cls.__new__(cls)
         model._model = random_pair_model(config, seed, num_labels, registry.find(backend, compute_type), threads)
         return model
+
+    @property
+    def _loaded(self) -> LoadedModel:
+        return self._model.encoder
+
+    def _set(self, **settings: Any) -> None:
+        self._model = self._model.with_settings(dataclasses.replace(self._loaded.settings, **settings))
 
     # ---- pairs to scores ---------------------------------------------------------------------------------------------
 
@@ -147,7 +160,10 @@ class CrossEncoder:
         around it, the first of these.
         Raises InputTypeError, InputValueError, NonFiniteError (all name the pair or the argument), MissingExtraError.
         """
-        inputs, activation_fn = older_names(inputs, activation_fn, others)
+        inputs = sentence_transformers.by_either_name("inputs", inputs, "sentences", others)
+        activation_fn = sentence_transformers.by_either_name("activation_fn", activation_fn, "activation_fct", others)
+        others.pop("num_workers", None)
+        sentence_transformers.refuse_others("predict", others)
         check_int("batch_size", batch_size, 1)
         sentence_transformers.check_encode("sentence_embedding", "float32", device, pool, chunk_size)
         pairs, is_single = read_pairs(inputs)
@@ -175,6 +191,7 @@ class CrossEncoder:
         chunk_size: None = None,
         *,
         on_truncation: str = "warn",
+        **others: Any,
     ) -> list[Ranked]:
         """Return documents in the order of their scores with a query, the best one first.
 
@@ -184,6 +201,10 @@ class CrossEncoder:
         Documents with equal scores stay in their order. Raises InputValueError for a model with several labels, and as
         `predict`.
         """
+        activation_fn = sentence_transformers.by_either_name("activation_fn", activation_fn, "activation_fct", others)
+        for name in ("num_workers", "apply_softmax", "convert_to_numpy", "convert_to_tensor"):
+            others.pop(name, None)  # older arguments, which change nothing for one label
+        sentence_transformers.refuse_others("rank", others)
         self._model.require_one_label()
         check_int("batch_size", batch_size, 1)
         check_optional_int("top_k", top_k, 1)
@@ -225,7 +246,7 @@ class CrossEncoder:
         It covers the version of the numerical contract, all weights, and the logits, without a prompt.
         Raises InputValueError for the NumPy backend, which has no contract; and as `predict`.
         """
-        return self._model.fingerprint(read_pairs(list(pairs))[0])
+        return self._model.fingerprint(read_pairs(pairs)[0])
 
     def _scores(
         self,
@@ -240,9 +261,10 @@ class CrossEncoder:
         """The scores of checked pairs: (n,) for one label, (n, C) for several."""
         activation = self.activation_fn if activation_fn is None else checked_activation(activation_fn)
         if prefix := self._model.encoder.settings.prefix(prompt_name, prompt):
-            pairs = [(prefix + first, second) for first, second in pairs]
+            prefixed = {first: prefix + first for first, _ in pairs}  # one copy of a query, however many documents
+            pairs = [(prefixed[first], second) for first, second in pairs]
         truncation = self._model.truncation(on_truncation)
-        with progress(len(pairs), show_progress_bar) as report:
+        with progress("score", "pair", len(pairs), show_progress_bar) as report:
             logits = self._model.logits(pairs, report, truncation)
         truncation.warn()
         one_label = self.num_labels == 1
@@ -255,11 +277,6 @@ class CrossEncoder:
     def model(self) -> PairModel:
         """The loaded model, a frozen value."""
         return self._model
-
-    @property
-    def config(self) -> ModelConfig:
-        """The encoder's sizes and limits."""
-        return self._model.encoder.config
 
     @property
     def num_labels(self) -> int:
@@ -297,51 +314,6 @@ class CrossEncoder:
         return self._model.encoder.tokenizer
 
     @property
-    def prompts(self) -> dict[str, str]:
-        """The prompts by name."""
-        return self._model.encoder.settings.prompts
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """The name of the prompt for calls that do not specify one."""
-        return self._model.encoder.settings.default_prompt_name
-
-    @property
-    def folder(self) -> ModelFolder | None:
-        """The folder that the model was loaded from; None for random weights."""
-        return self._model.encoder.origin
-
-    @property
-    def model_path(self) -> str | None:
-        """The path of `folder`; None for random weights."""
-        return str(self.folder.path) if self.folder else None
-
-    @property
-    def backend(self) -> str:
-        """The name of the backend: "numba" or "numpy"."""
-        return self._model.encoder.kind.backend
-
-    @property
-    def compute_type(self) -> str:
-        """The compute type of the encoder's dense layers: "float32", "int16" or "int8"."""
-        return self._model.encoder.kind.compute_type
-
-    @property
-    def contract(self) -> int | str | None:
-        """The version of the numerical contract that fixes the scores' bits; None if the backend has none."""
-        return self._model.encoder.kind.contract
-
-    @property
-    def device(self) -> sentence_transformers.Device:
-        """The device that the model runs on: "cpu", a str that is also equal to `torch.device("cpu")`."""
-        return sentence_transformers.CPU
-
-    @property
-    def threads(self) -> int | None:
-        """The number of threads per call; None for the NumPy backend, whose BLAS decides."""
-        return self._model.encoder.engine.threads
-
-    @property
     def weights(self) -> Weights:
         """All weights by Hugging Face's names without the prefix `bert.`, float32, read-only."""
         return self._model.weights
@@ -365,6 +337,3 @@ class CrossEncoder:
         save_cross_encoder(path, encoder.config, self._model.head, encoder.settings, encoder.tokenizer, self.weights)
 
     save = save_pretrained
-
-    def __repr__(self) -> str:
-        return self._model.encoder.shown_as(type(self).__name__)

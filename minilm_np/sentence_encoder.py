@@ -2,7 +2,7 @@
 
 The class holds one `LoadedModel` and adds only the methods that users call. A call is implemented in
 `encoding/pipeline.py`; arguments that exist only for sentence-transformers are checked in
-`encoding/sentence_transformers.py`.
+`encoding/sentence_transformers.py`; the attributes that `CrossEncoder` has, too, are in `encoding/public_model.py`.
 """
 
 import itertools
@@ -20,13 +20,13 @@ from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.call_types import Matrix, TokenizedTexts, Vector, typed_as_encode, with_signature_of
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
 from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress
+from minilm_np.encoding.public_model import PublicModel
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Vectors, Weights
-from minilm_np.errors import InputTypeError, InputValueError
+from minilm_np.errors import InputTypeError
 from minilm_np.model_files.config import ModelConfig
-from minilm_np.model_files.hub import ModelFolder
 from minilm_np.model_files.manifest import DEFAULT_MODEL
-from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity, overridden
+from minilm_np.model_files.settings import DOCUMENT_PROMPTS, QUERY_PROMPTS, ModelSettings, check_similarity
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.truncation import TextReport, report_on
 
@@ -45,7 +45,7 @@ FINGERPRINT_TEXTS = (
 )
 
 
-class SentenceEncoder:
+class SentenceEncoder(PublicModel):
     """A sentence-transformers model of the BERT family, loaded to encode texts.
 
     model_name_or_path: the name of a model, which is downloaded on first use, or a folder that contains one.
@@ -156,6 +156,13 @@ class SentenceEncoder:
         encoder._model = model
         return encoder
 
+    @property
+    def _loaded(self) -> LoadedModel:
+        return self._model
+
+    def _set(self, **settings: Any) -> None:
+        self._model = self._model.with_settings(replace(self.settings, **settings))
+
     # ---- texts to vectors --------------------------------------------------------------------------------------------
 
     @typed_as_encode
@@ -207,7 +214,7 @@ class SentenceEncoder:
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
         found: Any
-        with progress(len(texts), show_progress_bar) as report:
+        with progress("encode", "text", len(texts), show_progress_bar) as report:
             if output_value == "sentence_embedding":
                 found = pipeline.vectors(texts, report)
             elif output_value == "token_embeddings":
@@ -357,7 +364,7 @@ class SentenceEncoder:
         self, prompt_name: str | None, prompt: str | None, on_truncation: str, normalize: bool, truncate_dim: int | None
     ) -> Pipeline:
         prefix = self.settings.prefix(prompt_name, prompt)
-        d = self.settings.dimension(self.config.dense_size or self.config.hidden_size, truncate_dim)
+        d = self.settings.dimension(self._model.config.dense_size or self._model.config.hidden_size, truncate_dim)
         return Pipeline(self._model, prefix, on_truncation, bool(normalize), d)
 
     def _prompt_name(self, candidates: Sequence[str], prompt_name: str | None, prompt: str | None) -> str | None:
@@ -374,10 +381,11 @@ class SentenceEncoder:
         prompt: a str to put before each text; the model's own prompts are not used.
         Returns input_ids, token_type_ids and attention_mask, each (B, T) int64; n_tokens, a list of int ([CLS] and
         [SEP] included, padding excluded); truncated, a list of bool.
-        Raises InputTypeError, InputValueError (both name the text).
+        Raises InputTypeError, InputValueError (both name the text or the argument).
         """
         texts = check_texts(texts)
-        tokenized = self.tokenizer([prompt + text for text in texts] if prompt else texts)
+        prefix = "" if prompt is None else self.settings.prefix(prompt=prompt)
+        tokenized = self.tokenizer([prefix + text for text in texts] if prefix else texts)
         return {
             **padded(tokenized.ids, self.tokenizer.pad_id),
             "n_tokens": tokenized.n_tokens,
@@ -438,54 +446,9 @@ class SentenceEncoder:
         return self._model
 
     @property
-    def config(self) -> ModelConfig:
-        """The model's sizes, pooling and limits."""
-        return self._model.config
-
-    @property
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer, with the model's limit."""
         return self._model.tokenizer
-
-    @property
-    def folder(self) -> ModelFolder | None:
-        """The folder that the model was loaded from; None for random weights."""
-        return self._model.origin
-
-    @property
-    def model_path(self) -> str | None:
-        """The path of `folder`; None for random weights."""
-        return str(self.folder.path) if self.folder else None
-
-    @property
-    def backend(self) -> str:
-        """The name of the backend: "numba" or "numpy"."""
-        return self._model.kind.backend
-
-    @property
-    def compute_type(self) -> str:
-        """The compute type of the dense layers: "float32", "int16" or "int8"."""
-        return self._model.kind.compute_type
-
-    @property
-    def contract(self) -> int | str | None:
-        """The version of the numerical contract that fixes the vectors' bits; None if the backend has none."""
-        return self._model.kind.contract
-
-    @property
-    def device(self) -> sentence_transformers.Device:
-        """The device that the model runs on: "cpu", a str that is also equal to `torch.device("cpu")`."""
-        return sentence_transformers.CPU
-
-    @property
-    def model_card_data(self) -> sentence_transformers.ModelCardData:
-        """The object to which sentence-transformers' evaluators give their metrics; it discards them."""
-        return sentence_transformers.ModelCardData()
-
-    @property
-    def threads(self) -> int | None:
-        """The number of threads per call; None for the NumPy backend, whose BLAS decides."""
-        return self._model.engine.threads
 
     @property
     def weights(self) -> Weights:
@@ -529,35 +492,6 @@ class SentenceEncoder:
 
     use = settings  # its old name
 
-    def _set(self, **settings: Any) -> None:
-        self._model = self._model.with_settings(replace(self.settings, **settings))
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """The prompts by name; can be set and changed."""
-        return self.settings.prompts
-
-    @prompts.setter
-    def prompts(self, prompts: dict[str, str]) -> None:
-        known = overridden(replace(self.settings, prompts={}), prompts, None, None, None).prompts
-        if self.default_prompt_name is not None and self.default_prompt_name not in known:
-            raise InputValueError(
-                f"prompts: expected one named {self.default_prompt_name!r}, because it is the default_prompt_name: set "
-                "that to None first"
-            )
-        self._set(prompts=known)
-
-    @property
-    def default_prompt_name(self) -> str | None:
-        """The name of the prompt for calls that do not specify one; can be set."""
-        return self.settings.default_prompt_name
-
-    @default_prompt_name.setter
-    def default_prompt_name(self, name: str | None) -> None:
-        if name is not None:
-            overridden(self.settings, None, name, None, None)  # checks it
-        self._set(default_prompt_name=name)
-
     @property
     def similarity_fn_name(self) -> str:
         """What `similarity` computes: "cosine", "dot", "euclidean" or "manhattan" (negative distances); can be set."""
@@ -585,6 +519,8 @@ class SentenceEncoder:
         finally:
             self.truncate_dim = before
 
+    truncate_sentence_embeddings = truncate_embeddings  # its older name
+
     # ---- to files --------------------------------------------------------------------------------
 
     def save_pretrained(
@@ -611,6 +547,3 @@ class SentenceEncoder:
         save_model(path, self.config, self.settings, self.tokenizer, weights)
 
     save = save_pretrained
-
-    def __repr__(self) -> str:
-        return self._model.shown_as(type(self).__name__)

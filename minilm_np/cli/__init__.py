@@ -28,6 +28,7 @@ Reading order:
 import argparse
 import contextlib
 import errno
+import io
 import os
 import sys
 import warnings
@@ -73,12 +74,10 @@ example: minilm-np encode "A text" "Another one"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
-    options, unknown = _parser().parse_known_args(arguments)
-    if unknown:
-        words = {"text", "query"} & vars(options).keys() and not any(word.startswith("-") for word in unknown)
-        hint = ": put quotes around a text of several words" if words else ""
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # UTF-8 in every locale; names of files pass as they are
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
+        options = _parsed(arguments)
         if sys.stdout is None:  # `minilm-np ... >&-`
             raise OSError(errno.EBADF, "standard output is closed")
         with warnings.catch_warnings():
@@ -102,6 +101,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line. Raises SystemExit for wrong usage, and after --help and --version."""
+    try:
+        options, unknown = _parser().parse_known_args(arguments)
+    except SystemExit:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # now: `main` handles an error, and Python at its exit would print it
+        raise
+    if unknown:
+        words = {"text", "query"} & vars(options).keys() and not any(word.startswith("-") for word in unknown)
+        hint = ": put quotes around a text of several words" if words else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return options
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Print a warning as one line, without the source line that Python adds."""
     print(f"minilm-np: warning: {message}", file=sys.stderr)
@@ -116,7 +130,10 @@ def _discard_stdout() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="minilm-np", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("--version", action="version", version=f"minilm-np {minilm_np.__version__}")
-    parser.epilog = "`minilm-np COMMAND --help` describes a command and its options, with an example."
+    parser.epilog = (
+        "`minilm-np COMMAND --help` describes a command and its options, with an example.\n"
+        "exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
     for module in COMMANDS:
         module.add(commands)

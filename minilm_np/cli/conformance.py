@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, read_lines, read_pairs
-from minilm_np.cli.options import add_command, add_format_option, add_model_options, load, load_cross_encoder
+from minilm_np.cli.options import add_command, add_format_option, add_model_options, count, load, load_cross_encoder
 from minilm_np.model_files.kinds import is_cross_encoder
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ OF_TOKENS = ("ids", "token_type_ids", "lines")  # names of rows that compare tok
 
 def add(commands: "Commands") -> None:
     """Add `conformance`."""
-    summary = "write or check a file of the arrays that every implementation must compute"
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "conformance",
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}. The layout is in minilm_np/verify/CONFORMANCE.md.",
-        epilog="example: minilm-np conformance write minilm.safetensors",
+        None,
+        "write or check a file of the arrays that every implementation must compute",
+        "minilm-np conformance write minilm.safetensors",
+        details="The layout of the file is in minilm_np/verify/CONFORMANCE.md.",
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
@@ -44,12 +45,12 @@ def add(commands: "Commands") -> None:
     writing.add_argument(
         "--input",
         metavar="TEXTS",
-        help="a file of texts, one per line (UTF-8); - for stdin; for a cross-encoder a file of pairs, as for `verify` "
-        "(default: built-in texts)",
+        help="a file of texts, one per line (UTF-8); - is standard input; for a cross-encoder a file of pairs, as for "
+        "`verify` (default: built-in texts)",
     )
     writing.add_argument(
         "--full",
-        type=_count,
+        type=count,
         metavar="N",
         help="write all intermediates of the first N texts, about 0.5 MB per token (default: 3)",
     )
@@ -59,8 +60,9 @@ def add(commands: "Commands") -> None:
         actions,
         "check",
         _check,
-        "check this installation or a port's output against such a file (exit code 0: it conforms, 1: it does not)",
+        "check this installation, or the output of a port, against a conformance file",
         "minilm-np conformance check minilm.safetensors --against port.safetensors",
+        notes="exit code: 0 it conforms, 1 it does not or an error occurred, 2 wrong usage",
     )
     checking.add_argument("file", metavar="FILE", help="a file of the same model")
     checking.add_argument(
@@ -71,12 +73,6 @@ def add(commands: "Commands") -> None:
     )
     add_model_options(checking)
     add_format_option(checking)
-
-
-def _count(value: str) -> int:
-    if not value.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a number of texts, found {value!r}")
-    return int(value)
 
 
 def _write(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ def add(commands: "Commands") -> None:
     command = add_command(
         commands, "diagnose", _diagnose, "explain how another implementation of the model differs",
         "minilm-np diagnose --against sentence-transformers",
+        notes="exit code: 0 the vectors match, 1 they do not match or an error occurred, 2 wrong usage",
     )  # fmt: skip
     command.add_argument(
         "--vectors", "--against", dest="source", required=True, metavar="X",
@@ -37,9 +38,6 @@ def add(commands: "Commands") -> None:
     add_page_option(command, "with the candidates, their distances, and the errors of each step")
     add_format_option(command)
     add_model_options(command)
-    command.epilog = (
-        f"{command.epilog}\n\nexit code: 0 the vectors match, 1 they do not match or an error occurred, 2 wrong usage"
-    )
 
 
 def _diagnose(options: argparse.Namespace) -> int:

@@ -3,7 +3,9 @@
 import argparse
 import io
 import json
+import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -35,7 +37,9 @@ def add(commands: "Commands") -> None:
         "--format json, jsonl and npy write all numbers.\n"
         "For columns of tables, compressed files, and jobs that take long, use `minilm-np embed`.",
     )
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="the texts to encode")
+    parser.add_argument(
+        "texts", nargs="*", metavar="TEXT", help="the texts to encode; for the lines of a file, see --input"
+    )
     parser.add_argument("--input", metavar="FILE", help="read one text per line (UTF-8) from FILE; - is standard input")
     parser.add_argument("--output", metavar="FILE", help="write to FILE, atomically, instead of standard output")
     parser.add_argument(
@@ -94,8 +98,19 @@ def _encode(options: argparse.Namespace) -> int:
 
 def _texts(options: argparse.Namespace) -> AbstractContextManager[Lines]:
     if options.texts:
+        _warn_of_files(options.texts)
         return nullcontext(Lines(enumerate(decoded(options.texts), 1), len(options.texts)))
     return open_lines(options.input, counted=options.format == "npy")
+
+
+def _warn_of_files(texts: list[str]) -> None:
+    """Issue a warning for a text that is probably meant as a file, as other commands take it."""
+    for text in texts:
+        if text == "-" or os.path.isfile(text):
+            file = "standard input" if text == "-" else "that file"
+            warnings.warn(
+                f"{text!r} is encoded as a text: to encode the lines of {file}, use --input {text}", stacklevel=4
+            )
 
 
 # ---- formats: each turns batches into bytes as they come -------------------------------------------------------------

@@ -24,8 +24,9 @@ def add(commands: "Commands") -> None:
         "write a page that explains a text, or the similarity of two",
         'minilm-np explain "A text" --output page.html',
         details="The page is one HTML file that needs no network. For one text it shows the pipeline with the\n"
-        "numbers of every step, the tokens, the attention, the layers, and what each token contributes to the vector.\n"
-        "For two texts it shows their cosine as a sum over pairs of tokens, and integrated gradients.",
+        "numbers of every step, the tokens, the attention, the layers, and what each token contributes to\n"
+        "the vector. For two texts it shows their cosine as a sum over pairs of tokens, and integrated\n"
+        "gradients.",
     )
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="one text, or two to explain their similarity")
     parser.add_argument(

@@ -31,7 +31,11 @@ def add(commands: "Commands") -> None:
         "repaired. If this package has the SHA-256 of the model's files, every file must match.",
     )
     fetch.add_argument(
-        "name", nargs="?", default=DEFAULT_MODEL, help="name on the Hugging Face Hub (default: %(default)s)"
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="name on the Hugging Face Hub (default: %(default)s)",
     )
     fetch.add_argument("--to", metavar="DIR", help="folder to put the model in (default: a cache folder)")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26)
         self._action_max_length = len("    conformance")  # Python 3.11 leaves out the indentation of commands
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        """Break the help of an option at spaces only, not inside the name of a model."""
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 def add_command(
@@ -78,15 +83,20 @@ def add_model_options(
     )
     group.add_argument("--backend", choices=BACKENDS, default=backend, help=f"{backend_help} (default: %(default)s)")
     if threads:
-        group.add_argument(
-            "--threads",
-            type=positive,
-            metavar="N",
-            help="threads of the numba backend (default: one per CPU available to the process, or OMP_NUM_THREADS if "
-            "that is fewer)",
-        )
+        add_threads_option(group, "threads of the numba backend")
     else:
         parser.set_defaults(threads=None)
+    add_offline_option(group)
+
+
+def add_threads_option(group: "argparse._ArgumentGroup", what: str = "number of threads") -> None:
+    """Add --threads N."""
+    default = "one per CPU available to the process, or OMP_NUM_THREADS if that is fewer"
+    group.add_argument("--threads", type=positive, metavar="N", help=f"{what} (default: {default})")
+
+
+def add_offline_option(group: "argparse._ArgumentGroup") -> None:
+    """Add --offline."""
     group.add_argument(
         "--offline", action="store_true", help="never use the network; fail if the model is not on this machine"
     )
@@ -161,7 +171,17 @@ def load_cross_encoder(options: argparse.Namespace, name: str, max_length: int |
 
 def positive(text: str) -> int:
     """Read an option's value as an integer of at least 1."""
-    if not re.fullmatch("0*[1-9][0-9]{0,17}", text):
-        bound = "at most 18 digits" if re.fullmatch("[0-9]{19,}", text) else "at least 1"
+    return _whole_number(text, 1)
+
+
+def count(text: str) -> int:
+    """Read an option's value as an integer of at least 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    found = re.fullmatch("0*([0-9]{1,18})", text)
+    if found is None or int(found[1]) < least:
+        bound = "at most 18 digits" if re.fullmatch("[0-9]{19,}", text) else f"at least {least}"
         raise argparse.ArgumentTypeError(f"expected a whole number of {bound}, found {text!r}")
-    return int(text)
+    return int(found[1])

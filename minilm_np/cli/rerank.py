@@ -93,10 +93,11 @@ def best_lines(
             if truncation.n_truncated and truncation.where >= first:
                 longest = numbers[truncation.where - first]
     if truncation.n_truncated:
+        are, were = ("is", "was") if truncation.n_truncated == 1 else ("are", "were")
         warnings.warn(
-            f"{truncation.n_truncated:,} of {truncation.n_texts:,} lines are longer, together with the query, than the "
-            f"limit of {model.max_seq_length} tokens, and were truncated; the longest is line {longest}: split lines "
-            "that must be read completely",
+            f"{truncation.n_truncated:,} of {truncation.n_texts:,} line{'s' * (truncation.n_texts != 1)} {are} longer, "
+            f"together with the query, than the limit of {model.max_seq_length} tokens, and {were} truncated; the "
+            f"longest is line {longest}: split lines that must be read completely",
             TruncationWarning,
             stacklevel=2,
         )

@@ -19,6 +19,7 @@ from minilm_np.vectors.similarity import cos_sim
 if TYPE_CHECKING:
     from minilm_np.cli.options import Commands
 
+CANDIDATES = 50  # lines that --rerank reads, by default
 INPUT_HELP = "one text per line (UTF-8); - is standard input; blank lines are skipped"
 
 
@@ -54,9 +55,8 @@ def add(commands: "Commands") -> None:
     search.add_argument(
         "--candidates",
         type=positive,
-        default=50,
         metavar="N",
-        help="with --rerank: number of most similar lines that are reranked (default: %(default)s)",
+        help=f"with --rerank: number of most similar lines that are reranked, at least K (default: {CANDIDATES})",
     )
 
     cluster = add_command(
@@ -110,11 +110,13 @@ def _similarity(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
+    if options.candidates and not options.rerank:
+        options.parser.error("--candidates needs --rerank MODEL")
     (query,) = decoded([options.query])
     with open_lines(options.corpus, skip_blank=True) as lines:
         encoder = load(options)
         reranker = load_reranker(options, options.rerank) if options.rerank else None
-        top_k = max(options.top_k, options.candidates) if reranker else options.top_k
+        top_k = max(options.top_k, options.candidates or CANDIDATES) if reranker else options.top_k
         settings, encoding = encoder.settings, TextEncoding(encoder)
         vector = encoding.vectors([query], lambda *_: "the query", prompt_name=settings.first_prompt(QUERY_PROMPTS))
         found: list[Line] = []

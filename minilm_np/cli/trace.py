@@ -34,7 +34,7 @@ def add(commands: "Commands") -> None:
         "its shape, its mean, standard deviation, minimum, maximum and norm, and its first values.\n"
         "With --pair, the arrays are those of a cross-encoder, from the embeddings to the score.",
     )
-    parser.add_argument("text", metavar="TEXT", help="the text")
+    parser.add_argument("text", metavar="TEXT", help="the text to trace")
     parser.add_argument(
         "--pair",
         metavar="SECOND",

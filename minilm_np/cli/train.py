@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minilm_np.cli.options import add_command, positive
+from minilm_np.cli.options import add_command, add_offline_option, add_threads_option, count, positive
 from minilm_np.errors import InputValueError
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -47,17 +47,11 @@ def add(commands: "Commands") -> None:
         help="the folder to write, new or empty; it receives the model, a log and checkpoints",
     )
     train.add_argument("--resume", action="store_true", help="continue the run in DIR from its last checkpoint")
-    train.add_argument("--model", help=f"the model to start from, a name or a folder (default: {DEFAULT_MODEL})")
-    train.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        help="number of threads (default: one per CPU available to the process, or OMP_NUM_THREADS if that is fewer)",
-    )
 
-    train.add_argument(
-        "--offline", action="store_true", help="never use the network; fail if the model is not on this machine"
-    )
+    model = train.add_argument_group("model")
+    model.add_argument("--model", help=f"the model to start from, a name or a folder (default: {DEFAULT_MODEL})")
+    add_threads_option(model)
+    add_offline_option(model)
 
     recipe = train.add_argument_group("training options")
     recipe.add_argument("--steps", type=positive, default=1000, metavar="N", help=f"number of steps {DEFAULT}")
@@ -67,7 +61,7 @@ def add(commands: "Commands") -> None:
     recipe.add_argument("--rate", type=float, default=2e-5, help=f"highest learning rate {DEFAULT}")
     recipe.add_argument(
         "--warmup-steps",
-        type=_count,
+        type=count,
         metavar="N",
         help="steps in which the learning rate rises from 0 (default: a tenth of all steps)",
     )
@@ -91,7 +85,7 @@ def add(commands: "Commands") -> None:
     )
     recipe.add_argument(
         "--seed",
-        type=_count,
+        type=count,
         default=0,
         metavar="N",
         help=f"seed of the batches, of dropout, and of random weights {DEFAULT}",
@@ -135,11 +129,6 @@ def add(commands: "Commands") -> None:
     )
     for name, (default, meaning) in NEW_SIZES.items():
         new.add_argument(f"--{name}", type=positive, metavar="N", help=f"{meaning} (default: {default})")
-
-
-def _count(text: str) -> int:
-    """Read an option's value as an integer of at least 0."""
-    return 0 if text == "0" else positive(text)
 
 
 def _train(options: argparse.Namespace) -> int:

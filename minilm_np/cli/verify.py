@@ -43,6 +43,7 @@ def add(commands: "Commands") -> None:
     verify = add_command(
         commands, "verify", _verify, "compare with another implementation of the model",
         "minilm-np verify --against sentence-transformers",
+        notes="exit code: 0 within the tolerance, 1 outside it, not stable (--stability) or failed, 2 wrong usage",
     )  # fmt: skip
     what = verify.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -92,10 +93,6 @@ def add(commands: "Commands") -> None:
     add_page_option(verify, "with the errors of each step as a chart")
     add_format_option(verify)
     add_model_options(verify)
-    verify.epilog = (
-        f"{verify.epilog}\n\nexit code: 0 within the tolerance, 1 outside it, not stable (--stability) or failed, "
-        "2 wrong usage"
-    )
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -104,14 +104,16 @@ class LoadedModel:
     def fingerprint(self, texts: Sequence[str]) -> str:
         """Return a SHA-256 over the contract's version, the weights and the vectors of these texts.
 
-        The vectors are whole and have no prompt. Raises InputValueError: the engine has no contract.
+        The vectors are whole and have no prompt. A text without tokens has no vector, and is left out. Raises
+        InputValueError: the engine has no contract.
         """
         if self.kind.contract is None:
             raise InputValueError(
                 f"backend {self.kind.backend!r} has no numerical contract: a fingerprint needs backend 'numba'"
             )
         digest = hashlib.sha256(f"minilm_np contract {self.kind.contract}\n{self.weights_digest}\n".encode())
-        vectors = self.engine.encode(self.tokenizer(texts).ids, normalize=False, report=lambda done: None)
+        ids = list(filter(None, self.tokenizer(texts).ids))
+        vectors = self.engine.encode(ids, normalize=False, report=lambda done: None)
         digest.update(vectors.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""The arguments of `CrossEncoder.predict`, checked: pairs of texts, the activation, older names."""
+"""The arguments of `CrossEncoder`, checked: pairs of texts, and the activation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,23 +23,18 @@ def checked_activation(activation_fn: object) -> str:
     return name
 
 
-def older_names(inputs: Pairs | None, activation_fn: object, others: dict[str, Any]) -> tuple[Pairs, object]:
-    """`inputs` and `activation_fn`, also by their older names. Raises InputValueError for an unknown argument."""
-    sentences, activation_fct = others.pop("sentences", None), others.pop("activation_fct", None)
-    others.pop("num_workers", None)
-    if others:
-        raise InputValueError(f"predict has no argument {next(iter(others))!r}")
-    found = sentences if inputs is None else inputs
-    if found is None:
-        raise InputTypeError("inputs: expected pairs of texts, found None")
-    return found, activation_fct if activation_fn is None else activation_fn
-
-
-def read_pairs(inputs: Pairs) -> tuple[list[tuple[str, str]], bool]:
+def read_pairs(inputs: Pairs | None) -> tuple[list[tuple[str, str]], bool]:
     """The pairs as tuples of checked texts, and whether `inputs` is one pair.
 
     Raises InputTypeError, InputValueError; both name the pair.
     """
+    if inputs is None:
+        raise InputTypeError("inputs: expected pairs of texts, found None")
+    if hasattr(type(inputs), "columns"):  # a table: iterating gives the names of its columns, or the columns
+        raise InputTypeError(
+            f"inputs: expected pairs of texts, found {type(inputs).__name__}: pass its columns as pairs, such as "
+            'zip(df["query"], df["document"])'
+        )
     if isinstance(inputs, str | bytes | Mapping) or not hasattr(inputs, "__iter__"):
         raise InputTypeError(
             f"inputs: expected a pair of texts or several, found {type(inputs).__name__}: pass (query, document)"

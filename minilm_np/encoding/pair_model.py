@@ -68,6 +68,10 @@ class PairModel:
         encoder = self.encoder.with_limit(limit)
         return dataclasses.replace(self, encoder=encoder, tokenizer=PairTokenizer(encoder.tokenizer))
 
+    def with_settings(self, settings: ModelSettings) -> "PairModel":
+        """Return the same model with other settings."""
+        return dataclasses.replace(self, encoder=self.encoder.with_settings(settings))
+
     def with_activation(self, activation: str) -> "PairModel":
         """Return the same model with another function from logits to scores."""
         return dataclasses.replace(self, head=dataclasses.replace(self.head, activation=activation))

@@ -39,6 +39,7 @@ class Pipeline:
 
     prefix: the prompt, put before each text. normalize: scale the vectors to unit length even if the model does not.
     dimension: d, the number of dimensions to keep.
+    counts: of the last call of `vectors`, or of all texts of `token_ids`.
     """
 
     def __init__(self, model: LoadedModel, prefix: str, on_truncation: str, normalize: bool, dimension: int) -> None:
@@ -53,6 +54,7 @@ class Pipeline:
 
     def vectors(self, texts: Sequence[str], report: Report, first: int = 0) -> Vectors:
         """Return the vectors of n checked texts, (n, d). `first` is the number of the first text, for errors."""
+        self.counts = TokenCounts()  # not of a stream's earlier batches, which would fill the memory
         vectors = np.empty((len(texts), self._dimension), np.float32)
         for part, ids in self._slices(texts):
             vectors[part] = self.vectors_of_ids(ids, report, first + part.start)
@@ -226,20 +228,21 @@ def encode_with_counts(
 
 
 @contextmanager
-def progress(total: int, shown: bool | None) -> Iterator[Report]:
-    """Yield a function to call with the number of texts finished since its last call. It advances the bar, if any.
+def progress(what: str, unit: str, total: int, shown: bool | None) -> Iterator[Report]:
+    """Yield a function to call with the number of units finished since its last call. It advances the bar, if any.
 
+    what: the work, such as "encode". unit: what is counted, in the singular.
     shown: None: the level of the logger decides, as in sentence-transformers.
     """
     if shown is None:
         shown = logging.getLogger("minilm_np").getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not shown:
+    if not shown or sys.stderr is None:  # a process without a console, or `2>&-`
         yield lambda done: None
         return
     with no_fork:
         from tqdm import tqdm  # its import is a tenth of the start-up time
 
-    with tqdm(total=total, desc="encode", unit="text") as bar:
+    with tqdm(total=total, desc=what, unit=unit) as bar:
         yield bar.update
 
 

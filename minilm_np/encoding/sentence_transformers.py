@@ -5,11 +5,13 @@ Values that change nothing are accepted. Any other value is an error that says w
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from minilm_np._checks import check_choice
 from minilm_np.errors import InputTypeError, InputValueError
 from minilm_np.vectors.names import PRECISIONS
+
+T = TypeVar("T")
 
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
@@ -40,20 +42,35 @@ def check_others(others: Mapping[str, object], class_name: str = "SentenceEncode
             raise InputValueError(f"{name}: expected None, found {value!r:.80}: {_INSTEAD[name]}")
 
 
-def take_inputs(inputs: str | Iterable[str] | None, others: Mapping[str, Any]) -> str | Iterable[str]:
-    """The texts of `encode`: `inputs`, or `sentences`, as the argument was called before.
+def take_inputs(inputs: str | Iterable[str] | None, others: dict[str, Any]) -> str | Iterable[str]:
+    """The texts of `encode`: `inputs`, or `sentences`, its older name. Empties `others`.
 
-    Raises InputValueError for an argument that `encode` does not have. `task` is ignored: it selects a module that no
-    supported model has.
+    Raises InputTypeError for both, InputValueError for an argument that `encode` does not have. `task` is ignored: it
+    selects a module that no supported model has.
     """
-    others = dict(others)
-    sentences = others.pop("sentences", None)
+    inputs = by_either_name("inputs", inputs, "sentences", others)
     others.pop("task", None)
     if value := others.pop("processing_kwargs", None):
         raise InputValueError(f"processing_kwargs: expected None, found {value!r:.80}: set max_seq_length instead")
+    refuse_others("encode", others)
+    return inputs  # type: ignore[return-value]  # `check_texts` refuses None
+
+
+def by_either_name(name: str, value: T | None, older: str, others: dict[str, Any]) -> T | None:
+    """The value of an argument, given by its name or, in `others`, by its older name, which is removed there.
+
+    Raises InputTypeError if both are given.
+    """
+    by_older: T | None = others.pop(older, None)
+    if value is not None and by_older is not None:
+        raise InputTypeError(f"{name}, {older}: expected one of them, found both: {older} is the older name of {name}")
+    return by_older if value is None else value
+
+
+def refuse_others(method: str, others: Mapping[str, object]) -> None:
+    """Raise InputValueError for an argument that a method does not have."""
     if others:
-        raise InputValueError(f"encode has no argument {next(iter(others))!r}")
-    return sentences if inputs is None else inputs
+        raise InputValueError(f"{method} has no argument {next(iter(others))!r}")
 
 
 def check_encode(output_value: object, precision: object, device: object, pool: object, chunk_size: object) -> None:

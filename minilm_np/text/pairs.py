@@ -6,6 +6,7 @@ number grows with the square of the lengths. So here each text is tokenized alon
 tokens are put around them.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,12 +61,13 @@ class PairTokenizer:
         """
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))  # a query occurs once per document
         contents = dict(zip(texts, self.texts.contents(texts), strict=True))
+        length = functools.cache(lambda text: self.texts.measure(text)[0])  # reads the text to its end
         found = TokenizedPairs([], [], [], [])
         for a, b in pairs:
             (ids_a, more_a), (ids_b, more_b) = contents[a], contents[b]
             sizes = len(ids_a) + more_a, len(ids_b) + more_b
             if more_a and more_b:  # which of them is longer decides which of them gets an odd token
-                sizes = self.texts.measure(a)[0], self.texts.measure(b)[0]
+                sizes = length(a), length(b)
             used_a, used_b = longest_first(*sizes, self._room)
             found.ids.append(self._before + ids_a[:used_a] + self._between + ids_b[:used_b] + self._after)
             before, between, after = self._types

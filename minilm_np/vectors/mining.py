@@ -6,6 +6,7 @@ lower one first. Names and arguments are those of sentence_transformers.util.
 Upstream: sentence_transformers/util/retrieval.py.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypedDict
 
@@ -284,7 +285,7 @@ def _checked(result: ArrayLike, shape: tuple[int, int], first_query: int, first_
 
 
 def _progress(batches: Iterable[int], shown: bool) -> Iterable[int]:
-    if not shown:
+    if not shown or sys.stderr is None:  # a process without a console, or `2>&-`
         return batches
     with no_fork:
         from tqdm import tqdm  # imported here: it takes 0.1 s, and most processes do not need it

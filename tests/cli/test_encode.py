@@ -167,6 +167,19 @@ def test_a_prompt_is_put_before_each_text(command: Command, prompted: Path) -> N
     )
 
 
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_text_that_may_be_meant_as_a_file_is_warned_about(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_text("a\nb\n")
+    texts = [str(file), "-", str(tmp_path), "a"]
+    code, out, err = command.encode("--format", "jsonl", "--on-truncation", "ignore", *texts)
+    assert (code, [json.loads(line)["text"] for line in out.splitlines()]) == (0, texts)
+    assert err == (
+        f"minilm-np: warning: '{file}' is encoded as a text: to encode the lines of that file, use --input {file}\n"
+        "minilm-np: warning: '-' is encoded as a text: to encode the lines of standard input, use --input -\n"
+    )
+
+
 @pytest.mark.parametrize("columns", [80, 40, 200])
 def test_lines_fit_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -1,6 +1,8 @@
 """The command as a whole: wrong usage, help, errors of a model, and how a process ends."""
 
+import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,6 +183,27 @@ def test_a_full_disk_behind_standard_output_is_one_line(small: Path) -> None:
     assert (found.returncode, found.stderr) == (1, "minilm-np: error: No space left on device\n")
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_without_a_reader_is_no_failure(option: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(writing, "wb") as pipe:
+        found = subprocess.run([*PROGRAM, option], stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_results_are_utf_8_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a file's name that are not UTF-8 are printed as they are."""
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+    monkeypatch.setattr(
+        "minilm_np.model_files.hub.fetch", lambda name, to: SimpleNamespace(path=Path("日本/caf\udce9"))
+    )
+    assert cli.main(["fetch"]) == 0
+    assert out.getvalue() == "日本/caf".encode() + b"\xe9\n"
+
+
 _INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -211,8 +235,8 @@ def test_version(command: Command) -> None:
 
 
 COMMANDS = (
-    "encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "verify", "diagnose", "conformance",
-    "train", "eval", "fetch", "info",
+    "encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "explain", "verify", "diagnose",
+    "conformance", "train", "eval", "serve", "fetch", "info",
 )  # fmt: skip
 
 
@@ -223,9 +247,12 @@ def test_help_names_the_commands(command: Command) -> None:
     assert re.search('^example: minilm-np encode "A text"', found, re.M)
 
 
-@pytest.mark.parametrize(
-    "name", ["encode", "embed", "similarity", "search", "cluster", "rerank", "trace", "fetch", "info"]
-)
+def test_the_name_of_a_model_is_not_broken_in_help(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert "(default: cross-encoder/ms-marco-MiniLM-L6-v2)" in " ".join(command.help("rerank").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_begins_with_what_it_does_and_an_example(command: Command, name: str) -> None:
     found = command.help(name)
     _, description, _ = found.split("\n\n", 2)

@@ -42,3 +42,10 @@ def test_a_number_that_is_not_positive_is_refused(value: str, message: str) -> N
     assert options.positive("0012") == 12
     with pytest.raises(argparse.ArgumentTypeError, match=f"expected a whole number of {message}"):
         options.positive(value)
+
+
+def test_a_count_may_be_0() -> None:
+    assert [options.count(text) for text in ("0", "00", "007")] == [0, 0, 7]
+    for value, message in (("-1", "at least 0, found '-1'"), ("1" * 19, "at most 18 digits, found '1111")):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"expected a whole number of {message}"):
+            options.count(value)

@@ -60,7 +60,7 @@ def test_standard_input_and_truncated_lines(command: Command, pair_model: Path, 
     )
     assert (code, sorted(line["line"] for line in json.loads(out))) == (0, [1, 3, 4])
     assert err == (
-        "minilm-np: warning: 1 of 3 lines are longer, together with the query, than the limit of 20 tokens, and were "
+        "minilm-np: warning: 1 of 3 lines is longer, together with the query, than the limit of 20 tokens, and was "
         "truncated; the longest is line 3: split lines that must be read completely\n"
     )
 

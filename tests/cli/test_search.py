@@ -256,6 +256,7 @@ def test_the_example_of_each_help_works_as_printed(run: Run, name: str, expected
             ["search", "q", "--corpus", "-", "--top-k", "9" * 20],
             f"expected a whole number of at most 18 digits, found '{'9' * 20}'",
         ),
+        (["search", "q", "--corpus", "-", "--candidates", "9"], "error: --candidates needs --rerank MODEL"),
         (["search", "two", "words", "--corpus", "-"], "unrecognized arguments: words: put quotes around a text"),
         (["cluster"], "the following arguments are required: --input"),
         (["cluster", "--input", "-", "--min-size", "x"], "--min-size: expected a whole number of at least 1"),

@@ -15,6 +15,7 @@ from minilm_np import (
     NonFiniteError,
     TruncationWarning,
 )
+from minilm_np.encoding.pair_model import PairModel
 from minilm_np.engine.classifier import Classifier
 from tests.support.compare import assert_same_bits
 from tests.support.pair_models import PAIRS
@@ -46,6 +47,57 @@ def test_older_names_of_arguments(model: CrossEncoder) -> None:
     expected = model.predict(PAIRS, activation_fn="Tanh")
     assert_same_bits(model.predict(sentences=PAIRS, activation_fct="Tanh", num_workers=2), expected)
     assert model.max_length == model.max_seq_length == 128
+
+
+def test_older_names_of_the_arguments_of_rank_and_of_the_class(model: CrossEncoder, tmp_path: Path) -> None:
+    documents = ["first", "second"]
+    unused: dict[str, Any] = dict.fromkeys(("num_workers", "apply_softmax", "convert_to_numpy", "convert_to_tensor"), 1)
+    expected = model.rank("query", documents, activation_fn="Tanh")
+    assert model.rank("query", documents, activation_fct="Tanh", **unused) == expected
+    with pytest.raises(InputValueError, match="rank has no argument 'other'"):
+        model.rank("query", documents, other=1)
+    model.save_pretrained(tmp_path / "model")
+    again = CrossEncoder(tmp_path / "model", backend="numpy", default_activation_function="Tanh")
+    assert again.activation_fn == "Tanh"
+
+
+def test_an_argument_by_both_of_its_names_is_refused(model: CrossEncoder) -> None:
+    with pytest.raises(InputTypeError, match="inputs, sentences: expected one of them, found both: sentences is the"):
+        model.predict(PAIRS, sentences=PAIRS)
+    with pytest.raises(InputTypeError, match="activation_fn, activation_fct: expected one of them"):
+        model.rank("query", ["a"], activation_fn="Tanh", activation_fct="Tanh")
+
+
+def test_the_progress_counts_pairs(model: CrossEncoder, capsys: pytest.CaptureFixture[str]) -> None:
+    model.predict(PAIRS, show_progress_bar=True)
+    shown = capsys.readouterr().err
+    assert "score: 100%" in shown
+    assert f"{len(PAIRS)}/{len(PAIRS)}" in shown
+    assert "pair/s" in shown
+
+
+def test_prompts_can_be_changed() -> None:
+    model = CrossEncoder.random(backend="numpy")
+    expected = model.predict([("q: a", "b")])
+    model.prompts = {"query": "q: "}
+    model.default_prompt_name = "query"
+    assert_same_bits(model.predict([("a", "b")]), expected)
+    with pytest.raises(InputValueError, match="default_prompt_name: expected one of 'query' or None, found 'other'"):
+        model.default_prompt_name = "other"
+
+
+def test_a_query_with_a_prompt_is_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CrossEncoder.random(backend="numpy")
+    logits, scored = PairModel.logits, []
+
+    def recorded(self: PairModel, pairs: Any, *rest: Any) -> Any:
+        scored.extend(pairs)
+        return logits(self, pairs, *rest)
+
+    monkeypatch.setattr(PairModel, "logits", recorded)
+    model.rank("query", ["a", "b", "c"], prompt="q: ")
+    assert [first for first, _ in scored] == ["q: query"] * 3
+    assert len({id(first) for first, _ in scored}) == 1
 
 
 def test_settings_of_the_object_can_be_changed() -> None:
@@ -106,6 +158,17 @@ def test_a_pickled_model_gives_the_same_scores(model: CrossEncoder) -> None:
 def test_inputs_that_are_no_pairs(model: CrossEncoder, inputs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         model.predict(inputs)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_table_is_not_read_as_the_names_of_its_columns(model: CrossEncoder, library: str) -> None:
+    table = pytest.importorskip(library).DataFrame({"query": ["a", "b"], "document": ["c", "d"]})
+    message = r'inputs: expected pairs of texts, found DataFrame: pass .* zip\(df\["query"\], df\["document"\]\)$'
+    for call in (model.predict, model.fingerprint, model.trace):
+        with pytest.raises(InputTypeError, match=message):
+            call(table)
+    scores = model.predict(zip(table["query"], table["document"], strict=True))
+    assert_same_bits(scores, model.predict([("a", "c"), ("b", "d")]))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import inspect
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from minilm_np import CrossEncoder
 from minilm_np.engine.registry import BACKENDS
+from tests.support.compare import assert_near
 from tests.support.pair_models import PAIRS, TORCH, PairShape, assert_scores, pair_shapes, upstream, write_pair_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::minilm_np.TruncationWarning")
@@ -133,6 +135,30 @@ def test_a_ranking_is_the_same(folder: Path) -> None:
         assert [hit["corpus_id"] for hit in found] == [hit["corpus_id"] for hit in wanted]
         assert [hit.get("text") for hit in found] == [hit.get("text") for hit in wanted]
         assert_scores([hit["score"] for hit in found], [hit["score"] for hit in wanted])
+
+
+def test_evaluators_give_the_same_scores(both: tuple[CrossEncoder, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers.cross_encoder import evaluation
+
+    labels = both[0].num_labels
+    pairs = [[f"query {number % 4}", f"document {number**2}"] for number in range(24)]
+    evaluators: list[Any] = [
+        evaluation.CrossEncoderClassificationEvaluator(pairs, [n % max(2, labels) for n in range(len(pairs))])
+    ]
+    if labels == 1:
+        samples: list[dict[str, Any]] = [
+            {"query": q, "positive": [d], "negative": [d * 2, "other", "third"]} for q, d in pairs[:6]
+        ]
+        evaluators += [
+            evaluation.CrossEncoderCorrelationEvaluator(pairs, [float(n * 7 % 5) for n in range(len(pairs))]),
+            evaluation.CrossEncoderRerankingEvaluator(samples),
+        ]
+    for evaluator in evaluators:
+        found, expected = ({**evaluator(model)} for model in both)
+        assert found
+        assert_near(found, expected, 2e-6)
 
 
 @pytest.mark.parametrize("method", ["predict", "rank"])

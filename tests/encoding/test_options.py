@@ -14,6 +14,7 @@ from minilm_np import (
     NonFiniteError,
     SentenceEncoder,
 )
+from minilm_np.util import community_detection
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.encoders import BOUND, overflowing
 
@@ -46,6 +47,27 @@ def test_what_is_not_done_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         encoder.encode(["a text", "another"], **arguments)
+
+
+def test_the_prompt_of_tokenize_is_checked(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputTypeError, match="prompt: expected a str or None, found int"):
+        encoder.tokenize(["a text"], prompt=1)  # type: ignore[arg-type]
+    with pytest.raises(InputValueError, match=r"prompt: .*lone surrogate"):
+        encoder.preprocess(["a text"], "\ud800")
+
+
+def test_older_names(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputTypeError, match="inputs, sentences: expected one of them, found both: sentences is the"):
+        encoder.encode(["a"], sentences=["b"])
+    with encoder.truncate_sentence_embeddings(5):
+        assert encoder.encode("a").shape == (5,)
+
+
+def test_a_closed_stderr_has_no_progress_bar(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = encoder.encode(["a"] * 3)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert_same_bits(encoder.encode(["a"] * 3, show_progress_bar=True), expected)
+    assert community_detection(expected, min_community_size=3, show_progress_bar=True) == [[0, 1, 2]]
 
 
 def test_no_texts_have_no_vectors_in_any_precision(encoder: SentenceEncoder) -> None:

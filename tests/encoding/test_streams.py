@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from minilm_np import (
     SentenceEncoder,
     TruncationWarning,
 )
+from minilm_np.encoding.pipeline import Pipeline
 from tests.support.compare import assert_close
 from tests.support.encoders import BOUND, LONG
 
@@ -42,6 +44,18 @@ def test_an_endless_stream_is_read_a_batch_at_a_time(encoder: SentenceEncoder) -
         next(stream)
     assert len(read) == 8
     assert_close(first, encoder.encode("text 0"), abs_=BOUND)
+
+
+def test_a_stream_stores_nothing_of_earlier_batches(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipelines, made = [], encoder._pipeline
+
+    def pipeline(*arguments: Any) -> Pipeline:
+        pipelines.append(made(*arguments))
+        return pipelines[-1]
+
+    monkeypatch.setattr(encoder, "_pipeline", pipeline)
+    assert len(list(encoder.encode_iter(map(str, range(20)), batch_size=4))) == 20
+    assert [len(one.counts.n_tokens) for one in pipelines] == [4]
 
 
 def test_a_stream_names_the_item(encoder: SentenceEncoder) -> None:

@@ -163,3 +163,5 @@ def test_a_text_without_tokens_has_no_vector(tmp_path: Path, backend: str) -> No
             call(["a", " "])
     with pytest.raises(InputValueError, match=message):
         encoder.encode(["a", ""], output_value="token_embeddings")
+    if encoder.contract is not None:
+        assert encoder.fingerprint() != encoder.fingerprint(["a", " "]) == encoder.fingerprint(["a"])

@@ -58,6 +58,20 @@ def test_texts_longer_than_a_piece_are_cut_alike(limit: int, more: int) -> None:
     assert found.truncated == [True] * 4
 
 
+def test_a_long_query_is_read_to_its_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = pair_tokenizer(20)
+    measured: list[str] = []
+
+    def measure(text: str) -> tuple[int, int]:
+        measured.append(text)
+        return TextTokenizer.measure(tokenizer.texts, text)
+
+    monkeypatch.setattr(tokenizer.texts, "measure", measure)
+    query, documents = "a " * 300, [f"b {'c ' * (100 + number)}" for number in range(3)]
+    tokenizer([(query, document) for document in documents])
+    assert sorted(measured) == sorted([query, *documents])
+
+
 def test_other_types_and_places_of_special_tokens_are_the_template_s() -> None:
     backend = bert_tokenizer(CHARACTER_VOCABULARY)
     specials = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]", "[MASK]")]

@@ -170,7 +170,8 @@ def test_communities_are_those_of_upstream(upstream: Any, data: st.DataObject) -
     assert [(group[0], sorted(group)) for group in found] == [(group[0], sorted(group)) for group in expected]
     assert all(type(index) is int for group in found for index in group)
     unit = util.normalize_embeddings(vectors)
-    assert all((np.diff(unit[group] @ unit[group[0]]) < 1e-6).all() for group in found)
+    with np.errstate(all="ignore"):  # BLAS sometimes sets a flag, although all numbers are finite
+        assert all((np.diff(unit[group] @ unit[group[0]]) < 1e-6).all() for group in found)
 
 
 def test_equal_members_are_ordered_by_index() -> None:

@@ -99,7 +99,7 @@ def test_the_command_says_what_is_wrong(command: Any, tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as usage:
         command("write", tmp_path / "y", "--full", "-1")
     assert usage.value.code == 2
-    assert "expected a number of texts" in capsys.readouterr().err
+    assert "argument --full: expected a whole number of at least 0, found '-1'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as usage:
         command("write", tmp_path / "y", "--input", texts_file(tmp_path), "--full", "99")
     assert usage.value.code == 2
