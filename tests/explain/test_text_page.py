@@ -111,6 +111,42 @@ def test_a_step_opens_to_its_statistics_arrays_and_code(
     browser.visit(path, look)
 
 
+HOLD = """() => {
+    const original = Response.prototype.arrayBuffer;
+    [window.held, window.hold] = [[], true];
+    Response.prototype.arrayBuffer = async function () {
+        const bytes = await original.call(this);
+        if (hold) await new Promise((release) => held.push(release));
+        return bytes;
+    };
+}"""  # arrays that are decompressed from now on stay in `held`, until `hold` is false
+
+
+def test_an_array_that_is_decompressed_too_late_is_not_shown(
+    browser: Browser, path: Path, explanation: TextExplanation
+) -> None:
+    array = explanation.trace["encoder.layer.2.attention.self.key"].astype(np.float64)
+
+    def look(page: Any) -> list[float]:
+        step = page.locator("details.step", has=page.locator("summary", has_text="Key")).first
+        step.locator("summary").click()
+        figure(step, "Output: encoder.layer.0.attention.self.key").wait_for()
+        page.evaluate(HOLD)
+        page.get_by_label("Show the numbers of").select_option("1")
+        page.wait_for_function("held.length >= 2")
+        page.evaluate("hold = false")
+        page.get_by_label("Show the numbers of").select_option("2")
+        output = figure(step, "Output: encoder.layer.2.attention.self.key")
+        output.wait_for()
+        page.evaluate("async () => { held.map((go) => go()); await new Promise((done) => setTimeout(done)); }")
+        output.get_by_role("button", name="Show as table").click()
+        return numbers(output.locator("tbody tr").nth(1).locator("td").all_inner_texts())
+
+    limit = float(np.quantile(np.abs(array), 0.998))
+    difference = np.abs(np.array(browser.visit(path, look)) - np.clip(array[1, :16], -limit, limit))
+    assert difference.max() <= limit / 24 * 0.51
+
+
 def test_a_token_selected_in_one_view_is_selected_in_all(
     browser: Browser, path: Path, explanation: TextExplanation
 ) -> None:
