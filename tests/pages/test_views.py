@@ -138,6 +138,17 @@ def test_axe_finds_a_planted_problem(browser: Browser, path: Path) -> None:
     assert [problem.split(":")[0] for problem in browser.visit(path, look)] == ["select-name"]
 
 
+def test_bars_and_the_selection_are_seen_in_the_colours_of_the_system(browser: Browser, path: Path) -> None:
+    def look(page: Any) -> list[str]:
+        view(page, "Column").locator("button.row").nth(1).click()
+        style = "(selector, name) => getComputedStyle(document.querySelector(selector))[name]"
+        asked = [(".fill", "backgroundColor"), (".row", "backgroundColor"), ("[aria-pressed=true]", "outlineStyle")]
+        return [page.evaluate(f"([selector, name]) => ({style})(selector, name)", list(one)) for one in asked]
+
+    bar, behind, outline = browser.visit(path, look, colours="active")
+    assert bar != behind and outline == "solid"
+
+
 def test_the_switch_changes_the_theme(browser: Browser, path: Path) -> None:
     def look(page: Any) -> list[str]:
         colour = "getComputedStyle(document.body).backgroundColor"
