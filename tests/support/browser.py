@@ -37,7 +37,8 @@ class Browser:
     ) -> T:
         """Open a page from disk, call `look(page)` when all views are drawn, and return its result.
 
-        colours: "active" for those of the system in place of the page's. Fails if the page writes an error to the console, or requests anything other than itself.
+        colours: "active" for those of the system in place of the page's.
+        Fails if the page writes an error to the console, or requests anything other than itself.
         """
         return self.thread.submit(self._visit, path, look, width, theme, colours).result()
 
