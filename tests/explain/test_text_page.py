@@ -138,7 +138,7 @@ def test_an_array_that_is_decompressed_too_late_is_not_shown(
         page.get_by_label("Show the numbers of").select_option("2")
         output = figure(step, "Output: encoder.layer.2.attention.self.key")
         output.wait_for()
-        page.evaluate("() => { held.map((go) => go()); return new Promise((done) => setTimeout(done)); }")
+        page.evaluate("() => { held.map((go) => go()); return new Promise((done) => setTimeout(done)) }")
         output.get_by_role("button", name="Show as table").click()
         return numbers(output.locator("tbody tr").nth(1).locator("td").all_inner_texts())
 
