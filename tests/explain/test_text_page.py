@@ -114,12 +114,14 @@ def test_a_step_opens_to_its_statistics_arrays_and_code(
 HOLD = """() => {
     const original = Response.prototype.arrayBuffer;
     [window.held, window.hold] = [[], true];
-    Response.prototype.arrayBuffer = async function () {
-        const bytes = await original.call(this);
-        if (hold) await new Promise((release) => held.push(release));
-        return bytes;
-    };
-}"""  # arrays that are decompressed from now on stay in `held`, until `hold` is false
+    window.two = new Promise((reached) => {
+        Response.prototype.arrayBuffer = async function () {
+            const bytes = await original.call(this);
+            if (hold) await new Promise((release) => held.push(release) === 2 && reached());
+            return bytes;
+        };
+    });
+}"""  # arrays that are decompressed from now on stay in `held`, until `hold` is false; `two` waits for two of them
 
 
 def test_an_array_that_is_decompressed_too_late_is_not_shown(
@@ -133,7 +135,7 @@ def test_an_array_that_is_decompressed_too_late_is_not_shown(
         figure(step, "Output: encoder.layer.0.attention.self.key").wait_for()
         page.evaluate(HOLD)
         page.get_by_label("Show the numbers of").select_option("1")
-        page.wait_for_function("held.length >= 2")
+        page.evaluate("two")
         page.evaluate("hold = false")
         page.get_by_label("Show the numbers of").select_option("2")
         output = figure(step, "Output: encoder.layer.2.attention.self.key")

@@ -123,6 +123,6 @@ def test_what_cannot_be_written_is_refused(encoder: SentenceEncoder, tmp_path: P
     overflowing = SentenceEncoder.from_weights(encoder.config, encoder.tokenizer, weights, backend="numpy")
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="text 0: its vector is not finite"):
         write(overflowing, path, ["a"], full=1)
-    with pytest.raises(InputValueError, match="compute_type: expected 'float32', .*, found 'int8': load the model"):
+    with pytest.raises(InputValueError, match=r"compute_type: expected 'float32', .*, found 'int8': load the model"):
         write(SentenceEncoder.random(compute_type="int8"), path, ["a"])
     assert list(tmp_path.iterdir()) == []
