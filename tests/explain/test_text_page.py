@@ -96,6 +96,9 @@ def test_a_step_opens_to_its_statistics_arrays_and_code(
         step.locator("figure canvas").nth(1).wait_for()
         row = step.locator(".statistics tbody tr").last
         assert row.locator("th").inner_text() == "encoder.layer.1.attention.self.key"
+        assert page.get_by_label("Show the numbers of").input_value() == "1"
+        assert step.locator(".statistics tbody th").first.inner_text() == "encoder.layer.0.output.LayerNorm"
+        figure(step, "Input: encoder.layer.0.output.LayerNorm").wait_for()
         shown = numbers(row.locator("td").all_inner_texts()[2:])
         wide = array.astype(np.float64)
         expected = [wide.mean(), wide.std(), wide.min(), wide.max(), np.linalg.norm(wide)]
