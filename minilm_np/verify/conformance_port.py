@@ -133,6 +133,8 @@ def _item(line: bytes) -> tuple[tuple[str, str | None], list[int]] | None:
     if not isinstance(item, dict):
         return None
     text, second, ids = item.get("text"), item.get("text_pair"), item.get("ids")
-    are_texts = isinstance(text, str) and isinstance(second, str | None)
-    are_ids = isinstance(ids, list) and all(type(number) is int for number in ids)
-    return ((text, second), ids) if are_texts and are_ids else None
+    if not isinstance(text, str) or not isinstance(second, str | None):
+        return None
+    if not isinstance(ids, list) or not all(type(number) is int for number in ids):
+        return None
+    return (text, second), ids

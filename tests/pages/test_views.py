@@ -142,7 +142,7 @@ def test_bars_and_the_selection_are_seen_in_the_colours_of_the_system(browser: B
     def look(page: Any) -> list[str]:
         view(page, "Column").locator("button.row").nth(1).click()
         style = "(selector, name) => getComputedStyle(document.querySelector(selector))[name]"
-        asked = [(".fill", "backgroundColor"), (".row", "backgroundColor"), ("[aria-pressed=true]", "outlineStyle")]
+        asked = [(".fill", "backgroundColor"), ("body", "backgroundColor"), ("[aria-pressed=true]", "outlineStyle")]
         return [page.evaluate(f"([selector, name]) => ({style})(selector, name)", list(one)) for one in asked]
 
     bar, behind, outline = browser.visit(path, look, colours="active")

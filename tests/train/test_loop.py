@@ -202,14 +202,9 @@ def test_options_of_another_type_are_refused(change: dict[str, Any], message: st
 
 def test_options_may_be_numbers_of_numpy(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
     """Their checkpoint can be written and resumed from."""
-    recipe = dataclasses.replace(
-        RECIPE,
-        steps=np.int64(4),
-        warmup_steps=np.int32(1),
-        seed=np.uint8(5),
-        rate=np.float32(1e-3),
-        max_norm=np.int64(1),
-    )
+    numbers: dict[str, Any] = {"steps": np.int64(4), "warmup_steps": np.int32(1), "seed": np.uint8(5)}
+    numbers |= {"rate": np.float32(1e-3), "max_norm": np.int64(1)}
+    recipe = dataclasses.replace(RECIPE, **numbers)
     run(encoder, pairs, tmp_path / "run", recipe, habits=Habits(save_every=2))
     assert run(encoder, pairs, tmp_path / "run", recipe, resume=True).step == 4
 
