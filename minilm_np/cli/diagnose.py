@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from minilm_np.cli.files import check_output, read_texts
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, add_page_option, load
+from minilm_np.cli.printing import write_lines
 from minilm_np.verify.diagnose import diagnose
 from minilm_np.verify.diagnosis import Diagnosis, Finding
 from minilm_np.verify.implementations import SOURCES, is_source
@@ -57,8 +58,7 @@ def _diagnose(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(diagnosis.as_dict(), indent=1))
     else:
-        for line in report(diagnosis):
-            print(line)
+        write_lines(report(diagnosis))
     return 0 if diagnosis.matches else 1
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from minilm_np.cli.options import (
     load,
     load_cross_encoder,
 )
-from minilm_np.cli.printing import columns, one_line
+from minilm_np.cli.printing import columns, one_line, write_lines
 from minilm_np.model_files.kinds import is_cross_encoder
 from minilm_np.sentence_encoder import SentenceEncoder
 from minilm_np.verify.array_errors import Row, summarised
@@ -111,7 +112,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     def show(lines: Iterator[str]) -> None:
         if options.format == "text":
-            print(*lines, sep="\n", flush=True)  # now: the next comparison may take long, or fail
+            write_lines(lines)
+            sys.stdout.flush()  # now: the next comparison may take long, or fail
 
     comparison = compare(encoder, other, texts, tolerance=options.tolerance, progress=True)
     found = comparison.as_dict()
@@ -152,7 +154,7 @@ def _verify_pairs(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(comparison.as_dict(), indent=1))
     else:
-        print(*table(comparison, every=options.all), sep="\n")
+        write_lines(table(comparison, every=options.all))
     return 0 if comparison.within else 1
 
 

@@ -89,8 +89,8 @@ def _pairs(found: "Similarity") -> pages.Section:
     rows = [
         [
             str(rank),
-            f"{found.a.tokens[pair.a]} ({pair.a})",
-            f"{found.b.tokens[pair.b]} ({pair.b})",
+            pages.token(found.a.tokens[pair.a], pair.a),
+            pages.token(found.b.tokens[pair.b], pair.b),
             f"{pair.contribution:+.4f}",
             "" if found.cosine == 0 else f"{100 * pair.contribution / found.cosine:.1f} %",
         ]

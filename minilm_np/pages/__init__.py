@@ -34,7 +34,6 @@ from minilm_np.pages.arrays import Embedded, exact, fractions, rounded
 from minilm_np.pages.components import (
     Html,
     bars,
-    block,
     component,
     element,
     facts,
@@ -42,6 +41,7 @@ from minilm_np.pages.components import (
     line_chart,
     paragraph,
     table,
+    token,
 )
 from minilm_np.pages.html_document import Section, document, write
 
@@ -50,7 +50,6 @@ __all__ = [
     "Html",
     "Section",
     "bars",
-    "block",
     "component",
     "document",
     "element",
@@ -62,5 +61,6 @@ __all__ = [
     "paragraph",
     "rounded",
     "table",
+    "token",
     "write",
 ]

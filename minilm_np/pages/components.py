@@ -35,9 +35,9 @@ def paragraph(*children: str, **attributes: str | bool) -> Html:
     return element("p", *children, **attributes)
 
 
-def block(*children: str, class_: str = "block") -> Html:
-    """Return several elements as one block."""
-    return element("div", *children, class_=class_)
+def token(text: str, position: int) -> Html:
+    """Return a token with its position in brackets; a right-to-left token does not move the position."""
+    return element("span", element("bdi", text, dir="ltr"), f" ({position})")
 
 
 def component(kind: str, **options: Json) -> Html:

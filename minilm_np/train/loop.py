@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm_np import reference
+from minilm_np._checks import check_int, check_optional_int
 from minilm_np._progress import Report, progress
 from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError, SaveError
 from minilm_np.sentence_encoder import SentenceEncoder
@@ -61,8 +62,18 @@ class TrainingOptions:
     seed: int = 0  # of dropout
 
     def __post_init__(self) -> None:
-        """Check the options that no other constructor checks. Raises InputTypeError, InputValueError."""
+        """Check the options that no other constructor checks. Raises InputTypeError, InputValueError.
+
+        Numbers of NumPy become Python's, because the log and the checkpoints are JSON.
+        """
         Dropout(self.seed, 0, self.dropout, self.attention_dropout)
+        numbers: dict[str, Any] = {"seed": int(self.seed), "steps": check_int("steps", self.steps, 1)}
+        numbers["warmup_steps"] = check_optional_int("warmup_steps", self.warmup_steps, 0)
+        for name in ("rate", "eps", "decay", "max_norm", "scale"):
+            numbers[name] = _as_float(name, getattr(self, name))
+        numbers["betas"] = tuple(_as_float("betas", beta) for beta in self.betas)
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)
         if not 0 <= self.rate < math.inf:
             raise InputValueError(f"rate: expected a finite number of at least 0, found {self.rate}")
         if not 0 < self.scale < math.inf:
@@ -86,6 +97,12 @@ class Habits:
         for name, least in {"evaluate_every": 0, "save_every": 0, "keep_last": 1, "patience": 0}.items():
             if getattr(self, name) < least:
                 raise InputValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+
+
+def _as_float(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputTypeError(f"{name}: expected a float, found {type(value).__name__}")
+    return float(value)
 
 
 # A function of an object with `encode(texts) -> (n, D)`. It returns a figure that is larger for a better model.

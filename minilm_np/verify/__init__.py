@@ -8,8 +8,9 @@ Reading order. The texts, and the other implementations:
 - `texts.py`: the built-in texts
 - `interface.py`: the interface of an implementation
 - `implementations.py`: opens one, by its name, path or URL
-- `torch_models.py`, `onnx_model.py` (with `onnx_values.py`), `stored_vectors.py`, `endpoint.py`: the implementations
-- `vector_tables.py`, `vector_stores.py`: the formats of vector stores, read by their libraries
+- `torch_models.py`, `onnx_model.py` (with `onnx_values.py`), `stored_vectors.py`, `endpoint.py` (with `http_post.py`):
+  the implementations
+- `npy_files.py`, `vector_tables.py`, `vector_stores.py`: the formats of vectors (`vector_arrays.py`: their rules)
 
 Compare:
 
@@ -48,8 +49,9 @@ Pages: `page.py`, the results of both as HTML
 
 Conformance files, for implementations in other languages (CONFORMANCE.md):
 
-- `conformance.py`: `write` and `check`
-- `conformance_file.py`: the layout
+- `conformance.py`: `write` and `check`; `conformance_subjects.py`: the two kinds of models
+- `conformance_port.py`: `check_port`, for what another implementation has written
+- `conformance_file.py`: the layout; `tokenizer_lines.py`: the lines for the tokenizer
 """
 
 from minilm_np.verify.array_errors import Errors, Row, summarised

@@ -114,7 +114,7 @@ def _labelled(
     built_in = built_in_pairs(model)
     if pairs is None:
         pairs = other.pairs if other.pairs is not None else [pair for _, pair in built_in]
-    checked, _ = read_pairs(list(pairs))
+    checked, _ = read_pairs(pairs)
     if not checked:
         raise InputValueError("pairs: expected at least one, found none")
     known = {pair: label for label, pair in built_in}

@@ -29,13 +29,22 @@ def check_port(path: Path, port: Path) -> Conformance:
     """
     arrays, manifest = read(path)
     if os.fspath(port).endswith(".jsonl"):
-        return Conformance(os.fspath(path), manifest, list(_ids(path, port, arrays, manifest)))
+        rows = list(_ids(path, port, arrays, manifest))
+        if not rows:
+            raise InputValueError(f"{port}: expected at least one text with its ids, found none")
+        return Conformance(os.fspath(path), manifest, rows)
     found, _ = read_arrays(port)
     for name in found if found else ("no tensor",):
         if name not in arrays:
             raise InputValueError(
                 f"{port}: expected tensors with names of {path}, found {short_repr(name)}: see CONFORMANCE.md"
             )
+        if name.endswith(("ids", "offsets")) and found[name].dtype.kind not in "iu":
+            raise InputValueError(f"{port}: tensor {name!r}: expected integers, found {found[name].dtype}")
+    if ("tokenizer_lines.ids" in found) != ("tokenizer_lines.offsets" in found):
+        raise InputValueError(
+            f"{port}: expected the tensors 'tokenizer_lines.ids' and 'tokenizer_lines.offsets', found one of them"
+        )
     names = sorted(found, key=lambda name: _place(name, manifest))
     return Conformance(
         os.fspath(path), manifest, [row for name in names for row in _tensor(name, found, arrays, manifest, port)]
@@ -57,12 +66,13 @@ def _tensor(
     """Yield the comparison of one tensor: one row, for `vectors` or `logits` one row per text."""
     if name == "tokenizer_lines.offsets":
         return  # compared with the ids
-    if name.endswith("ids") and found[name].dtype.kind not in "iu":
-        raise InputValueError(f"{port}: tensor {name!r}: expected integers, found {found[name].dtype}")
     if name == "tokenizer_lines.ids":
-        offsets = found.get("tokenizer_lines.offsets")
-        if offsets is None or offsets.shape != arrays["tokenizer_lines.offsets"].shape:
-            raise InputValueError(f"{port}: expected one offset per line in the tensor 'tokenizer_lines.offsets'")
+        offsets, right = found["tokenizer_lines.offsets"], arrays["tokenizer_lines.offsets"]
+        if offsets.shape != right.shape or offsets[-1] != found[name].size:
+            raise InputValueError(
+                f"{port}: tensor 'tokenizer_lines.offsets': expected one offset per line, and at the end the number of "
+                f"ids: {right.size} numbers, the last one {found[name].size}, found {short_repr(offsets.tolist())}"
+            )
         yield Check(None, "port", "lines", *differing(line_ids(found), line_ids(arrays)), 0.0)
         return
     text = int(name.split(".")[1]) if name.startswith("texts.") else None
@@ -93,13 +103,13 @@ def _ids(path: Path, port: Path, arrays: Mapping[str, Array], manifest: Mapping[
     expected: list[list[int]] = []
     with open_regular(port, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
         for number, line in enumerate(bounded_lines(file.readline), 1):
-            try:
-                item = json.loads(line)
-                text, ids = (item["text"], item.get("text_pair")), list(map(int, item["ids"]))
-            except (ValueError, TypeError, KeyError, RecursionError):
+            item = _item(line)
+            if item is None:
                 raise InputValueError(
-                    f'{port}, line {number}: expected {{"text": ..., "ids": [...]}}, found {short_repr(line)}'
-                ) from None
+                    f'{port}, line {number}: expected {{"text": ..., "ids": [...]}} with integers as ids, found '
+                    f"{short_repr(line)}"
+                )
+            text, ids = item
             if text in texts:
                 i = texts[text]
                 yield Check(i, "port", "ids", *differing(ids, arrays[f"texts.{i}.ids"].tolist()), 0.0)
@@ -108,7 +118,23 @@ def _ids(path: Path, port: Path, arrays: Mapping[str, Array], manifest: Mapping[
                 expected.append(lines[text])
             else:
                 raise InputValueError(
-                    f"{port}, line {number}: expected a text or a line of {path}, found {short_repr(item['text'])}"
+                    f"{port}, line {number}: expected a text or a line of {path}, found {short_repr(text[0])}"
                 )
     if of_lines:
         yield Check(None, "port", "lines", *differing(of_lines, expected), 0.0)
+
+
+def _item(line: bytes) -> tuple[tuple[str, str | None], list[int]] | None:
+    """The text (of a pair: both texts) and the ids in a line of a .jsonl file; None if it has something else."""
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(item, dict):
+        return None
+    text, second, ids = item.get("text"), item.get("text_pair"), item.get("ids")
+    if not isinstance(text, str) or not isinstance(second, str | None):
+        return None
+    if not isinstance(ids, list) or not all(type(number) is int for number in ids):
+        return None
+    return (text, second), ids

@@ -149,7 +149,7 @@ class PairSubject:
         return [*self.full, *(pair for _, pair in built_in_pairs(self._model))]
 
     def checked(self, texts: Sequence[TextPair]) -> list[TextPair]:
-        return read_pairs(list(texts))[0]
+        return read_pairs(texts)[0]
 
     def entry(self, text: TextPair) -> dict[str, str]:
         return {"text": text[0], "text_pair": text[1]}

@@ -61,11 +61,11 @@ def diagnose(
     require_plain_bert(encoder.config, "diagnose")
     given, texts = _given(encoder, vectors, texts)
     D = encoder.config.hidden_size
-    if given.shape[1] != D:
-        tolerance = 2.0 * LEAST_ROUNDING + storage_rounding(given)[1]
-        how = first_numbers(encoder, given, texts, tolerance) if given.shape[1] < D else None
-        return advice.other_size(given.shape[1], D, len(texts), how)
-    with np.errstate(all="ignore"), one_blas_thread():  # a deviation whose numbers overflow explains nothing
+    with np.errstate(all="ignore"), one_blas_thread():  # numbers that overflow explain nothing
+        if given.shape[1] != D:
+            tolerance = 2.0 * LEAST_ROUNDING + storage_rounding(given)[1]
+            how = first_numbers(encoder, given, texts, tolerance) if given.shape[1] < D else None
+            return advice.other_size(given.shape[1], D, len(texts), how)
         return _diagnosis(encoder, given, texts, functools.partial(_bar, shown=progress))
 
 

@@ -103,7 +103,7 @@ def parts_of_url(url: str) -> urllib.parse.SplitResult:
 def _in_order(answer: Any, count: int) -> list[Any] | None:
     """The embeddings of a response of OpenAI's API, in the order of their index; None if it is another JSON."""
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+    if not isinstance(data, list) or len(data) != count or not all(isinstance(item, dict) for item in data):
         return None
     places = [item.get("index", place) for place, item in enumerate(data)]
     if not all(isinstance(place, int) for place in places):

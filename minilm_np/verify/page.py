@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from minilm_np import __version__, pages
-from minilm_np.pages import Html, Section, element, paragraph
+from minilm_np.pages import Html, Section, element, paragraph, token
 from minilm_np.pages.marks import Series, log_bar, log_chart
 from minilm_np.verify.array_errors import Row, summarised
 from minilm_np.verify.comparison import Comparison
@@ -71,7 +71,7 @@ def comparison_sections(comparison: Comparison) -> list[Section]:
 
 
 def _result(comparison: Comparison) -> Section:
-    word = "Equal up to rounding" if comparison.within else "Different"
+    word = "within the tolerance" if comparison.within else "different"
     facts = {
         "ours": comparison.ours,
         "theirs": comparison.theirs,
@@ -82,7 +82,7 @@ def _result(comparison: Comparison) -> Section:
     }
     return Section(
         "result",
-        f"Result: {word.lower()}",
+        f"Result: {word}",
         f"{comparison.verdict[0].upper()}{comparison.verdict[1:]}.",
         [
             pages.facts(facts),
@@ -161,7 +161,7 @@ def _table(caption: str, rows: Sequence[Row], comparison: Comparison) -> Html:
             _times(row),
             f"{row.theirs.min_cosine:.7f}",
             element("bdi", row.worst_text),
-            "" if row.worst_token is None else element("bdi", f"{row.worst_token} ({row.worst_position})"),
+            "" if row.worst_token is None or row.worst_position is None else token(row.worst_token, row.worst_position),
         ]
         for row in rows
     ]

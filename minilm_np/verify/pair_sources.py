@@ -3,7 +3,6 @@
 import io
 import itertools
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,13 @@ from minilm_np._checks import printable
 from minilm_np._files import MAX_ARRAYS, bounded_lines, open_regular, parse_json
 from minilm_np.cross_encoder import CrossEncoder
 from minilm_np.errors import ImplementationError, InputValueError
-from minilm_np.verify.endpoint import CHARACTERS, ENVELOPE, SECONDS, parts_of_url
+from minilm_np.verify.endpoint import BATCH, CHARACTERS, ENVELOPE, SECONDS, parts_of_url
 from minilm_np.verify.http_post import post
 from minilm_np.verify.implementations import PAIR_SOURCES
 from minilm_np.verify.interface import Array, PairImplementation, TextPair
 from minilm_np.verify.npy_files import read_floats
 from minilm_np.verify.torch_pairs import SentenceTransformersPairs
-
-BATCH = 32  # texts per request: the default maximum of text-embeddings-inference
+from minilm_np.verify.vector_arrays import as_vector, stacked
 
 
 def open_pair_implementation(source: str, model: CrossEncoder) -> PairImplementation:
@@ -77,6 +75,8 @@ class StoredScores:
                     "give the pairs of the scores, in their order (--texts FILE)"
                 )
             return self._scores
+        if list(pairs) == self.pairs:  # a pair may occur twice, with two scores
+            return self._scores
         rows = {pair: row for row, pair in reversed(list(enumerate(self.pairs)))}
         if missing := [pair for pair in pairs if pair not in rows]:
             raise InputValueError(
@@ -94,7 +94,7 @@ class StoredScores:
 
 def _read_jsonl(path: Path) -> tuple[list[TextPair], Array]:
     pairs: list[TextPair] = []
-    scores: list[list[float]] = []
+    scores: list[Array] = []
     with open_regular(path, MAX_ARRAYS) as unbuffered, io.BufferedReader(unbuffered) as file:
         for number, line in enumerate(bounded_lines(file.readline), 1):
             if not line.strip():
@@ -116,10 +116,10 @@ def _read_jsonl(path: Path) -> tuple[list[TextPair], Array]:
             if scores and len(values) != len(scores[0]):
                 raise InputValueError(f"{place}: score: expected {len(scores[0])} numbers, found {len(values)}")
             pairs.append((query, document))
-            scores.append(values)
+            scores.append(as_vector(values, f"{place}: score", None))
     if not pairs:
         raise InputValueError(f"{path}: expected at least one score, found none")
-    return pairs, np.array(scores, np.float64)
+    return pairs, stacked(scores)
 
 
 class RerankEndpoint:
@@ -167,8 +167,8 @@ class RerankEndpoint:
             answer = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ImplementationError(f"{self.name}: the response is not JSON: {error}") from None
-        scores = _by_index(answer)
-        if scores is None or set(scores) != set(range(len(texts))):
+        scores = _by_index(answer, len(texts))
+        if scores is None:
             found = printable(raw[:200].decode(errors="replace"))
             raise ImplementationError(
                 f"{self.name}: expected the index and the score of {len(texts)} texts, found {found}"
@@ -176,16 +176,16 @@ class RerankEndpoint:
         return [scores[index] for index in range(len(texts))]
 
 
-def _by_index(answer: Any) -> dict[int, float] | None:
-    """The scores of a response by the index of their texts; a score of null is NaN. None if it is another JSON."""
-    if not isinstance(answer, list):
+def _by_index(answer: Any, count: int) -> dict[int, float] | None:
+    """The scores of a response by the index of their texts; a score of null is NaN. None unless each text has one."""
+    if not isinstance(answer, list) or len(answer) != count:
         return None
     scores: dict[int, float] = {}
     for item in answer:
         if not isinstance(item, dict) or type(item.get("index")) is not int or "score" not in item:
             return None
-        score = math.nan if item["score"] is None else item["score"]
-        if type(score) not in (int, float):
+        try:
+            scores[item["index"]] = float(as_vector([item["score"]], "score", None)[0])
+        except InputValueError:
             return None
-        scores[item["index"]] = float(score)
-    return scores
+    return scores if scores.keys() == set(range(count)) else None

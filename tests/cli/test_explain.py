@@ -1,5 +1,7 @@
 """`explain` writes a page, to a file or to standard output."""
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +38,13 @@ def test_a_dash_means_standard_output(run: Run, capsys: pytest.CaptureFixture[st
     assert run("a", "--output", "-") == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("<!DOCTYPE html>") and captured.out.endswith("</html>\n") and captured.err == ""
+
+
+def test_standard_output_is_utf_8_regardless_of_the_locale(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    bytes_ = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_, encoding="ascii"))
+    assert run("naïve", "--output", "-") == 0
+    assert "naïve" in bytes_.getvalue().decode("utf-8")
 
 
 def test_a_folder_is_refused_before_the_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,9 @@ def test_a_step_opens_to_its_statistics_arrays_and_code(
         step.locator("figure canvas").nth(1).wait_for()
         row = step.locator(".statistics tbody tr").last
         assert row.locator("th").inner_text() == "encoder.layer.1.attention.self.key"
+        assert page.get_by_label("Show the numbers of").input_value() == "1"
+        assert step.locator(".statistics tbody th").first.inner_text() == "encoder.layer.0.output.LayerNorm"
+        figure(step, "Input: encoder.layer.0.output.LayerNorm").wait_for()
         shown = numbers(row.locator("td").all_inner_texts()[2:])
         wide = array.astype(np.float64)
         expected = [wide.mean(), wide.std(), wide.min(), wide.max(), np.linalg.norm(wide)]
@@ -109,6 +112,44 @@ def test_a_step_opens_to_its_statistics_arrays_and_code(
         assert difference.max() <= limit / 24 * 0.51
 
     browser.visit(path, look)
+
+
+HOLD = """() => {
+    const original = Response.prototype.arrayBuffer;
+    [window.held, window.hold] = [[], true];
+    window.two = new Promise((reached) => {
+        Response.prototype.arrayBuffer = async function () {
+            const bytes = await original.call(this);
+            if (hold) await new Promise((release) => held.push(release) === 2 && reached());
+            return bytes;
+        };
+    });
+}"""  # arrays that are decompressed from now on stay in `held`, until `hold` is false; `two` waits for two of them
+
+
+def test_an_array_that_is_decompressed_too_late_is_not_shown(
+    browser: Browser, path: Path, explanation: TextExplanation
+) -> None:
+    array = explanation.trace["encoder.layer.2.attention.self.key"].astype(np.float64)
+
+    def look(page: Any) -> list[float]:
+        step = page.locator("details.step", has=page.locator("summary", has_text="Key")).first
+        step.locator("summary").click()
+        figure(step, "Output: encoder.layer.0.attention.self.key").wait_for()
+        page.evaluate(HOLD)
+        page.get_by_label("Show the numbers of").select_option("1")
+        page.evaluate("two")
+        page.evaluate("hold = false")
+        page.get_by_label("Show the numbers of").select_option("2")
+        output = figure(step, "Output: encoder.layer.2.attention.self.key")
+        output.wait_for()
+        page.evaluate("() => { held.map((go) => go()); return new Promise((done) => setTimeout(done)) }")
+        output.get_by_role("button", name="Show as table").click()
+        return numbers(output.locator("tbody tr").nth(1).locator("td").all_inner_texts())
+
+    limit = float(np.quantile(np.abs(array), 0.998))
+    difference = np.abs(np.array(browser.visit(path, look)) - np.clip(array[1, :16], -limit, limit))
+    assert difference.max() <= limit / 24 * 0.51
 
 
 def test_a_token_selected_in_one_view_is_selected_in_all(

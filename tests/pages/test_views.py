@@ -73,6 +73,30 @@ def test_arrow_keys_read_cells_and_enter_selects_the_row_in_every_view(browser: 
     browser.visit(path, look)
 
 
+def test_a_right_to_left_label_does_not_reorder_the_words_around_it(browser: Browser, path: Path) -> None:
+    """What follows a label in the line that reads out a cell stands to the right of it."""
+
+    def look(page: Any) -> bool:
+        canvas = view(page, "Square").locator("canvas")
+        canvas.focus()
+        for key in ("ArrowDown", "ArrowDown"):  # the row of the label in Hebrew
+            page.keyboard.press(key)
+        return page.evaluate(
+            """() => {
+                const label = document.querySelector("output bdi");
+                const next = document.createRange();
+                next.selectNodeContents(label.nextSibling);
+                return next.getBoundingClientRect().left >= label.getBoundingClientRect().right - 1;
+            }"""
+        )
+
+    assert browser.visit(path, look)
+
+
+def test_a_token_has_its_position_after_it() -> None:
+    assert pages.token("<שלום>", 3) == '<span><bdi dir="ltr">&lt;שלום&gt;</bdi> (3)</span>'
+
+
 def test_the_pointer_reads_the_same_cell(browser: Browser, path: Path) -> None:
     def look(page: Any) -> None:
         canvas = view(page, "Wide").locator("canvas")
@@ -112,6 +136,17 @@ def test_axe_finds_a_planted_problem(browser: Browser, path: Path) -> None:
         return accessibility_problems(page)
 
     assert [problem.split(":")[0] for problem in browser.visit(path, look)] == ["select-name"]
+
+
+def test_bars_and_the_selection_are_seen_in_the_colours_of_the_system(browser: Browser, path: Path) -> None:
+    def look(page: Any) -> list[str]:
+        view(page, "Column").locator("button.row").nth(1).click()
+        style = "(selector, name) => getComputedStyle(document.querySelector(selector))[name]"
+        asked = [(".fill", "backgroundColor"), ("body", "backgroundColor"), ("[aria-pressed=true]", "outlineStyle")]
+        return [page.evaluate(f"([selector, name]) => ({style})(selector, name)", list(one)) for one in asked]
+
+    bar, behind, outline = browser.visit(path, look, colours="active")
+    assert bar != behind and outline == "solid"
 
 
 def test_the_switch_changes_the_theme(browser: Browser, path: Path) -> None:

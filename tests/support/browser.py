@@ -32,16 +32,21 @@ class Browser:
     thread: ThreadPoolExecutor
     chromium: Any  # Playwright's browser; its types need Playwright
 
-    def visit(self, path: Path, look: Callable[[Any], T], *, width: int = 900, theme: str = "light") -> T:
+    def visit(
+        self, path: Path, look: Callable[[Any], T], *, width: int = 900, theme: str = "light", colours: str = "none"
+    ) -> T:
         """Open a page from disk, call `look(page)` when all views are drawn, and return its result.
 
+        colours: "active" for those of the system in place of the page's.
         Fails if the page writes an error to the console, or requests anything other than itself.
         """
-        return self.thread.submit(self._visit, path, look, width, theme).result()
+        return self.thread.submit(self._visit, path, look, width, theme, colours).result()
 
-    def _visit(self, path: Path, look: Callable[[Any], T], width: int, theme: str) -> T:
+    def _visit(self, path: Path, look: Callable[[Any], T], width: int, theme: str, colours: str) -> T:
         complaints: list[str] = []
-        context = self.chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        context = self.chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, forced_colors=colours
+        )
         try:
             page = context.new_page()
             page.on("console", lambda message: complaints.append(f"console: {message.type}: {message.text}"))

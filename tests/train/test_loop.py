@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minilm_np import SentenceEncoder
-from minilm_np.errors import InputValueError, NonFiniteError, SaveError
+from minilm_np.errors import InputTypeError, InputValueError, NonFiniteError, SaveError
 from minilm_np.train.data import open_data
 from minilm_np.train.loop import Current, Evaluation, Habits, train
 from tests.conftest import load_sentence_transformer
@@ -176,6 +176,7 @@ def test_an_output_that_cannot_be_written_is_refused(encoder: SentenceEncoder, p
         ({"rate": float("nan")}, "rate: expected a finite number of at least 0, found nan"),
         ({"scale": -1.0}, "scale: expected a finite number above 0, found -1.0"),
         ({"max_norm": 0.0}, "max_norm: expected a number above 0, found 0.0"),
+        ({"steps": 0}, "steps: expected an int of at least 1, found 0"),
         ({"seed": 2**32}, r"seed: expected an int from 0 to 4294967295, found 4294967296"),
         ({"dropout": 1.0}, "expected a probability from 0 to below 1, found 1.0"),
     ],
@@ -183,6 +184,29 @@ def test_an_output_that_cannot_be_written_is_refused(encoder: SentenceEncoder, p
 def test_options_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputValueError, match=message):
         dataclasses.replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": "1e-3"}, "rate: expected a float, found str"),
+        ({"steps": 2.5}, "steps: expected an int, found float"),
+        ({"warmup_steps": True}, "warmup_steps: expected an int or None, found bool"),
+        ({"betas": (0.9, None)}, "betas: expected a float, found NoneType"),
+    ],
+)
+def test_options_of_another_type_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputTypeError, match=message):
+        dataclasses.replace(RECIPE, **change)
+
+
+def test_options_may_be_numbers_of_numpy(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
+    """Their checkpoint can be written and resumed from."""
+    numbers: dict[str, Any] = {"steps": np.int64(4), "warmup_steps": np.int32(1), "seed": np.uint8(5)}
+    numbers |= {"rate": np.float32(1e-3), "max_norm": np.int64(1)}
+    recipe = dataclasses.replace(RECIPE, **numbers)
+    run(encoder, pairs, tmp_path / "run", recipe, habits=Habits(save_every=2))
+    assert run(encoder, pairs, tmp_path / "run", recipe, resume=True).step == 4
 
 
 def test_a_batch_of_one_pair_is_refused(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:

@@ -123,7 +123,15 @@ def test_a_server_of_scores(model: CrossEncoder) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"{}", b'[{"index": 0}]', b'[{"index": 1, "score": 0.5}]', b'[{"index": 0, "score": "a"}]']
+    "answer",
+    [
+        b"{}",
+        b'[{"index": 0}]',
+        b'[{"index": 1, "score": 0.5}]',
+        b'[{"index": 0, "score": "a"}]',
+        b'[{"index": 0, "score": 0.5}, {"index": 0, "score": 0.25}]',
+        b'[{"index": 0, "score": 1' + b"0" * 400 + b"}]",
+    ],
 )
 def test_a_response_that_is_not_a_list_of_scores(model: CrossEncoder, answer: bytes) -> None:
     with serving(lambda path, body: (200, {}, [answer])) as url:
@@ -150,6 +158,8 @@ def test_files_of_scores(folder: Path, tmp_path: Path) -> None:
     wrong = compare_pairs(model, str(tmp_path / "scores.jsonl"))
     assert not wrong.within
     assert "the worst is pair 'a question'" in wrong.verdict
+    (tmp_path / "scores.jsonl").write_text("\n".join([*lines[:3], changed]))  # one pair twice, with two scores
+    assert not compare_pairs(model, str(tmp_path / "scores.jsonl")).within
 
 
 @pytest.mark.parametrize(
@@ -159,6 +169,10 @@ def test_files_of_scores(folder: Path, tmp_path: Path) -> None:
         ('{"query": "a", "document": "b"}', 'line 1: expected an object with "query", "document" and "score", found'),
         ('{"query": "a", "document": "b", "score": true}', "line 1: score: expected a number or a list of numbers"),
         ('{"query": "a", "document": "b", "score": []}', "line 1: score: expected a number or a list of numbers"),
+        (
+            '{"query": "a", "document": "b", "score": 1' + "0" * 400 + "}",
+            "line 1: score: a number is too large for float64",
+        ),
         ("{", "line 1: "),
         ("", "expected at least one score, found none"),
     ],

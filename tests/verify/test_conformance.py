@@ -11,6 +11,7 @@ import pytest
 
 from minilm_np import InputValueError, NonFiniteError, SentenceEncoder
 from minilm_np.verify.conformance import check, write
+from minilm_np.verify.conformance_subjects import TextSubject
 from tests.support.conformance_port import TEXTS, changed, read_safetensors, set_first
 
 
@@ -99,6 +100,16 @@ def test_a_tokenizer_that_differs_is_named(encoder: SentenceEncoder, file: Path)
     assert failure is not None and (failure.text, failure.implementation, failure.max_abs) == (3, "tokenizer", 1)
 
 
+def test_a_fault_of_the_backend_does_not_widen_the_tolerance(
+    encoder: SentenceEncoder, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = TextSubject.computed
+    monkeypatch.setattr(TextSubject, "computed", lambda self, texts: right(self, texts) * np.float32(1.5))
+    write(encoder, tmp_path / "faulty.safetensors", TEXTS)
+    faulty, sound = (read_safetensors(path)[1] for path in (tmp_path / "faulty.safetensors", file))
+    assert faulty["tolerance"] == sound["tolerance"] and sound["tolerance"]["float32"] < 1e-4
+
+
 def test_what_cannot_be_written_is_refused(encoder: SentenceEncoder, tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     with pytest.raises(InputValueError, match="texts: expected at least one, found none"):
@@ -112,4 +123,6 @@ def test_what_cannot_be_written_is_refused(encoder: SentenceEncoder, tmp_path: P
     overflowing = SentenceEncoder.from_weights(encoder.config, encoder.tokenizer, weights, backend="numpy")
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="text 0: its vector is not finite"):
         write(overflowing, path, ["a"], full=1)
+    with pytest.raises(InputValueError, match=r"compute_type: expected 'float32', .*, found 'int8': load the model"):
+        write(SentenceEncoder.random(compute_type="int8"), path, ["a"])
     assert list(tmp_path.iterdir()) == []

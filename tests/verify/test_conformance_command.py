@@ -1,6 +1,8 @@
 """The command `minilm-np conformance`."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from minilm_np import SentenceEncoder, cli
 from minilm_np.verify.conformance import write
-from tests.support.conformance_port import TEXTS, changed, read_safetensors
+from tests.support.conformance_port import TEXTS, changed, read_safetensors, set_first
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,18 @@ def test_the_command_fails_where_the_file_differs(command: Any, file: Path, caps
     assert command("check", path, "--format", "json") == 1
     first = json.loads(capsys.readouterr().out)["first_failure"]
     assert first["name"] == "encoder.layer.1.output.dense" and first["conforms"] is False
+
+
+def test_the_output_is_utf_8_regardless_of_the_locale(
+    command: Any, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.safetensors"
+    write(encoder, path, ["naïve"], full=0)
+    wrong = changed(path, lambda arrays, manifest: set_first(arrays["texts.0.ids"], 7))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert command("check", wrong) == 1
+    assert "'naïve'" in written.getvalue().decode("utf-8")
 
 
 def test_the_command_says_what_is_wrong(command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

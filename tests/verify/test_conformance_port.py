@@ -108,7 +108,16 @@ def test_token_ids_are_read_from_json_lines(
             r"expected floats of shape \(6, .*, found float32 of shape",
         ),
         ({"texts.0.ids": np.zeros(3)}, "tensor 'texts.0.ids': expected integers, found float64"),
-        ({"tokenizer_lines.ids": np.zeros(3, int)}, "expected one offset per line"),
+        ({"tokenizer_lines.ids": np.zeros(3, int)}, "'tokenizer_lines.offsets', found one of them"),
+        ({"tokenizer_lines.offsets": np.zeros(2001, int)}, "'tokenizer_lines.offsets', found one of them"),
+        (
+            {"tokenizer_lines.ids": np.zeros(3, int), "tokenizer_lines.offsets": np.zeros(2001)},
+            "tensor 'tokenizer_lines.offsets': expected integers, found float64",
+        ),
+        (
+            {"tokenizer_lines.ids": np.zeros(3, int), "tokenizer_lines.offsets": np.zeros(2001, int)},
+            "expected one offset per line, and at the end the number of ids: 2001 numbers, the last one 3, found",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(file: Path, tmp_path: Path, tensors: Any, message: str) -> None:
@@ -121,6 +130,13 @@ def test_what_cannot_be_compared_is_refused(file: Path, tmp_path: Path, tensors:
     [
         ("[1, 2]", 'line 1: expected {"text": ..., "ids": '),
         ('{"text": "a", "ids": "x"}', "line 1: expected"),
+        ('{"text": "a", "ids": "12"}', "line 1: expected"),
+        ('{"text": "a", "ids": [1.9]}', "line 1: expected .* with integers as ids"),
+        ('{"text": "a", "ids": ["1"]}', "line 1: expected .* with integers as ids"),
+        ('{"text": "a", "ids": [true]}', "line 1: expected .* with integers as ids"),
+        ('{"text": "a", "ids": [Infinity]}', "line 1: expected .* with integers as ids"),
+        ('{"text": ["a"], "ids": [1]}', "line 1: expected"),
+        ('{"text": "a", "text_pair": {}, "ids": [1]}', "line 1: expected"),
         ("{", "line 1: expected"),
         ('{"text": "nowhere", "ids": [1]}', "line 1: expected a text or a line of .*, found 'nowhere'"),
     ],
@@ -129,6 +145,20 @@ def test_a_broken_line_of_ids_is_refused(file: Path, tmp_path: Path, line: str, 
     (tmp_path / "ids.jsonl").write_text(line + "\n")
     with pytest.raises(InputValueError, match=message):
         check_port(file, tmp_path / "ids.jsonl")
+
+
+def test_a_file_without_ids_does_not_conform(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.jsonl").write_bytes(b"")
+    with pytest.raises(InputValueError, match=r"ids\.jsonl: expected at least one text with its ids, found none"):
+        check_port(file, tmp_path / "ids.jsonl")
+
+
+def test_ids_of_all_lines_are_compared(file: Path, arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    tensors = {name: arrays[name].copy() for name in ("tokenizer_lines.ids", "tokenizer_lines.offsets")}
+    assert check_port(file, saved(tmp_path, tensors)).conforms
+    tensors["tokenizer_lines.offsets"][7] += 1
+    result = check_port(file, saved(tmp_path, tensors))
+    assert [(row.name, row.max_abs, row.conforms) for row in result.rows] == [("lines", 2, False)]
 
 
 def test_the_tensors_are_aligned_as_the_page_says(file: Path) -> None:

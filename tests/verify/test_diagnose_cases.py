@@ -100,6 +100,7 @@ def test_fewer_dimensions(encoder: SentenceEncoder) -> None:
     scaled = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert diagnose(encoder, scaled, SHORT).sentence.endswith(", scaled to unit length again.")
     assert diagnose(encoder, vectors[:, ::-1], SHORT).verdict == "unrelated"
+    assert diagnose(encoder, np.full((len(SHORT), 20), 1e300), SHORT).verdict == "unrelated"  # without a warning
 
 
 def test_vectors_stored_in_256_levels(encoder: SentenceEncoder) -> None:

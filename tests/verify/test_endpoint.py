@@ -81,7 +81,14 @@ def test_a_server_that_answers_something_else_is_refused(
 
 @pytest.mark.parametrize(
     "answer",
-    [{}, [], {"data": [1]}, {"data": [{"index": 1, "embedding": [1]}]}, {"data": [{"index": [], "embedding": [1]}]}],
+    [
+        {},
+        [],
+        {"data": [1]},
+        {"data": [{"index": 1, "embedding": [1]}]},
+        {"data": [{"index": [], "embedding": [1]}]},
+        {"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}]},
+    ],
 )
 def test_an_openai_server_that_answers_something_else_is_refused(small: SentenceEncoder, answer: Any) -> None:
     with (

@@ -1,6 +1,8 @@
 """The command `minilm-np verify`."""
 
+import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,16 @@ def test_the_command_says_whether_vectors_agree(
         found["vector"]["difference"]["max_abs"] == pytest.approx(0.5, abs=1e-6)
         and found["vector"]["worst_text"] == "numbers"
     )
+
+
+def test_the_output_is_utf_8_regardless_of_the_locale(
+    command: Any, small: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_vectors(tmp_path / "v.jsonl", ["naïve"], small.encode(["naïve"]))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert command("--against", path) == 0
+    assert "text 0 'naïve'" in written.getvalue().decode("utf-8")
 
 
 def test_the_command_takes_texts_from_a_file(command: Any, small: SentenceEncoder, tmp_path: Path, capsys: Any) -> None:

@@ -2,7 +2,7 @@
 
 import { array, labelsOf } from "./arrays.js";
 import { colours, level } from "./colours.js";
-import { el, shown } from "./dom.js";
+import { el, isolated, shown } from "./dom.js";
 import { heatMap } from "./heat_map.js";
 import { onSelect, selected } from "./state.js";
 import { onTheme, property } from "./theme.js";
@@ -70,11 +70,16 @@ export async function attention(root, options) {
       strongest.textContent = "Select a token to read where it looks.";
       return;
     }
-    const data = await array(options.arrays[layer]);
+    const opened = layer;
+    const data = await array(options.arrays[opened]);
+    if (opened !== layer || token !== selected(options.axis)) return; // another sentence replaces this one
     const row = Array.from({ length: T }, (_, to) => [data.stored[(head * T + token) * T + to] * data.step, to]);
     const names = labelsOf(options.axis, T);
-    const most = row.sort((a, b) => b[0] - a[0]).slice(0, 5).map(([share, to]) => `${names[to]} (${to}) ${shown(share, false)}`);
-    strongest.textContent = `In layer ${layer}, head ${head}, \u201c${names[token]}\u201d (${token}) attends most to: ${most.join("; ")}.`;
+    const most = row.sort((a, b) => b[0] - a[0]).slice(0, 5);
+    strongest.replaceChildren(
+      `In layer ${layer}, head ${head}, \u201c`, isolated(names[token]), `\u201d (${token}) attends most to: `,
+      ...most.flatMap(([share, to], place) => [place ? "; " : "", isolated(names[to]), ` (${to}) ${shown(share, false)}`]), ".",
+    );
   }
 
   // Each pixel of a small picture is the largest probability of the cells that it covers, brightened by a root.

@@ -1,7 +1,7 @@
 // Numbers as bars: a list of rows with labels for a named axis, else one thin bar per number.
 
 import { array, hasArray, isNamed, labelsOf } from "./arrays.js";
-import { clamp, el, shown, svg } from "./dom.js";
+import { clamp, el, isolated, shown, svg } from "./dom.js";
 import { onSelect, select, selected } from "./state.js";
 import { cursor, frame } from "./table.js";
 
@@ -79,8 +79,11 @@ async function thin(parts, options, N, value, limit, exact) {
     show: (place) => {
       at = place ? place[1] : null;
       const token = over && place ? selected("tokens") : null;
-      const share = token !== null ? `; of that, \u201c${labelsOf("tokens", 0)[token]}\u201d contributes ${shown(over.stored[token * N + at] * over.step, over.exact)}` : "";
-      parts.read(place ? `${options.axis} ${at}: ${shown(value(at), exact)}${share}` : "");
+      const share =
+        token !== null
+          ? ["; of that, \u201c", isolated(labelsOf("tokens", 0)[token]), `\u201d contributes ${shown(over.stored[token * N + at] * over.step, over.exact)}`]
+          : [];
+      parts.read(...(place ? [`${options.axis} ${at}: ${shown(value(at), exact)}`, ...share] : []));
       draw();
     },
     pick: () => {},

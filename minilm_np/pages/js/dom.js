@@ -19,6 +19,9 @@ function filled(node, attributes, children) {
   return node;
 }
 
+// A token in a sentence: isolated, because a right-to-left one would reorder the words and numbers around it.
+export const isolated = (text) => el("bdi", { dir: "ltr" }, text);
+
 // A number for people: six significant digits if it is exact, three if it was rounded for display.
 export function shown(value, exact = true) {
   if (!Number.isFinite(value)) return String(value);

@@ -2,7 +2,7 @@
 
 import { array, isNamed, labelsOf } from "./arrays.js";
 import { colours, gradient, level } from "./colours.js";
-import { clamp, el, shortened, shown } from "./dom.js";
+import { clamp, el, isolated, shortened, shown } from "./dom.js";
 import { choicesIn, onChoose, onSelect, resolved, select, selected } from "./state.js";
 import { cursor, frame } from "./table.js";
 import { onTheme, property } from "./theme.js";
@@ -41,7 +41,9 @@ export async function heatMap(root, options) {
 
   async function load() {
     const name = resolved(options.array);
-    data = await array(name);
+    const found = await array(name);
+    if (name !== resolved(options.array)) return; // another array was chosen while this one was decompressed
+    data = found;
     [R, C] = data.shape.slice(-2);
     const heads = data.shape.length === 3 && options.index === undefined ? data.shape[0] : 1;
     chooser.hidden = heads === 1;
@@ -172,7 +174,10 @@ export async function heatMap(root, options) {
     at: cell,
     show: (place) => {
       at = place;
-      parts.read(place ? `${rowName} ${named(rows, rowLabels, place[0])}, ${columnName} ${named(columns, columnLabels, place[1])}: ${valueName} ${shown(value(...place), data.exact)}` : "");
+      if (place) {
+        const [row, column] = [named(rows, rowLabels, place[0]), named(columns, columnLabels, place[1])];
+        parts.read(`${rowName} `, ...row, `, ${columnName} `, ...column, `: ${valueName} ${shown(value(...place), data.exact)}`);
+      } else parts.read();
       draw();
     },
     pick: (place) => place && (isNamed(rows) ? select(rows, place[0]) : isNamed(columns) && select(columns, place[1])),
@@ -180,7 +185,7 @@ export async function heatMap(root, options) {
       if (selected(rows) !== null) select(rows, null);
     },
   });
-  const named = (axis, labels, index) => (isNamed(axis) ? `\u201c${labels[index]}\u201d (${index})` : String(index));
+  const named = (axis, labels, index) => (isNamed(axis) ? ["\u201c", isolated(labels[index]), `\u201d (${index})`] : [String(index)]);
 
   which.addEventListener("change", () => {
     head = Number(which.value);

@@ -1,7 +1,7 @@
 // Lines over a few labelled places, as SVG: one line per row of an array.
 
 import { array, isNamed, labelsOf } from "./arrays.js";
-import { el, roundStep, shortened, shown, svg } from "./dom.js";
+import { el, isolated, roundStep, shortened, shown, svg } from "./dom.js";
 import { onSelect, select, selected } from "./state.js";
 import { cursor, frame } from "./table.js";
 
@@ -113,7 +113,10 @@ export async function lineChart(root, options) {
     },
     show: (place) => {
       at = place;
-      parts.read(place ? `${isNamed(options.series) ? `\u201c${labels[place[0]]}\u201d` : labels[place[0]]}, ${options.x[place[1]]}: ${shown(value(...place), data.exact)}` : "");
+      if (place) {
+        const name = isNamed(options.series) ? ["\u201c", isolated(labels[place[0]]), "\u201d"] : [labels[place[0]]];
+        parts.read(...name, `, ${options.x[place[1]]}: ${shown(value(...place), data.exact)}`);
+      } else parts.read();
       draw();
     },
     pick: (place) => place && select(options.series, place[0]),

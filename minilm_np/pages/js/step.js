@@ -10,8 +10,11 @@ let count = 0;
 export function choice(root, options) {
   const id = `choice-${++count}`;
   const picker = el("select", { id }, ...options.titles.map((title, index) => el("option", { value: index }, title)));
-  picker.addEventListener("change", () => options.names.forEach((name) => choose(name, Number(picker.value))));
-  onChoose(options.names[0], () => (picker.value = String(chosen(options.name))));
+  picker.addEventListener("change", () => {
+    const index = Number(picker.value);
+    for (const name of options.names) choose(name, index);
+  });
+  onChoose(options.names[0], () => (picker.value = String(chosen(options.names[0]))));
   root.replaceChildren(el("label", { for: id }, options.label, " "), picker);
 }
 

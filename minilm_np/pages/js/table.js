@@ -40,7 +40,7 @@ export function frame(root, options, source) {
     retable,
     // long names may break after a dot
     title: (text) => title.replaceChildren(...text.split(/(?<=\.)/).flatMap((part) => [part, el("wbr")])),
-    read: (text) => (readout.textContent = text),
+    read: (...parts) => readout.replaceChildren(...parts),
     note: (...texts) => (note.textContent = texts.filter(Boolean).join(" ")),
   };
 }

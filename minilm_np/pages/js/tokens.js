@@ -2,7 +2,7 @@
 // left to right in any script: otherwise the ## of a Hebrew piece would stand at its end.
 
 import { values } from "./arrays.js";
-import { el } from "./dom.js";
+import { el, isolated } from "./dom.js";
 import { onSelect, select, selected } from "./state.js";
 
 // options: axis; pieces, [[characters, token or null], ...] in the order of the text; cut, the characters left out.
@@ -35,7 +35,7 @@ export function tokens(root, options) {
 // A small bar at the bottom of the window that names the selected token, with buttons to move on and to clear.
 export function selectionBar(root, options) {
   const labels = values.axes[options.axis];
-  const name = el("bdi", { dir: "ltr" });
+  const name = el("strong");
   const move = (by) => {
     const next = (selected(options.axis) + by + labels.length) % labels.length;
     if (next !== selected(options.axis)) select(options.axis, next);
@@ -49,7 +49,7 @@ export function selectionBar(root, options) {
   const show = () => {
     const chosen = selected(options.axis);
     root.hidden = chosen === null;
-    if (chosen !== null) name.textContent = `${labels[chosen]} (${chosen})`;
+    if (chosen !== null) name.replaceChildren(isolated(labels[chosen]), ` (${chosen})`);
   };
   onSelect(options.axis, show);
   show();
