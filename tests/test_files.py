@@ -20,6 +20,7 @@ from minilm_np._files import (
     atomic_file,
     atomic_path,
     bounded_lines,
+    locked,
     package_cache,
     parse_json,
     read_json,
@@ -204,6 +205,34 @@ def test_where_nothing_can_be_locked_a_staging_folder_must_be_a_day_old(
     with staging_folder(tmp_path, "s-"):
         assert len(os.listdir(tmp_path)) == 2
     assert os.listdir(tmp_path) == ["s-00000001"]
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_file_that_goes_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
+) -> None:
+    (tmp_path / "a").touch()
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        (tmp_path / "a").unlink()
+        if is_replaced:
+            (tmp_path / "a").touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "a", wait=False):
+        pass
+
+
+def test_a_shared_lock_has_several_holders(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with locked(tmp_path / "a", wait=False, shared=True), locked(tmp_path / "a", wait=False, shared=True):
+        with pytest.raises(BlockingIOError), locked(tmp_path / "a", wait=False):
+            pass
+    with locked(tmp_path / "a", wait=False), pytest.raises(BlockingIOError):
+        with locked(tmp_path / "a", wait=False, shared=True):
+            pass
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

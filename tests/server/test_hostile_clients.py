@@ -79,6 +79,23 @@ def test_texts_of_clients_that_went_away_are_not_computed(encoder: SentenceEncod
         assert engine.sizes == [1, 1]
 
 
+def test_a_client_that_went_away_after_a_second_request_costs_nothing(encoder: SentenceEncoder) -> None:
+    """The second request was not begun: the first one had no response."""
+    body = b'{"inputs": ["b", "c"]}'
+    with running_waiting(encoder) as (url, engine):
+        first = threading.Thread(target=ask, args=(url, "/embed", {"inputs": "a"}))
+        first.start()
+        engine.wait_for_batch()
+        with socket.create_connection(hostile.address(url), hostile.SECONDS) as client:
+            client.sendall(2 * (hostile.HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body))
+            assert hostile.wait_for(lambda: metric(url, "minilm_np_queue_requests") == 1)
+        assert hostile.wait_for(lambda: metric(url, "minilm_np_queue_requests") == 0)
+        engine.go.set()
+        first.join()
+        assert engine.sizes == [1]
+        assert hostile.wait_for(lambda: gone(url) == 1)
+
+
 def gone(url: str) -> float:
     """The number of requests whose client went away."""
     for line in ask(url, "/metrics").body.decode().splitlines():
