@@ -176,7 +176,7 @@ class Run:
         truncated = tokenized.of_rows(tokenized.truncated)
         key = "id" if self._options.wanted.id else "text"
         encoded = outputs.Encoded(part.rows, numbers, n_tokens, truncated, part.schema, key)
-        self._check_unchanged({row.file for row in part.rows})  # so a stored part is never that of another input
+        self._check_unchanged({row.file for row in (*part.rows, *part.skipped)})  # no part of another input is stored
         self._store.write(
             part.number,
             self._format.part(encoded),
