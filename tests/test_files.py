@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -227,12 +227,13 @@ def test_a_file_that_goes_before_it_is_locked(
 
 def test_a_shared_lock_has_several_holders(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with locked(tmp_path / "a", wait=False, shared=True), locked(tmp_path / "a", wait=False, shared=True):
-        with pytest.raises(BlockingIOError), locked(tmp_path / "a", wait=False):
-            pass
-    with locked(tmp_path / "a", wait=False), pytest.raises(BlockingIOError):
-        with locked(tmp_path / "a", wait=False, shared=True):
-            pass
+    path = tmp_path / "a"
+    with locked(path, wait=False, shared=True), locked(path, wait=False, shared=True):
+        for shared, expected in ((False, pytest.raises(BlockingIOError)), (True, nullcontext())):
+            with expected, locked(path, wait=False, shared=shared):
+                pass
+    with locked(path, wait=False), pytest.raises(BlockingIOError), locked(path, wait=False, shared=True):
+        pass
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

@@ -68,7 +68,7 @@ def test_an_id_that_is_not_unicode(embed: Embed, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     for identifier in (b'"\\ud800"', b'["\\ud800"]', b'{"\\ud800": 1}'):
         path.write_bytes(b'{"text": "one", "id": [1]}\n{"text": "two", "id": ' + identifier + b"}\n")
-        with pytest.raises(DataError, match="in.jsonl, line 2: expected valid Unicode, found a lone surrogate"):
+        with pytest.raises(DataError, match=r"in.jsonl, line 2: expected valid Unicode, found a lone surrogate"):
             embed(path, tmp_path / "out.jsonl", id="id")
         assert len(embed(path, tmp_path / "out.jsonl", id="id", on_error="skip").skipped) == 1
         (tmp_path / "out.jsonl").unlink()
