@@ -176,7 +176,8 @@ class Run:
         truncated = tokenized.of_rows(tokenized.truncated)
         key = "id" if self._options.wanted.id else "text"
         encoded = outputs.Encoded(part.rows, numbers, n_tokens, truncated, part.schema, key)
-        self._check_unchanged({row.file for row in (*part.rows, *part.skipped)})  # no part of another input is stored
+        files = {row.file for row in part.rows} | {row.file for row in part.skipped}
+        self._check_unchanged(files)  # so no part of another input is stored
         self._store.write(
             part.number,
             self._format.part(encoded),

@@ -65,8 +65,6 @@ def listen(settings: ServerSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except UnicodeError:  # of the encoding of a host's name
-        raise OSError(errno.EINVAL, f"cannot listen on {settings.host}: this is not a name of a host") from None
     except OSError as error:
         why = str(error.strerror).partition(" (while attempting")[0]  # the address is named once
         remedy = ": stop the other program, or choose another --port" if error.errno == errno.EADDRINUSE else ""

@@ -165,11 +165,6 @@ def test_a_port_in_use_is_an_error(command: Command, small: Path) -> None:
     )
 
 
-def test_a_host_that_cannot_have_a_name(command: Command, small: Path) -> None:
-    error = command.failure("serve", *NUMPY, "--model", str(small), "--host", "é..b")
-    assert error == "minilm-np: error: cannot listen on é..b: this is not a name of a host\n"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
