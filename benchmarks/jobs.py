@@ -172,7 +172,7 @@ def kill(folder: str, scratch: Path, n_texts: int, kills: int, seed: int) -> dic
             process.kill()
             process.wait()
             killed += 1
-        parts += len(list(scratch.glob("cut.npy.parts/*.part")))
+        parts += len(list(scratch.glob("cut.npy.parts/[0-9]*.json")))
         if not cut.exists() or (scratch / "cut.npy.parts").exists():
             subprocess.run([*command, str(cut)], check=True, cwd=CHECKOUT, stderr=subprocess.DEVNULL)
         left = [path.name for path in scratch.iterdir() if "cut.npy" in path.name]
@@ -180,7 +180,7 @@ def kill(folder: str, scratch: Path, n_texts: int, kills: int, seed: int) -> dic
         cut.unlink()
     print(
         f"\n{kills} jobs of {n_texts:,} texts in parts of {PART_ROWS}: {killed} killed, the others had ended; "
-        f"{parts / kills:.1f} parts on average were there; continued, {kills - wrong} of {kills} have equal bytes."
+        f"{parts / kills:.1f} parts were finished on average; continued, {kills - wrong} of {kills} have equal bytes."
     )
     return {"kills": kills, "killed": killed, "wrong": wrong}
 

@@ -302,10 +302,9 @@ def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
             folder.mkdir(mode=0o700)
             try:
                 lock.enter_context(locked(folder, wait=True))
-                os.stat(folder)
                 break
             except FileNotFoundError:  # before it was locked, another process took it for that of a killed process
-                lock.close()
+                pass
         try:
             yield folder
         finally:
@@ -313,10 +312,12 @@ def _locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a file or a folder during the block. Yields whether it can be locked at all.
 
-    Raises BlockingIOError if another process, or another thread, has the lock and `wait` is False.
+    shared: several holders may have the lock at the same time, if it is shared for each of them.
+    Raises BlockingIOError if another process, or another thread, has the lock and `wait` is False; FileNotFoundError if
+    the file is not at its path any more when the lock is there.
     """
     try:
         import fcntl
@@ -326,12 +327,14 @@ def locked(path: Path, *, wait: bool) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
             is_locked = True
         except BlockingIOError:
             raise
         except OSError:  # a network file system
             is_locked = False
+        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         yield is_locked
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from minilm_np._files import (
     atomic_file,
     atomic_path,
     bounded_lines,
+    locked,
     package_cache,
     parse_json,
     read_json,
@@ -204,6 +205,35 @@ def test_where_nothing_can_be_locked_a_staging_folder_must_be_a_day_old(
     with staging_folder(tmp_path, "s-"):
         assert len(os.listdir(tmp_path)) == 2
     assert os.listdir(tmp_path) == ["s-00000001"]
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_file_that_goes_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
+) -> None:
+    (tmp_path / "a").touch()
+    flock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        (tmp_path / "a").unlink()
+        if is_replaced:
+            (tmp_path / "a").touch()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "a", wait=False):
+        pass
+
+
+def test_a_shared_lock_has_several_holders(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    path = tmp_path / "a"
+    with locked(path, wait=False, shared=True), locked(path, wait=False, shared=True):
+        for shared, expected in ((False, pytest.raises(BlockingIOError)), (True, nullcontext())):
+            with expected, locked(path, wait=False, shared=shared):
+                pass
+    with locked(path, wait=False), pytest.raises(BlockingIOError), locked(path, wait=False, shared=True):
+        pass
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

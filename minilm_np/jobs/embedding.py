@@ -4,7 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +86,11 @@ def embed_files(
         raise InputValueError("id: a .txt file has no columns: use .jsonl, .csv, .tsv, .parquet or .arrow")
     if shard is not None and any(source.is_stream for source in sources):
         raise InputValueError("shard: every shard reads the whole input, but a pipe is read once: save it to a file")
+    if piped := [source for source in sources[:-1] if source.is_stream]:
+        raise InputValueError(
+            f"inputs: {piped[0].name} is a pipe, which must be the last input, because a run that continues compares "
+            "what was read before: save it to a file, or name it last"
+        )
     number, count = _shard(shard)
     store = _prepared(target, overwrite, is_shard=shard is not None)
     if format_ == "parquet":
@@ -106,6 +111,8 @@ def embed_files(
     )
     handling = jobs.Handling((number, count), on_error == "skip", on_truncation, show_progress_bar)
     expected = jobs.described_job(sources, encoder.model, FINGERPRINT_TEXTS, options)
+    if overwrite:
+        store.clear()  # not before: an argument or an input that is wrong costs no finished parts
     with store.lock((number, count)), _without_litter(store, is_shard=shard is not None):
         found = store.job()
         if found is None:
@@ -113,10 +120,8 @@ def embed_files(
         if found is None or (shard is None and not store.manifests()):  # a job without parts binds nobody
             found = store.begin(expected, replace=found is not None)
         jobs.check_same(found, expected, store.folder)
-        run = Run(sources, encoder.model, options, handling, store)
+        run = Run(sources, expected["inputs"], encoder.model, options, handling, store)
         run.compute()
-        for source, before in zip(sources, expected["inputs"], strict=True):
-            jobs.check_unchanged(before, source.identity(), "It changed during the run: begin again with --overwrite")
         if shard is None:
             parts = jobs.all_parts([store])
             jobs.join(target, expected, parts)
@@ -143,7 +148,7 @@ def merge_shards(
     overwrite: replace an existing output by the parts of `folders`. report: as for `embed_files`.
 
     Returns the report. Raises DataError (a part is missing or damaged, or two folders belong to different jobs),
-    InputValueError, SaveError.
+    InputValueError, SaveError (the output cannot be written, or a process is still computing `output`.parts).
     """
     began = time.monotonic()
     target = Path(output)
@@ -166,12 +171,13 @@ def merge_shards(
         raise InputValueError(
             f"{target}: expected the format of the parts, .{job['options']['output']}, found .{format_}"
         )
-    parts = jobs.all_parts(stores)
-    jobs.join(target, job, parts)
-    made = summed(job, target, [manifest for *_, manifest in parts], time.monotonic() - began, 0)
-    _write_report(report, made)
-    if not folders:
-        own.discard()
+    with nullcontext() if folders else own.unused():
+        parts = jobs.all_parts(stores)
+        jobs.join(target, job, parts)
+        made = summed(job, target, [manifest for *_, manifest in parts], time.monotonic() - began, 0)
+        _write_report(report, made)
+        if not folders:
+            own.discard()
     return made
 
 
@@ -204,15 +210,12 @@ def _without_litter(store: PartStore, *, is_shard: bool) -> Iterator[None]:
 
 
 def _prepared(target: Path, overwrite: bool, *, is_shard: bool) -> PartStore:
-    """The store of the parts; empty if the job begins again."""
+    """The store of the parts, if the output may be written."""
     store = jobs.store_of(target)
     remove_left(target.parent, f".{store.folder.name}.tmp-")
     if overwrite and is_shard:
         raise InputValueError(f"overwrite: the other shards use {store.folder}, too: remove it yourself")
-    if overwrite:
-        _check_target(target, overwrite)
-        store.clear()
-    elif store.job() is None:
+    if overwrite or store.job() is None:
         _check_target(target, overwrite)
     return store
 
@@ -231,7 +234,7 @@ def _write_report(path: Path_ | None, made: EmbedReport) -> None:
         return
     try:
         with atomic_file(path) as file:
-            file.write(made.to_json().encode())
+            file.write(made.to_json().encode("utf-8", "backslashreplace"))  # as `store` writes names of files
     except OSError as error:
         raise SaveError(f"{path} cannot be written: {error.strerror}: run the same command again") from error
 

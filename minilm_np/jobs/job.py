@@ -14,9 +14,7 @@ from minilm_np.jobs import outputs
 from minilm_np.jobs.cutting import PART_BYTES, PART_ROWS
 from minilm_np.jobs.inputs import Identity, Input
 from minilm_np.jobs.rows import Wanted
-from minilm_np.jobs.store import JOB, Manifest, PartStore
-
-FORMAT = 1  # of the folder of parts
+from minilm_np.jobs.store import FORMAT, Manifest, PartStore
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,10 @@ def described_job(
     }
 
 
-def check_same(found: Any, expected: Mapping[str, Any], folder: Path) -> None:
+def check_same(found: Mapping[str, Any], expected: Mapping[str, Any], folder: Path) -> None:
     """Raise DataError or InputValueError unless the parts in a folder belong to the job that is expected."""
     again = f"{folder} contains the parts of an unfinished job"
     remedy = "repeat that command to finish it, or begin again with --overwrite"
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(f"{folder / JOB}: expected format {FORMAT}: begin again with --overwrite")
     if len(found["inputs"]) != len(expected["inputs"]):
         raise InputValueError(
             f"{again} with {len(found['inputs'])} inputs, not {len(expected['inputs'])}: {remedy}"

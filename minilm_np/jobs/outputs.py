@@ -162,22 +162,24 @@ def _string(value: object) -> str:
 
 def _parquet_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, dtype: str) -> None:
     arrow, writer = pyarrow(".parquet"), None
-    try:
-        for part in parts:
-            table = arrow.ipc.open_stream(b"".join(part.chunks())).read_all()
-            if writer is None:
-                plain = [name for name in table.schema.names if name != EMBEDDING]  # vectors do not repeat
-                writer = arrow.parquet.ParquetWriter(path, table.schema, use_dictionary=plain)
-            if len(table):
-                writer.write_table(table, row_group_size=len(table))
-    finally:
-        if writer is not None:
-            writer.close()
+    with open(path, "wb") as file:  # pyarrow itself opens no file whose name is not UTF-8
+        try:
+            for part in parts:
+                table = arrow.ipc.open_stream(b"".join(part.chunks())).read_all()
+                if writer is None:
+                    plain = [name for name in table.schema.names if name != EMBEDDING]  # vectors do not repeat
+                    writer = arrow.parquet.ParquetWriter(file, table.schema, use_dictionary=plain)
+                if len(table):
+                    writer.write_table(table, row_group_size=len(table))
+        finally:
+            if writer is not None:
+                writer.close()
 
 
-def check_columns(format_: str, columns: list[str]) -> None:
-    """Raise InputValueError if an input has a column with the name of the new one. columns: `cutting.described`."""
-    if format_ == "parquet" and any(column.partition(":")[0] == EMBEDDING for column in columns):
+def check_columns(format_: str, schema: Any) -> None:
+    """Raise InputValueError if an input has a column with the name of the new one. schema: as `rows.Reader` has it."""
+    names = schema if isinstance(schema, list) else schema.names
+    if format_ == "parquet" and EMBEDDING in names:
         raise InputValueError(
             f"the input has a column {short_repr(EMBEDDING)}, which is the name of the new column: rename it, or copy "
             "only one column (--id on the command line)"

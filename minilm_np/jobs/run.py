@@ -7,7 +7,7 @@ them. So the processors wait neither for the disk nor for Python's loops over ro
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple, TypeVar
@@ -17,11 +17,11 @@ from minilm_np._progress import progress
 from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pipeline import Pipeline
 from minilm_np.engine.protocol import Report, Vectors
-from minilm_np.errors import InputValueError, NonFiniteError
+from minilm_np.errors import DataError, InputValueError, NonFiniteError
 from minilm_np.jobs import outputs
 from minilm_np.jobs.cutting import Part, Records, described, read_ahead, read_parts
-from minilm_np.jobs.inputs import Input
-from minilm_np.jobs.job import Handling, Options
+from minilm_np.jobs.inputs import Identity, Input
+from minilm_np.jobs.job import Handling, Options, check_unchanged
 from minilm_np.jobs.rows import Position, place
 from minilm_np.jobs.store import Manifest, PartStore
 
@@ -51,9 +51,11 @@ class Run:
     """Computes the missing parts of a shard."""
 
     def __init__(
-        self, inputs: Sequence[Input], model: LoadedModel, options: Options, handling: Handling, store: PartStore
-    ) -> None:
-        self._inputs, self._model, self._options, self._handling = inputs, model, options, handling
+        self, inputs: Sequence[Input], identities: Sequence[Identity], model: LoadedModel, options: Options,
+        handling: Handling, store: PartStore,
+    ) -> None:  # fmt: skip
+        self._inputs, self._identities = inputs, identities
+        self._model, self._options, self._handling = model, options, handling
         self._store = store
         self._format = outputs.FORMATS[options.format]
         self._done: dict[int, Manifest] = {}  # the parts of this shard that are whole
@@ -67,7 +69,12 @@ class Run:
         """Compute the parts that are missing, and store them. Raises as `embed_files`."""
         first, start, columns = self._missing()
         if start is None:
-            return
+            self._check_pipe()
+        else:
+            self._compute_from(first, start, columns)
+        self._check_unchanged(range(len(self._inputs)))
+
+    def _compute_from(self, first: int, start: Position, columns: list[str] | None) -> None:
         records = Records(
             self._inputs, self._options.wanted, start, columns, one_schema=self._options.format == "parquet"
         )
@@ -111,6 +118,24 @@ class Run:
             return 0, Position(0), None
         return before + 1, known[before].end, known[before].columns
 
+    def _check_pipe(self) -> None:
+        """Raise DataError unless a pipe has the bytes that it had when all parts were computed."""
+        if self._inputs[-1].is_stream:
+            end = self._done[max(self._done)].end
+            for _ in Records(self._inputs, self._options.wanted, end, None, one_schema=False):
+                raise DataError(
+                    f"{self._inputs[-1].name}: expected the same rows as in the interrupted run, found more: give the "
+                    "same input, or begin again with --overwrite"
+                )
+
+    def _check_unchanged(self, files: Iterable[int]) -> None:
+        """Raise DataError if one of these inputs has changed since the run began."""
+        for file in files:
+            check_unchanged(
+                self._identities[file], self._inputs[file].identity(),
+                "It changed during the run: begin again with --overwrite",
+            )  # fmt: skip
+
     def _is_needed(self, index: int) -> bool:
         number, count = self._handling.shard
         if index % count != number - 1 or index in self._done:
@@ -122,7 +147,7 @@ class Run:
 
     def _tokenized(self, part: Part) -> _Tokenized:
         """The token ids of a part; each different text is tokenized, and later computed, once."""
-        outputs.check_columns(self._options.format, described(part.schema))
+        outputs.check_columns(self._options.format, part.schema)
         texts: dict[str, int] = {}
         order = [texts.setdefault(row.text, len(texts)) for row in part.rows]
         pipeline = Pipeline(
@@ -151,6 +176,8 @@ class Run:
         truncated = tokenized.of_rows(tokenized.truncated)
         key = "id" if self._options.wanted.id else "text"
         encoded = outputs.Encoded(part.rows, numbers, n_tokens, truncated, part.schema, key)
+        files = {row.file for row in part.rows} | {row.file for row in part.skipped}
+        self._check_unchanged(files)  # so no part of another input is stored
         self._store.write(
             part.number,
             self._format.part(encoded),

@@ -5,6 +5,8 @@
     000012.json         its manifest: size and SHA-256, counts, where the next part begins
     run-1-of-1.lock     locked (flock) by the process that computes this shard
 
+The JSON is UTF-8. A name of a file that is not UTF-8 has lone surrogates in Python, which are written as JSON escapes.
+
 A manifest is written atomically after its part is on the disk. A part without a manifest, or with other bytes than its
 manifest says, does not count: it is computed again.
 """
@@ -27,6 +29,7 @@ from minilm_np.jobs.cutting import Skipped
 from minilm_np.jobs.inputs import CHUNK
 from minilm_np.jobs.rows import Position
 
+FORMAT = 1  # of this folder
 JOB = "job.json"
 OWN_NAME = re.compile(r"job\.json|[0-9]{6,}\.(part|json)|run-[0-9]+-of-[0-9]+\.lock|\..*\.tmp-[0-9a-f]{8}")
 AGAIN = "the rows before are stored: solve the problem, and run the same command again"
@@ -59,20 +62,28 @@ class PartStore:
 
     def job(self) -> Any:
         """The content of job.json; None without one. Raises DataError: it is damaged, or the folder is not a job's."""
+        if JOB not in self._names():
+            return None
+        remedy = f"remove {self.folder}, and begin again"
+        try:
+            found = read_json(self.folder / JOB)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder / JOB} is damaged: {error}: {remedy}") from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise DataError(f"{self.folder / JOB}: expected format {FORMAT}, found another one: {remedy}")
+        return found
+
+    def _names(self) -> list[str]:
+        """The names in the folder; [] without a folder. Raises DataError: it cannot be read, or is not a job's."""
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
-            return None
+            return []
         except OSError as error:
             raise DataError(f"{self.folder} cannot be read: {error.strerror}") from None
         if foreign := sorted(name for name in names if not OWN_NAME.fullmatch(name)):
             raise DataError(f"{self.folder}: expected the parts of an unfinished job, found {foreign[0]}: move it away")
-        if JOB not in names:
-            return None
-        try:
-            return read_json(self.folder / JOB)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.folder / JOB} is damaged: {error}: remove {self.folder}, and begin again") from None
+        return names
 
     def begin(self, job: Any, *, replace: bool) -> Any:
         """Write job.json, unless another process has written one and `replace` is False. Returns its content."""
@@ -82,7 +93,7 @@ class PartStore:
             if replace:
                 (self.folder / JOB).unlink(missing_ok=True)
             temporary = self.folder / f".{JOB}.tmp-{os.urandom(4).hex()}"
-            temporary.write_text(json.dumps(job, indent=1, ensure_ascii=False), encoding="utf-8")
+            temporary.write_bytes(json.dumps(job, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
             sync(temporary)
             try:
                 os.link(temporary, self.folder / JOB)  # fails if there is one, which a rename does not
@@ -96,36 +107,57 @@ class PartStore:
 
     @contextmanager
     def lock(self, shard: tuple[int, int]) -> Iterator[None]:
-        """Hold the lock of a shard. Raises SaveError: another process has it."""
+        """Hold the lock of a shard. Raises SaveError: another process has it, or one of another number of shards."""
         number, count = shard
         path = self.folder / f"run-{number}-of-{count}.lock"
         with ExitStack() as stack:
             while True:
                 with _saving(self.folder):
                     self.folder.mkdir(exist_ok=True)
-                    path.touch()
+                    with suppress(FileNotFoundError):
+                        path.touch()
                 try:
                     stack.enter_context(locked(path, wait=False))
+                    break
                 except BlockingIOError:
                     raise self._in_use() from None
-                if path.exists():
-                    break
-                stack.close()  # before it was locked, another process finished the job and removed the folder
+                except FileNotFoundError:  # meanwhile another process finished the job, and removed the folder
+                    pass
+            others = (path for path in self._locks() if not path.name.endswith(f"-of-{count}.lock"))
+            with self._locked(others, shared=True):  # shared: two shards may look at the same time
+                pass
+            yield
+
+    def clear(self) -> None:
+        """Remove the folder if no process is using it. Raises DataError: it has other files; SaveError."""
+        self._names()
+        with self.unused():
+            self.discard()
+
+    @contextmanager
+    def unused(self) -> Iterator[None]:
+        """Hold the locks of all shards that were begun. Raises SaveError: a process is computing one."""
+        with self._locked(self._locks(), shared=False):
+            yield
+
+    def _locks(self) -> list[Path]:
+        return sorted(self.folder.glob("run-*.lock"))
+
+    @contextmanager
+    def _locked(self, paths: Iterable[Path], *, shared: bool) -> Iterator[None]:
+        """Hold the locks of the files that are there. Raises SaveError: another process has one."""
+        with ExitStack() as stack:
+            for path in paths:
+                try:
+                    stack.enter_context(locked(path, wait=False, shared=shared))
+                except BlockingIOError:
+                    raise self._in_use() from None
+                except FileNotFoundError:
+                    pass
             yield
 
     def _in_use(self) -> SaveError:
         return SaveError(f"{self.folder}: another process is computing these parts: wait for it, or stop it")
-
-    def clear(self) -> None:
-        """Remove the folder if no process is using it. Raises DataError: it has other files; SaveError."""
-        self.job()
-        with ExitStack() as stack:
-            try:
-                for path in self.folder.glob("run-*.lock"):
-                    stack.enter_context(locked(path, wait=False))
-            except BlockingIOError:
-                raise self._in_use() from None
-            self.discard()
 
     def discard(self) -> None:
         """Remove the folder, and what is left of folders that were being removed when their process was killed."""
@@ -192,7 +224,7 @@ class PartStore:
                 os.fsync(file.fileno())
             manifest = dataclasses.asdict(Manifest(size, digest.hexdigest(), **counts))
             with atomic_file(manifest_path) as file:  # flushes the folder, too
-                file.write(json.dumps(manifest, ensure_ascii=False).encode())
+                file.write(json.dumps(manifest, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
     def _part(self, index: int) -> Path:
         return self.folder / f"{index:06d}.part"

@@ -114,8 +114,7 @@ class _Objects(_Lines):
         if self._wanted.id is None:
             return Row(self._file, record.line, _unicode(text, where), (text,))
         identifier = item[self._wanted.id]
-        if isinstance(identifier, str):
-            _unicode(identifier, where)
+        _unicode(identifier if isinstance(identifier, str) else json.dumps(identifier, ensure_ascii=False), where)
         return Row(self._file, record.line, _unicode(text, where), (identifier,))
 
 
@@ -126,7 +125,8 @@ class _Table(_Lines):
         delimiter = "\t" if self._source.kind == "tsv" else ","
         # `csv` takes one line after another, and no line beyond the end of a record
         self._line = 1
-        self._fields = csv.reader(self._decoded(), delimiter=delimiter)
+        self._is_at_end = False
+        self._fields = csv.reader(self._until_end(), delimiter=delimiter)
         header = self._header()
         self.schema = list(header)
         self._text = self._index(header, self._wanted.text)
@@ -140,6 +140,10 @@ class _Table(_Lines):
         if start.offset > self._bytes.offset:
             self._bytes.skip_to(start.offset, start.digest)
             self._line = start.line
+
+    def _until_end(self) -> Iterator[str]:
+        yield from self._decoded()
+        self._is_at_end = True
 
     def _header(self) -> list[str]:
         try:
@@ -157,9 +161,12 @@ class _Table(_Lines):
         """The next fields; None at the end. The process has one limit of their size, and 131,072 is too small here."""
         before = csv.field_size_limit(MAX_ROW)
         try:
-            return next(self._fields, None)
+            fields = next(self._fields, None)
         finally:
             csv.field_size_limit(before)
+        if fields is not None and self._is_at_end:  # `csv` looked for the end of a field, and took the rest of the file
+            raise csv.Error("the file ends in a quoted field")
+        return fields
 
     def _index(self, header: list[str], name: str) -> int:
         if header.count(name) != 1:

@@ -1,17 +1,20 @@
 """Limits of a connection that uvicorn does not have: its number, slow or long headers, a client that does not read.
 
-uvicorn waits without end for the headers of a request, and for a client to read its response. A client can open many
-such connections at no cost (slow loris, slow read). In another ASGI server a proxy in front must set these limits.
+uvicorn waits without end for the headers of a request, for a body that nothing reads, and for a client to read its
+response. A client can open many such connections at no cost (slow loris, slow read). uvicorn also accepts any number of
+requests on one connection before it has answered the first one (pipelining). In another ASGI server a proxy in front
+must set these limits.
 """
 
 import asyncio
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from minilm_np.server.settings import ServerSettings
 
 HEAD_BYTES = 64 << 10  # of the request line and the headers
+UNANSWERED = 100  # requests without a response on one connection; honest clients send one, or a few
 LINGER_SECONDS = 1.0  # between a refusal and the end of the connection, so that the client can read the refusal
 
 
@@ -19,8 +22,9 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with the limits of the settings, for `uvicorn.Config(http=...)`."""
 
     class LimitedProtocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None  # until the headers are complete
+        _timer: asyncio.TimerHandle | None = None  # until the headers, or a body that nothing reads, are complete
         _write_timer: asyncio.TimerHandle | None = None  # until the client reads
+        _unanswered: tuple[RequestResponseCycle, ...] = ()  # the requests without a complete response
         _body_bytes = _other_bytes = 0  # of a request: its body, and its headers, chunk sizes and trailers
         _is_refused = False
 
@@ -34,7 +38,9 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
                 self._expect_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timers()
+            self._stop_timer()
+            self._stop_write_timer()
+            self._drop_requests()  # uvicorn itself drops only the last one
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -46,12 +52,17 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
                 self._refuse(431, "headers_too_large", f"expected at most {HEAD_BYTES:,} bytes of headers")
 
         def on_message_begin(self) -> None:
+            if self._is_refused:
+                raise ConnectionAbortedError  # the parser reads no more of the data
             super().on_message_begin()
             self._expect_head()
 
         def on_headers_complete(self) -> None:
             self._stop_timer()
             super().on_headers_complete()
+            self._unanswered = (*(one for one in self._unanswered if not one.response_complete), self.cycle)
+            if len(self._unanswered) > UNANSWERED:
+                self._refuse(429, "too_many_requests", f"expected at most {UNANSWERED} requests without a response")
 
         def on_body(self, body: bytes) -> None:
             self._other_bytes -= len(body)
@@ -61,16 +72,32 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
         def on_message_complete(self) -> None:
             self._body_bytes = self._other_bytes = 0
             super().on_message_complete()
+            if self.cycle.response_complete:  # and nothing has read this body
+                self._stop_timer()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing():
+                self._expect_reading()
+            elif self.cycle.response_complete and self.cycle.more_body:
+                self._timer = self.loop.call_later(settings.body_timeout, self.transport.abort)
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self._expect_reading()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._write_timer = self.loop.call_later(settings.write_timeout, self.transport.abort)
+            self._expect_reading()
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            if self._write_timer is not None:
-                self._write_timer.cancel()
-                self._write_timer = None
+            self._stop_write_timer()
+            if self.transport.is_closing():
+                self._expect_reading()
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(400, "invalid_http", "the request is not valid HTTP/1.1")
@@ -91,20 +118,39 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
                 self._timer.cancel()
                 self._timer = None
 
-        def _stop_timers(self) -> None:
-            self._stop_timer()
+        def _expect_reading(self) -> None:
+            """End the connection unless the client reads what was written in time.
+
+            A transport that is closed waits, without end, until the client has read everything.
+            """
+            self._stop_write_timer()
+            self._write_timer = self.loop.call_later(settings.write_timeout, self.transport.abort)
+
+        def _stop_write_timer(self) -> None:
             if self._write_timer is not None:
                 self._write_timer.cancel()
                 self._write_timer = None
 
+        def _drop_requests(self) -> None:
+            """End the requests without a complete response, as if their client had gone."""
+            for cycle in self._unanswered:
+                if not cycle.response_complete:
+                    cycle.disconnected = True
+                    cycle.message_event.set()
+            self._unanswered = ()
+            self.pipeline.clear()
+
         def _refuse(self, status: int, code: str, message: str) -> None:
-            """Send an error before any request is read, and close the connection a little later."""
+            """Send an error, and close the connection a little later. Requests without a response are dropped."""
             self._stop_timer()
             if self._is_refused or self.transport.is_closing():
                 return
             self._is_refused = True
             self.connections.discard(self)  # it takes no place from others
-            self.transport.write(_refusal(status, code, message))
+            is_started = any(one.response_started and not one.response_complete for one in self._unanswered)
+            self._drop_requests()
+            if not is_started:  # else the error would be a part of that response
+                self.transport.write(_refusal(status, code, message))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.loop.call_later(LINGER_SECONDS, self.transport.abort)
@@ -115,6 +161,7 @@ def protocol_with_limits(settings: ServerSettings) -> type[HttpToolsProtocol]:
 PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }

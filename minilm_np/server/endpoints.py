@@ -41,8 +41,11 @@ class Endpoint:
         except ClientGoneError:
             exchange.status = 499  # nginx's number
         except asyncio.CancelledError:  # the server ends, and waits for the response no longer
-            exchange.status = 499
-            raise
+            if exchange.is_started:
+                exchange.status = 499
+                raise
+            closing = RequestError(Why.CLOSING, "the server is shutting down: try again later", retry_after=5)
+            await exchange.refuse(closing, self._api)
         except Exception:
             _logger.exception("a request to %s failed", self._path)
             if exchange.is_started:

@@ -236,6 +236,8 @@ def _documents(query: str, texts: list[str], name: str, settings: ServerSettings
 def _token_ids(values: list[Any], where: str, name: str) -> list[int]:
     if not values:
         raise RequestError(Why.INVALID, f"{where}: expected at least one token id, found an empty array", name)
+    if set(map(type, values)) == {int}:  # two million ids in 0.04 s; below, they would stop the event loop for 0.3 s
+        return values
     found = [whole(value) for value in values]
     for number, value in enumerate(found):
         if type(value) is not int:  # a bool is not a token id

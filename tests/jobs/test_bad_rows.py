@@ -39,6 +39,8 @@ BAD_ROWS = [
     ("csv", b"id,text\n1,one\n2\n3,two\n", 3, "expected 2 fields, as in the header, found 1"),
     ("csv", b'id,text\n1,one\n2,"a\n\xff"\n3,two\n', 4, "expected UTF-8, found byte 0xff"),
     ("csv", b"id,text\n1,one\n2,a\rb\n3,two\n", 3, "new-line character seen in unquoted field"),
+    ("csv", b'id,text\n1,one\n2,two\n3,"three\n4,four\n', 4, "the file ends in a quoted field"),
+    ("tsv", b'text\tid\none\t1\ntwo\t2\n3\t"', 4, "the file ends in a quoted field: is a quotation mark not closed?"),
 ]  # fmt: skip
 
 
@@ -60,6 +62,16 @@ def test_a_bad_row_is_named_or_skipped(
     (skipped,) = made.skipped
     assert (skipped.file, error in skipped.error, remedy in skipped.error) == (str(path), True, False)
     assert json.loads((tmp_path / "report.json").read_text())["skipped"] == [skipped._asdict()]
+
+
+def test_an_id_that_is_not_unicode(embed: Embed, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    for identifier in (b'"\\ud800"', b'["\\ud800"]', b'{"\\ud800": 1}'):
+        path.write_bytes(b'{"text": "one", "id": [1]}\n{"text": "two", "id": ' + identifier + b"}\n")
+        with pytest.raises(DataError, match=r"in.jsonl, line 2: expected valid Unicode, found a lone surrogate"):
+            embed(path, tmp_path / "out.jsonl", id="id")
+        assert len(embed(path, tmp_path / "out.jsonl", id="id", on_error="skip").skipped) == 1
+        (tmp_path / "out.jsonl").unlink()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
@@ -107,6 +119,7 @@ def test_a_byte_order_mark_and_windows_line_ends(embed: Embed, encoder: Sentence
 BAD_FILES: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("in.txt", "one".encode("utf-16"), {}, "expected text in UTF-8, found the byte order mark of UTF-16"),
     ("in.csv", b"", {}, "line 1: expected a header with the names of the columns, found none"),
+    ("in.csv", b'id,"text\n1,one\n', {}, "line 1: expected a header: the file ends in a quoted field"),
     ("in.csv", b"a,b\n1,2\n", {}, r"line 1: expected one column 'text', found the columns \[\"a\", \"b\"\]"),
     ("in.csv", b"text,text\n1,2\n", {}, "expected one column 'text'"),
     ("in.csv", b"text\n1\n", {"id": "id"}, "expected one column 'id'"),
@@ -148,6 +161,7 @@ BAD_CALLS: list[tuple[dict[str, Any], str]] = [
     ({"id": "x", "output": "out.jsonl"}, "id: a .txt file has no columns"),
     ({"shard": (3, 2)}, "shard: expected an int from 1 to 2, found 3"),
     ({"shard": (1, 2), "inputs": "-"}, "shard: every shard reads the whole input, but a pipe is read once"),
+    ({"inputs": ["-", "in.txt"]}, "standard input is a pipe, which must be the last input"),
     ({"shard": (1, 2), "overwrite": True}, "overwrite: the other shards use out.npy.parts, too"),
     ({"encoder": "model"}, "encoder: expected a SentenceEncoder, found str"),
     ({"prompt_name": "none"}, "prompt_name: expected"),
@@ -190,6 +204,8 @@ def test_a_column_with_the_name_of_the_new_one(embed: Embed, tmp_path: Path) -> 
     with pytest.raises(InputValueError, match="the input has a column 'embedding'"):
         embed(tmp_path / "in.csv", tmp_path / "out.parquet")
     embed(tmp_path / "in.csv", tmp_path / "out.parquet", id="text")
+    (tmp_path / "in.csv").write_bytes(b"embedding: old,text\n1,one\n")
+    embed(tmp_path / "in.csv", tmp_path / "out.parquet", overwrite=True)
 
 
 def test_inputs_with_different_columns(embed: Embed, tmp_path: Path) -> None:

@@ -1,22 +1,19 @@
 """Interrupted jobs: the same call continues, to the same bytes, and refuses another input, model or option."""
 
 import io
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minilm_np import DataError, InputValueError, SaveError, SentenceEncoder
-from minilm_np._files import locked
 from minilm_np.jobs import job as jobs_job
-from minilm_np.jobs import store
 from minilm_np.jobs.store import PartStore
 from tests.jobs.conftest import Embed
 from tests.support import jobs
@@ -185,35 +182,33 @@ def test_a_damaged_job_and_a_folder_with_other_files(embed: Embed, tmp_path: Pat
     assert (parts / "thesis.tex").exists()
 
 
-def test_two_processes_with_the_same_output(embed: Embed, tmp_path: Path) -> None:
-    path, output, parts = write_input(tmp_path, "txt"), tmp_path / "out.npy", tmp_path / "out.npy.parts"
-    parts.mkdir()
-    (parts / "run-1-of-1.lock").touch()
-    with locked(parts / "run-1-of-1.lock", wait=False):
-        for overwrite in (False, True):
-            with pytest.raises(SaveError, match="another process is computing these parts"):
-                embed(path, output, overwrite=overwrite)
-    embed(path, output)
-
-
-def test_a_folder_that_another_process_removes_before_it_is_locked(
-    embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_in_the_call_that_begins_again_costs_no_part(
+    embed: Embed, tmp_path: Path, stop_after: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, output, parts = write_input(tmp_path, "txt"), tmp_path / "out.npy", tmp_path / "out.npy.parts"
-    times: list[bool] = []
+    path, output = write_input(tmp_path, "txt"), tmp_path / "out.npy"
+    interrupted(embed, path, output, stop_after, monkeypatch)
+    for inputs, mistake in ((tmp_path / "missing.txt", {}), (path, {"prompt_name": "missing"})):
+        with pytest.raises((DataError, InputValueError), match="missing"):
+            embed(inputs, output, overwrite=True, **mistake)
+    assert embed(path, output).resumed_rows == 6 * 16
 
-    @contextmanager
-    def late(lock: Path, *, wait: bool) -> Iterator[bool]:
-        with locked(lock, wait=wait) as is_locked:
-            times.append(is_locked)
-            if len(times) == 1:
-                shutil.rmtree(parts)
-            yield is_locked
 
-    monkeypatch.setattr(store, "locked", late)
-    embed(path, output)
-    assert len(times) == 2
-    assert same_bits(vectors_of(output), encoded(encoder, MANY))
+@pytest.mark.parametrize("output", ["npy", "jsonl", "parquet"])
+def test_names_that_are_not_utf_8(
+    output: str, embed: Embed, tmp_path: Path, stop_after: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path, report = folder / os.fsdecode(b"\xff.csv"), folder / os.fsdecode(b"\xff.json")
+    path.write_bytes(FORMATS["csv"](MANY) + b"one field\n")
+    interrupted(embed, path, folder / f"out.{output}", stop_after, monkeypatch)
+    made = embed(path, folder / f"out.{output}", on_error="skip", report=report)
+    assert (made.rows, made.resumed_rows) == (len(MANY), 6 * 16)
+    found = json.loads(report.read_bytes())
+    assert found["output"] == str(folder / f"out.{output}")
+    assert found["skipped"][0]["file"] == str(path)
+    (folder / f"out.{output}").rename(tmp_path / f"out.{output}")  # pyarrow reads no file of such a name
+    assert vectors_of(tmp_path / f"out.{output}").shape == (len(MANY), 8)
 
 
 @pytest.mark.parametrize("raw", [jobs.txt(MANY), compressed(jobs.txt(MANY), "gz")], ids=["txt", "txt.gz"])
@@ -237,6 +232,28 @@ def test_standard_input_is_read_again(
         embed("-", tmp_path / "out.npy", **options)
     stdin(raw)
     assert embed("-", tmp_path / "out.npy", **options).resumed_rows == 6 * 16
+    assert same_bits(vectors_of(tmp_path / "out.npy"), encoded(encoder, MANY))
+
+
+@pytest.mark.parametrize("more", [["other"], []], ids=["longer", "shorter"])
+def test_standard_input_is_compared_even_if_only_joining_is_left(
+    more: list[str], embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(texts: list[str]) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(jobs.txt(texts))))
+        embed("-", tmp_path / "out.npy")
+
+    def fails(*_: object) -> None:
+        raise SaveError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs_job, "join", fails)
+        with pytest.raises(SaveError, match="full"):
+            run(MANY)
+    for texts in ([*MANY, *more] if more else MANY[:-1], ["other", *MANY[1:]]):
+        with pytest.raises(DataError, match=r"standard input: expected the same (bytes|rows) as in the interrupted"):
+            run(texts)
+    run(MANY)
     assert same_bits(vectors_of(tmp_path / "out.npy"), encoded(encoder, MANY))
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minilm_np import DataError, InputValueError, SaveError, SentenceEncoder
 from minilm_np.jobs import merge_shards
+from minilm_np.jobs.store import PartStore
 from tests.jobs.conftest import Embed
 from tests.support import jobs
 from tests.support.jobs import MANY, encoded, same_bits, vectors_of, write_input
@@ -61,6 +63,35 @@ def test_shards_of_several_machines(
     embed(path, tmp_path / "other.npy", shard=(1, 2), dtype="int8")
     with pytest.raises(DataError, match="found another model or options"):
         merge_shards(tmp_path / "out.npy", [folders[0], tmp_path / "other.npy.parts"], overwrite=True)
+
+
+def test_parts_of_an_input_that_changed_during_the_run_are_not_merged(
+    embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output, write = write_input(tmp_path, "txt"), tmp_path / "out.npy", PartStore.write
+
+    def changing(self: PartStore, index: int, *rest: Any, **counts: Any) -> None:
+        write(self, index, *rest, **counts)
+        if index == 4:
+            path.write_bytes(jobs.txt(MANY[:96] + ["other"] * 104))
+
+    monkeypatch.setattr(PartStore, "write", changing)
+    with pytest.raises(DataError, match=r"in.txt: expected the same input, .* It changed during the run"):
+        embed(path, output, shard=(1, 1))
+    with pytest.raises(DataError, match="the last part is missing"):
+        merge_shards(output)
+    assert len(PartStore(tmp_path / "out.npy.parts").manifests()) == 5
+
+
+def test_a_folder_of_another_version(embed: Embed, tmp_path: Path) -> None:
+    path, output = write_input(tmp_path, "txt"), tmp_path / "out.npy"
+    (tmp_path / "out.npy.parts").mkdir()
+    for found in ("[]", '{"format": 2}'):
+        (tmp_path / "out.npy.parts" / "job.json").write_text(found)
+        for call in (lambda: embed(path, output), lambda: merge_shards(output)):
+            with pytest.raises(DataError, match=r"job\.json: expected format 1, found another one: remove .*parts"):
+                call()
+    assert embed(path, output, overwrite=True).rows == len(MANY)
 
 
 def test_a_merge_that_was_killed_before_it_removed_the_parts_is_repeated(embed: Embed, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from minilm_np import CrossEncoder
 from tests.support.cli import NUMPY, PROGRAM, Command
-from tests.support.server import SECONDS, ask
+from tests.support.server import SECONDS, ask, until_closed
 
 KEY = "s3cret"
 
@@ -105,6 +105,20 @@ def test_requests_in_flight_are_answered_after_sigterm(small: Path) -> None:
             assert (response.status, response.headers["connection"]) == (200, "close")
             assert len(json.loads(response.read())) == 500
         assert process.process.wait(SECONDS) == 0
+
+
+def test_a_request_that_does_not_end_in_time_after_sigterm(small: Path) -> None:
+    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    with served(small, "--graceful-timeout", "1") as (url, process):
+        address = (parts := urllib.parse.urlsplit(url)).hostname, parts.port
+        with socket.create_connection(address, SECONDS) as client:
+            client.sendall(head)
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            code, lines = process.end()
+            assert b"the server is shutting down" in until_closed(client)
+    assert code == 0
+    assert [line for line in lines if " POST /embed 503 " in line] == lines[-1:]
+    assert not any("Traceback" in line for line in lines)
 
 
 def wait_until_refused(address: tuple[str | None, int | None]) -> None:

@@ -8,6 +8,9 @@ import time
 import pytest
 
 from minilm_np import SentenceEncoder
+from minilm_np.encoding.loaded_model import LoadedModel
+from minilm_np.server import tokens
+from minilm_np.server.requests import Inputs
 from tests.faults.leaks import resident
 from tests.support import hostile
 from tests.support.server import ask, metric, running, running_waiting
@@ -77,6 +80,44 @@ def test_texts_of_clients_that_went_away_are_not_computed(encoder: SentenceEncod
         first.join()
         assert ask(url, "/embed", {"inputs": "c"}).status == 200
         assert engine.sizes == [1, 1]
+
+
+def test_the_token_ids_of_a_request_that_waits_are_freed(
+    encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body of 8 MB may contain two million, and only the first 14 are used."""
+    seen: list[Inputs] = []
+    token_ids = tokens.token_ids
+
+    def noting(model: LoadedModel, inputs: Inputs, prefix: str, truncate: bool) -> list[list[int]]:
+        seen.append(inputs)
+        return token_ids(model, inputs, prefix, truncate)
+
+    monkeypatch.setattr(tokens, "token_ids", noting)
+    with running_waiting(encoder) as (url, engine):
+        asking = threading.Thread(target=ask, args=(url, "/embed", {"inputs": [[5] * 10_000], "truncate": True}))
+        asking.start()
+        engine.wait_for_batch()
+        assert seen[0].ids == []
+        engine.go.set()
+        asking.join()
+
+
+def test_a_client_that_went_away_after_a_second_request_costs_nothing(encoder: SentenceEncoder) -> None:
+    """The second request was not begun: the first one had no response."""
+    body = b'{"inputs": ["b", "c"]}'
+    with running_waiting(encoder) as (url, engine):
+        first = threading.Thread(target=ask, args=(url, "/embed", {"inputs": "a"}))
+        first.start()
+        engine.wait_for_batch()
+        with socket.create_connection(hostile.address(url), hostile.SECONDS) as client:
+            client.sendall(2 * (hostile.HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body))
+            assert hostile.wait_for(lambda: metric(url, "minilm_np_queue_requests") == 1)
+        assert hostile.wait_for(lambda: metric(url, "minilm_np_queue_requests") == 0)
+        engine.go.set()
+        first.join()
+        assert engine.sizes == [1]
+        assert hostile.wait_for(lambda: gone(url) == 1)
 
 
 def gone(url: str) -> float:
