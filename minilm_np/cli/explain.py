@@ -59,7 +59,7 @@ def _explain(options: argparse.Namespace) -> int:
         with progress("integrating gradients", "step", delay=3, leave=False) as report:
             explanation = similarity(encoder, wanted[0], wanted[1], report=report)
     if to_stdout:
-        sys.stdout.buffer.write(explanation.page().encode())
+        sys.stdout.write(explanation.page())
         return 0
     explanation.write(options.output)
     size = Path(options.output).stat().st_size

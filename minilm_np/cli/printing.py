@@ -16,12 +16,12 @@ LEAST = 12  # columns for a text, however narrow the terminal
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Print lines as UTF-8, regardless of the locale."""
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
+    """Print lines. `cli.main` sets the encoding of stdout, UTF-8 in every locale."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def write_json(result: object, indent: int | None = None) -> None:
-    """Print a value as JSON in UTF-8."""
+    """Print a value as JSON."""
     write_lines([json.dumps(result, indent=indent, ensure_ascii=False)])
 
 
