@@ -16,6 +16,7 @@ import pytest
 from minilm_np import InputValueError, MissingExtraError
 from minilm_np.engine.float32.loading import ENTRIES
 from minilm_np.engine.runtime import code_cache, entries, integer_target, libraries, targets
+from minilm_np.engine.runtime.numba_settings import code_settings
 from minilm_np.engine.runtime.sources import digest
 from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target
 from tests.support.code_cache import answer, start
@@ -149,6 +150,21 @@ def test_other_settings_of_numba_ask_for_nothing(tmp_path: Path, monkeypatch: py
     assert libraries.find(FLOAT32) is not None
     Path(".numba_config.yaml").write_text("opt: 0")
     assert libraries.obstacle(FLOAT32).endswith(": .numba_config.yaml")
+
+
+def test_a_file_of_settings_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of another user, in a folder that everybody works in."""
+    monkeypatch.chdir(tmp_path)
+    Path(".numba_config.yaml").write_text("opt: 0")
+    assert code_settings() == {".numba_config.yaml": b"opt: 0"}
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert code_settings() == {}
 
 
 INSTRUCTIONS = f"""
