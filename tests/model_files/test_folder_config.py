@@ -1,4 +1,4 @@
-"""config.py: folders of every release load alike, and unknown keys are a warning."""
+"""folder_config.py: folders of every release load alike, and unknown keys are a warning."""
 
 import warnings
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minilm_np import ConfigError, ModelConfig
+from minilm_np import ConfigError, ModelConfig, SentenceEncoder
 from minilm_np.model_files.checkpoint import load_checkpoint
-from minilm_np.model_files.config import POOLING_MODES, load_config
+from minilm_np.model_files.config import POOLING_MODES
+from minilm_np.model_files.folder_config import load_config
 from tests.support.checkpoint_files import WORD
 from tests.support.config_folders import (
     BERT,
@@ -114,6 +115,15 @@ def test_without_modules_mean_pooling_is_assumed_with_a_warning(tmp_path: Path) 
         config = load_config(tmp_path)
     assert config.pooling_mode == "mean"
     assert not config.normalize
+
+
+def test_a_warning_points_at_the_caller_of_the_package(tmp_path: Path) -> None:
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / MODULES).unlink()
+    (tmp_path / "model" / SENTENCE).write_text('{"stemming": true}')
+    with pytest.warns(UserWarning) as caught:
+        SentenceEncoder(tmp_path / "model", backend="numpy")
+    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 # ---- where a text is cut ---------------------------------------------------------------------------------------------
