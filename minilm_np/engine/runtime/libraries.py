@@ -54,7 +54,8 @@ def file_name(package: str, target: Target) -> str:
 def find(package: str) -> Library | None:
     """Load the library of a package of kernels. Returns None if the kernels have to be compiled here.
 
-    Raises InputValueError: MINILM_NP_KERNELS names a target whose library cannot be used.
+    Raises InputValueError: MINILM_NP_KERNELS names a target whose library cannot be used; or the installation has no
+    sources.
     """
     library, obstacle = _find(package)
     if library is None and forced_target() is not None:
@@ -76,11 +77,12 @@ def _find(package: str) -> tuple[Library | None, str]:
         return None, f"{VARIABLE} is {COMPILE!r}"
     if settings := code_settings():
         return None, f"a setting of Numba may change the code of kernels: {', '.join(settings)}"
+    of_sources = digest(f"{package}.entry")
     try:
         manifest = _manifest()
     except (OSError, ValueError) as error:
         return None, f"the installation has no manifest of libraries: {error}"
-    if manifest["sources"].get(package) != digest(f"{package}.entry"):
+    if manifest["sources"].get(package) != of_sources:
         return None, "the libraries were made of other sources than the installed ones"
     target = _target(package, manifest)
     if target is None:
