@@ -17,6 +17,8 @@ import functools
 import hashlib
 import logging
 import os
+import platform
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from minilm_np._forks import no_fork
 from minilm_np.engine.runtime.integer_target import target_of
 from minilm_np.engine.runtime.numba_settings import code_settings
 from minilm_np.engine.runtime.sources import digest
-from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target, forced_target
+from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target, forced_target, host_features
 from minilm_np.errors import InputValueError
 
 logger = logging.getLogger(__name__)
@@ -86,6 +88,8 @@ def _find(package: str) -> tuple[Library | None, str]:
         return None, "the libraries were made of other sources than the installed ones"
     target = _target(package, manifest)
     if target is None:
+        if (sys.platform, platform.machine()) == ("linux", "x86_64") and not host_features():
+            return None, "/proc/cpuinfo does not list the features of this processor"
         return None, "there is no library for this processor"
     name = file_name(package, target)
     with no_fork:  # a child could not load libraries if another thread was loading one at the fork

@@ -187,6 +187,14 @@ def test_instructions_that_no_library_has_are_compiled(forced: str, tmp_path: Pa
         assert next(target for target in TARGETS if target.name == found).integers == forced
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="elsewhere no features are needed")
+def test_a_system_that_hides_the_features_is_not_called_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (targets, libraries):
+        monkeypatch.setattr(module, "host_features", frozenset)
+    assert libraries.find(FLOAT32) is None
+    assert libraries.obstacle(FLOAT32) == "/proc/cpuinfo does not list the features of this processor"
+
+
 # ---- libraries that cannot be used -----------------------------------------------------------------------------------
 
 
