@@ -5,7 +5,7 @@ best target that this processor supports is used, if
 
 - the sources of the kernels are those that it was made of, so a changed checkout never runs old kernels,
 - its content has the SHA-256 in the manifest,
-- no setting of Numba asks for other code, and MINILM_NP_INTEGER_TARGET for no other instructions,
+- no setting of Numba changes the code, and MINILM_NP_INTEGER_TARGET forces no other instructions,
 - MINILM_NP_KERNELS is not "compile".
 
 Otherwise the kernels are compiled here (`code_cache.py`). The SHA-256 detects a damaged file, or one of another build.
