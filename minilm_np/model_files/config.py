@@ -37,7 +37,7 @@ class ModelConfig:
     hidden_act: str = "gelu"  # of the feed-forward part
     # what differs between the families
     model_type: str = "bert"  # the family, whose files have the keys and the tensors of `families.py`
-    padding_idx: int | None = None  # positions begin at the next number and skip tokens with this id; None: they begin at 0
+    padding_idx: int | None = None  # positions begin at the next number and skip tokens with this id; None: at 0
     relative_attention_num_buckets: int = 0  # rows of the table of biases by relative position; 0: there is none
 
     # the other files: from token vectors to one vector
