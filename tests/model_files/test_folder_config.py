@@ -85,7 +85,7 @@ def test_a_pooling_mode_is_read_in_each_spelling(tmp_path: Path, mode: str) -> N
         assert load_config(write(tmp_path / str(number), {POOLING: values})).pooling_mode == mode
 
 
-def test_the_mode_that_is_named_goes_before_the_flags(tmp_path: Path) -> None:
+def test_a_named_mode_overrides_the_flags(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, {POOLING: MEAN | {"pooling_mode": "cls"}})).pooling_mode == "cls"
 
 
@@ -98,7 +98,7 @@ def test_normalize_is_read_from_the_modules(tmp_path: Path) -> None:
     assert not load_config(write(tmp_path / "without", {MODULES: modules("Pooling")})).normalize
 
 
-def test_what_normalize_normalises_may_be_said(tmp_path: Path) -> None:
+def test_normalize_may_name_its_input_and_output(tmp_path: Path) -> None:
     said = {"module_input_name": "sentence_embedding", "module_output_name": None}
     assert load_config(write(tmp_path, {NORMALIZE: said})).normalize
 
