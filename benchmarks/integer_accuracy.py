@@ -26,7 +26,7 @@ from minilm_np.engine.integer.reference import COMPUTE_TYPES
 from minilm_np.engine.runtime.integer_target import integer_target
 from minilm_np.evaluation import spearman
 from minilm_np.model_files.checkpoint import iter_checkpoint
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.hub import resolve
 from minilm_np.model_files.manifest import DEFAULT_MODEL
 from minilm_np.text.tokenizer_files import load_tokenizer

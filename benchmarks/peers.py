@@ -43,7 +43,7 @@ from benchmarks.peers_report import tables
 from benchmarks.workloads import Workload, flops, workloads
 from minilm_np import SentenceEncoder
 from minilm_np.engine.runtime.workers import default_threads
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.hub import fetch
 
 TRUSTED = "minilm_np-float32"  # its vectors of the workloads are the expected ones, after its accuracy was measured

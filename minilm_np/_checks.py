@@ -1,4 +1,4 @@
-"""Checks of arguments that several rooms need, with one wording of their errors."""
+"""Checks of arguments that several rooms need, with one wording of their errors, and where warnings point."""
 
 import operator
 import reprlib
@@ -61,6 +61,14 @@ def _checked(name: str, value: object, least: int, most: int | None, or_none: st
         hint = f"; {hint}" if hint else ""
         raise InputValueError(f"{name}: expected an int {bounds}{or_none}, found {number}{hint}")
     return number
+
+
+def callers_level() -> int:
+    """The `stacklevel` with which a warning from the calling function points at the first frame outside the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("minilm_np."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def is_finite_number(value: object) -> bool:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from minilm_np import CheckpointError, ConfigError, ModelConfig, SentenceEncoder, TokenizerError
 from minilm_np.explain import text as explain_text
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.random_weights import SMALL
 from minilm_np.train.engine import TrainingEngine
 from minilm_np.verify.diagnose import diagnose
@@ -202,7 +202,8 @@ def test_what_is_not_written_for_a_dense_module_is_refused_by_name() -> None:
         ),
         ({"activation_function": "evil.Tanh"}, "activation_function .*evil.* is not implemented"),
         ({"in_features": 47}, "in_features: expected hidden_size, 32, found 47"),
-        ({"out_features": 0}, "dense_size: expected an integer from 1"),
+        ({"out_features": 0}, "out_features: expected an integer from 1 to .*, found 0"),
+        ({"out_features": None}, "out_features: expected an integer from 1 to .*, found null"),
         ({"bias": 1}, "bias: expected true or false, found 1"),
         ({"use_residual": True}, "use_residual true is not implemented: expected false"),
         ({"module_input_name": "token_embeddings"}, "module_input_name .* is not implemented"),
@@ -213,10 +214,9 @@ def test_what_is_not_written_for_a_dense_module_is_refused_by_name() -> None:
 def test_a_dense_module_that_is_not_implemented_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-
     values = {"in_features": 32, "out_features": 8, "bias": True} | change
     files = {config_folders.MODULES: config_folders.modules("Pooling", "Dense"), "2_Dense/config.json": values}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"2_Dense/config.json: {message}"):
         load_config(config_folders.write(tmp_path, files))
 
 

@@ -24,7 +24,8 @@ from minilm_np.engine.registry import EngineKind
 from minilm_np.engine.weights_cache import UnusableCacheError, WeightsCache
 from minilm_np.errors import CheckpointError, InputValueError
 from minilm_np.model_files.checkpoint import iter_checkpoint, read_pooler
-from minilm_np.model_files.config import ModelConfig, load_config
+from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.hub import ModelFolder, resolve
 from minilm_np.model_files.manifest import manifest_for, verify
 from minilm_np.model_files.settings import ModelSettings, load_settings, overridden

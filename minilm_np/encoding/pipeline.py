@@ -1,7 +1,6 @@
 """One call, from checked texts to its result: a bounded number of texts at a time, through tokenizer and engine."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm_np._checks import check_choice, check_texts
+from minilm_np._checks import callers_level, check_choice, check_texts
 from minilm_np._forks import no_fork
 from minilm_np.encoding.call_types import Features, PaddedTokens
 from minilm_np.encoding.loaded_model import LoadedModel
@@ -176,7 +175,7 @@ class Truncation:
             f"longest, {self._noun} {self.where}, has {self._longest:,} character{'s' * (self._longest != 1)}. "
             + self._advice("pass on_truncation='ignore'"),
             TruncationWarning,
-            stacklevel=_callers_level(),
+            stacklevel=callers_level(),
         )
 
     def _advice(self, *more: str) -> str:
@@ -185,14 +184,6 @@ class Truncation:
             ways.append(f"set max_seq_length to at most {self._config.max_tokens}")
         ways += more
         return f"{', '.join(ways[:-1])}, or {ways[-1]}" if ways[1:] else ways[0]
-
-
-def _callers_level() -> int:
-    """The `stacklevel` with which a warning from the calling function points at the first frame outside the package."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("minilm_np."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _check_finite(vectors: Vectors, first: int) -> None:

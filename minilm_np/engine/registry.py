@@ -151,28 +151,43 @@ _NUMBA = ("numpy", "tokenizers", "numba")
 
 
 def _integer_kind(compute_type: str) -> EngineKind:
-    contract, factory = f"{compute_type}-1", partial(_integer, compute_type=compute_type)
     return EngineKind(
-        "numba", compute_type, contract, ("float32",), True, _NUMBA, factory, _integer_instructions,
-        partial(_origin, _INTEGER_KERNELS), _integer_packing,
-    )  # fmt: skip
+        backend="numba",
+        compute_type=compute_type,
+        contract=f"{compute_type}-1",
+        dtypes=("float32",),
+        own_threads=True,
+        packages=_NUMBA,
+        factory=partial(_integer, compute_type=compute_type),
+        instructions=_integer_instructions,
+        kernels=partial(_origin, _INTEGER_KERNELS),
+        packing=_integer_packing,
+    )
 
 
 KINDS = (
     EngineKind(
-        "numba",
-        "float32",
-        1,
-        ("float32",),
-        True,
-        _NUMBA,
-        _float32,
+        backend="numba",
+        compute_type="float32",
+        contract=1,
+        dtypes=("float32",),
+        own_threads=True,
+        packages=_NUMBA,
+        factory=_float32,
         kernels=partial(_origin, _FLOAT32_KERNELS),
         packing=_float32_packing,
     ),
     _integer_kind("int16"),
     _integer_kind("int8"),
-    EngineKind("numpy", "float32", None, ("float32", "float64"), False, ("numpy", "tokenizers"), _numpy),
+    EngineKind(
+        backend="numpy",
+        compute_type="float32",
+        contract=None,
+        dtypes=("float32", "float64"),
+        own_threads=False,
+        packages=("numpy", "tokenizers"),
+        factory=_numpy,
+    ),
 )
 BACKENDS = tuple(dict.fromkeys(kind.backend for kind in KINDS))  # the first is the default
 COMPUTE_TYPES = tuple(dict.fromkeys(kind.compute_type for kind in KINDS))

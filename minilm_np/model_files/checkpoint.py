@@ -55,9 +55,9 @@ def iter_checkpoint(
     exactly, F64 is rounded to nearest. Reads `model.safetensors`, or if it is missing the shards listed in
     `model.safetensors.index.json`.
 
-    The first step compares all names, shapes and dtypes with the config. Whoever allocates by the sizes of a config
-    from a file takes this step before: then the sizes are those of the weights. The values of an array are checked when
-    it is read.
+    The first step compares all names, shapes and dtypes with the config. Take it before allocating memory by the sizes
+    in a config that was read from a file: after it, they are the sizes of the weights. The values of an array are
+    checked when it is read.
 
     classifier: accept the head of a cross-encoder, which `read_head` reads.
     Raises CheckpointError: a tensor is missing, unexpected, malformed, of the wrong shape, not finite or not readable.

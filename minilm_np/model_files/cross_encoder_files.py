@@ -24,16 +24,12 @@ from minilm_np._checks import one_of
 from minilm_np._files import shown
 from minilm_np.errors import ConfigError
 from minilm_np.model_files import saving
-from minilm_np.model_files.config import (
-    CROSS_ENCODER,
-    ModelConfig,
-    Output,
-    read_encoder,
-    read_modules,
-    read_object,
-    read_sentence_config,
-    sequence_limit,
-)
+from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.encoder_config import CROSS_ENCODER, read_encoder
+from minilm_np.model_files.folder_config import Output, read_sentence_config, sequence_limit
+from minilm_np.model_files.json_files import read_object
+from minilm_np.model_files.modules import FILE as MODULES_FILE
+from minilm_np.model_files.modules import read_modules
 from minilm_np.model_files.settings import FILE as SETTINGS_FILE
 from minilm_np.model_files.settings import ModelSettings, load_settings
 
@@ -63,11 +59,11 @@ def load_cross_encoder_config(folder: Path, activation: str | None = None) -> tu
     Returns the encoder's config, which takes the first token's vector; the head; the prompts.
     Raises ConfigError: a file is missing or broken, a value is out of range, or something is not implemented.
     """
-    has_modules = os.path.lexists(folder / "modules.json")
+    modules = read_modules(folder)
     settings, saved, sentence = ModelSettings(prompts={}), {}, {}
-    if has_modules:
+    if modules is not None:
         settings, saved = load_settings(folder, MODEL_TYPE), read_object(folder / SETTINGS_FILE, optional=True)
-        _check_modules(folder)
+        _check_modules(folder / MODULES_FILE, modules)
         sentence = read_sentence_config(folder / "sentence_bert_config.json", LOGITS)
     path = folder / "config.json"
     encoder = read_encoder(path, (CROSS_ENCODER,), _KNOWN)
@@ -93,10 +89,8 @@ def activation_name(value: object) -> str | None:
     return name if name in ACTIVATIONS else None
 
 
-def _check_modules(folder: Path) -> None:
-    """Refuse modules other than one Transformer in the folder itself."""
-    path = folder / "modules.json"
-    modules = read_modules(folder)
+def _check_modules(path: Path, modules: list[tuple[str, str]]) -> None:
+    """Refuse modules other than one Transformer in the folder itself. path: of modules.json."""
     kinds = [kind for kind, _ in modules]
     if "Pooling" in kinds:
         raise ConfigError(f"{path}: this model gives a vector of each text: use minilm_np.SentenceEncoder")

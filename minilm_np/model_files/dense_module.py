@@ -30,6 +30,9 @@ def dense_fields(path: Path, values: dict[str, Any], hidden_size: int) -> dict[s
         )
     if "out_features" not in values:
         raise ConfigError(f"{path}: out_features is missing")
+    size = values["out_features"]
+    if type(size) is not int or not 1 <= size < 2**31:
+        raise ConfigError(f"{path}: out_features: expected an integer from 1 to 2**31 - 1, found {shown(size)}")
     bias = values.get("bias", True)
     if type(bias) is not bool:
         raise ConfigError(f"{path}: bias: expected true or false, found {shown(bias)}")
@@ -40,7 +43,7 @@ def dense_fields(path: Path, values: dict[str, Any], hidden_size: int) -> dict[s
     ):
         if values.get(key) not in (None, implemented):
             raise ConfigError(f"{path}: {key} {shown(values[key])} is not implemented: expected {shown(implemented)}")
-    return {"dense_size": values["out_features"], "dense_bias": bias, "dense_activation": _activation(path, values)}
+    return {"dense_size": size, "dense_bias": bias, "dense_activation": _activation(path, values)}
 
 
 def dense_config(hidden_size: int, size: int, bias: bool, activation: str) -> dict[str, Any]:

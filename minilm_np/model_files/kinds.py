@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from minilm_np.errors import ConfigError
-from minilm_np.model_files.config import CROSS_ENCODER, read_object
+from minilm_np.model_files.encoder_config import CROSS_ENCODER
+from minilm_np.model_files.json_files import read_object
 
 ORGANISATION = "cross-encoder"  # of cross-encoders on the Hub; that of names without one, as in sentence-transformers
 

@@ -21,8 +21,9 @@ from minilm_np._files import reason, remove_left, replace_folder, staging_folder
 from minilm_np.errors import CheckpointError, SaveError
 from minilm_np.model_files import dense_module
 from minilm_np.model_files.checkpoint import DENSE, write_checkpoint
-from minilm_np.model_files.config import POOLING_FLAGS, ModelConfig
+from minilm_np.model_files.config import ModelConfig
 from minilm_np.model_files.families import DEFAULTS, FAMILIES, REQUIRED
+from minilm_np.model_files.folder_config import POOLING_FLAGS
 from minilm_np.model_files.settings import FILE as SETTINGS_FILE
 from minilm_np.model_files.settings import ModelSettings
 

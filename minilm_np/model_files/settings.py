@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minilm_np._checks import check_optional_int, one_of, short_repr
 from minilm_np.errors import ConfigError, InputTypeError, InputValueError
-from minilm_np.model_files.config import read_object
+from minilm_np.model_files.json_files import read_object
 from minilm_np.vectors.names import SIMILARITIES
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from minilm_np._checks import short_repr
 from minilm_np._files import read_regular
 from minilm_np._forks import no_fork
 from minilm_np.errors import TokenizerError
-from minilm_np.model_files.config import ModelConfig, read_object
+from minilm_np.model_files.config import ModelConfig
+from minilm_np.model_files.json_files import read_object
 from minilm_np.text.components import check_components, raise_named
 from minilm_np.text.tokenizer import USUAL_TOKENS, TextTokenizer
 

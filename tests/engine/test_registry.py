@@ -59,7 +59,7 @@ def test_the_first_kind_is_the_default() -> None:
         ("numba", "float16", "compute_type: expected one of 'float32'.*, found 'float16'"),
     ],
 )
-def test_what_there_is_not_is_refused(backend: str, compute_type: str, message: str) -> None:
+def test_an_unknown_engine_is_refused(backend: str, compute_type: str, message: str) -> None:
     with pytest.raises(InputValueError, match=message):
         registry.find(backend, compute_type)
 

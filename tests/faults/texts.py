@@ -7,7 +7,7 @@ from typing import Any
 
 from minilm_np import HubError, InputValueError
 from minilm_np._checks import check_texts
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.hub import fetch
 from minilm_np.text.tokenizer import PIECE
 from minilm_np.text.tokenizer_files import load_tokenizer

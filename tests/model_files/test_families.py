@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from minilm_np import CheckpointError, ConfigError, ModelConfig, SentenceEncoder, reference, reference_variants
 from minilm_np.model_files.checkpoint import load_checkpoint, parameter_shapes, read_pooler
-from minilm_np.model_files.config import ACTIVATIONS, load_config
+from minilm_np.model_files.config import ACTIVATIONS
 from minilm_np.model_files.families import FAMILIES
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from tests.support.compare import assert_close, assert_same_bits
 from tests.support.families import NAMES, Sizes, model_of, sizes, write

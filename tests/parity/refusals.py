@@ -20,7 +20,7 @@ from minilm_np import (
     util,
     verify,
 )
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.random_weights import SMALL
 from minilm_np.train.engine import TrainingEngine
 from minilm_np.verify import conformance

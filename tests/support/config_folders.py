@@ -1,4 +1,4 @@
-"""Model folders for the tests of config.py: the JSON files of sentence-transformers, with changes."""
+"""Model folders for the tests of folder_config.py: the JSON files of sentence-transformers, with changes."""
 
 import json
 from pathlib import Path

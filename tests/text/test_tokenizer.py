@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import InputTypeError, InputValueError, ModelConfig
 from minilm_np._checks import check_texts
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY, SMALL
 from minilm_np.text.breaks import bert_breaks
 from minilm_np.text.tokenizer import PIECE, TextTokenizer

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 import minilm_np.text.tokenizer as tokenizer_module
 from minilm_np import ModelConfig
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from minilm_np.model_files.random_weights import CHARACTER_VOCABULARY
 from minilm_np.text.tokenizer import TextTokenizer
 from minilm_np.text.tokenizer_files import bert_tokenizer, load_tokenizer

@@ -1,8 +1,8 @@
 """The float32 engine: ragged token ids in, vectors out, on any number of threads.
 
 Twin: `reference.encode_ragged`. The order of the operations, and how threads share one pass, are in
-`kernels/forward.py`. This file decides how many passes there are. For few tokens it makes one pass, which all threads
-share. For many tokens it makes many passes of whole texts, which the threads take one by one.
+`kernels/forward.py`. This file decides how many passes there are. For few tokens, or for one text, it makes one pass,
+which all threads share. For many texts it makes many passes of whole texts, which the threads take one by one.
 
 These decisions never change a bit of a vector: see CONTRACT.md.
 """
@@ -31,7 +31,7 @@ from minilm_np.model_files.config import POOLING_MODES, ModelConfig
 Texts = Sequence[Sequence[int]]  # the token ids of each text
 
 CHUNK_TOKENS = 512  # of whole texts in one thread's pass; its activations then take 10 MB
-SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass
+SHARED_TOKENS = 1024  # up to this number of tokens, all threads share one pass; one text is always shared
 LEAST_TOKENS = 64  # fewest tokens that are worth a separate pass
 TASKS_PER_THREAD = 2  # of each stage of a shared pass: a thread that loses its processor leaves tasks to the others
 LEAST_ROWS = 28  # tokens per thread of a pass whose tasks pass through several stages, and of such a task
@@ -186,7 +186,7 @@ class Float32Engine:
                     hidden_states[row] = x
             finished.close()
 
-        if self.threads > 1 and 1 <= sum(map(len, texts)) <= SHARED_TOKENS:
+        if self.threads > 1 and (len(texts) == 1 or 1 <= sum(map(len, texts)) <= SHARED_TOKENS):
             self._encode_together(texts, token_type_ids, normalize, collect)
             report(len(texts))
         else:

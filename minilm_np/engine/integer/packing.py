@@ -66,7 +66,8 @@ class IntegerWeights:
             else:
                 self.arrays[place.field][place.layer, place.first : place.first + len(array)] = array
             del array  # before the next one is read
-        assert not [entry for entry in waiting if not self._pack(*entry, channels)], "a parameter is missing"
+        waiting = [entry for entry in waiting if not self._pack(*entry, channels)]
+        assert not waiting, "a parameter is missing"
 
     def _pack(self, place: Place, array: Floats, channels: "_Channels | None") -> bool:
         """Quantise and pack a weight; False if its channels are not known yet."""

@@ -29,8 +29,8 @@ def load_entries(package: str, entries: Entries) -> Code:
 
     A function returns the integer that the entry returns, or 0 if that returns nothing.
 
-    Raises MissingExtraError: the kernels have to be compiled, and Numba is not installed. InputValueError: the
-    environment asks for kernels that this machine cannot have.
+    Raises MissingExtraError: the kernels have to be compiled, and Numba is not installed. InputValueError: an
+    environment variable names kernels that this machine cannot run; or the installation has no sources.
     """
     with no_fork:  # a child could use neither LLVM nor Numba if another thread was inside them at the fork
         library = libraries.find(package)

@@ -5,7 +5,7 @@ best target that this processor supports is used, if
 
 - the sources of the kernels are those that it was made of, so a changed checkout never runs old kernels,
 - its content has the SHA-256 in the manifest,
-- no setting of Numba asks for other code, and MINILM_NP_INTEGER_TARGET for no other instructions,
+- no setting of Numba changes the code, and MINILM_NP_INTEGER_TARGET forces no other instructions,
 - MINILM_NP_KERNELS is not "compile".
 
 Otherwise the kernels are compiled here (`code_cache.py`). The SHA-256 detects a damaged file, or one of another build.
@@ -17,6 +17,8 @@ import functools
 import hashlib
 import logging
 import os
+import platform
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from minilm_np._forks import no_fork
 from minilm_np.engine.runtime.integer_target import target_of
 from minilm_np.engine.runtime.numba_settings import code_settings
 from minilm_np.engine.runtime.sources import digest
-from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target, forced_target
+from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target, forced_target, host_features
 from minilm_np.errors import InputValueError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,8 @@ def file_name(package: str, target: Target) -> str:
 def find(package: str) -> Library | None:
     """Load the library of a package of kernels. Returns None if the kernels have to be compiled here.
 
-    Raises InputValueError: MINILM_NP_KERNELS names a target whose library cannot be used.
+    Raises InputValueError: MINILM_NP_KERNELS names a target whose library cannot be used; or the installation has no
+    sources.
     """
     library, obstacle = _find(package)
     if library is None and forced_target() is not None:
@@ -76,14 +79,17 @@ def _find(package: str) -> tuple[Library | None, str]:
         return None, f"{VARIABLE} is {COMPILE!r}"
     if settings := code_settings():
         return None, f"a setting of Numba may change the code of kernels: {', '.join(settings)}"
+    of_sources = digest(f"{package}.entry")
     try:
         manifest = _manifest()
     except (OSError, ValueError) as error:
         return None, f"the installation has no manifest of libraries: {error}"
-    if manifest["sources"].get(package) != digest(f"{package}.entry"):
+    if manifest["sources"].get(package) != of_sources:
         return None, "the libraries were made of other sources than the installed ones"
     target = _target(package, manifest)
     if target is None:
+        if (sys.platform, platform.machine()) == ("linux", "x86_64") and not host_features():
+            return None, "/proc/cpuinfo does not list the features of this processor"
         return None, "there is no library for this processor"
     name = file_name(package, target)
     with no_fork:  # a child could not load libraries if another thread was loading one at the fork

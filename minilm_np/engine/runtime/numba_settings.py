@@ -1,6 +1,7 @@
 """The settings of Numba that change the code of kernels. Needs no Numba."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 # Environment variables, without "NUMBA_". Others, such as NUMBA_NUM_THREADS, change no code.
@@ -16,5 +17,6 @@ def code_settings() -> dict[str, str | bytes]:
     names = (f"NUMBA_{name}" for name in _VARIABLES)
     found: dict[str, str | bytes] = {name: os.environ[name] for name in names if name in os.environ}
     if os.path.isfile(_FILE):
-        found[_FILE] = Path(_FILE).read_bytes()
+        with suppress(OSError):  # Numba cannot read it either
+            found[_FILE] = Path(_FILE).read_bytes()
     return found

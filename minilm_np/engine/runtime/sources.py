@@ -6,6 +6,7 @@ import os
 import re
 
 from minilm_np._files import PACKAGE
+from minilm_np.errors import InputValueError
 
 _IMPORT = re.compile(r"^\s*from (minilm_np[\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
@@ -24,6 +25,8 @@ def sources(module: str) -> dict[str, bytes]:
     """The source of a module of this package and of all modules of this package that it imports, by module name.
 
     They are found by their import statements, `from minilm_np... import ...`: importing them would import Numba.
+
+    Raises InputValueError: the installation has no source of the module, so nothing says which code it has.
     """
     root = str(PACKAGE.parent)  # strings: pathlib is slower, and this runs in every process
     found: dict[str, bytes] = {}
@@ -35,8 +38,13 @@ def sources(module: str) -> dict[str, bytes]:
         try:
             with open(path, "rb") as file:
                 found[name] = file.read()
-        except FileNotFoundError:  # a function or a constant of a package
-            continue
+        except (FileNotFoundError, NotADirectoryError):
+            if name == module:
+                raise InputValueError(
+                    f"backend 'numba' reads the package's source files, and {path} is missing: install minilm_np as "
+                    "files, with its .py files (not as bytecode only, or in an archive), or use backend 'numpy'"
+                ) from None
+            continue  # a function or a constant of a package
         for parent, names in _IMPORT.findall(found[name].decode()):
             imported = {parent}
             if os.path.isdir(f"{root}/{parent.replace('.', '/')}"):

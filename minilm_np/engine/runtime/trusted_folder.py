@@ -71,7 +71,7 @@ class TrustedFolder:
 
     @contextmanager
     def locked(self, limit_s: float, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the folder's lock in the block, or have waited `limit_s` seconds for the process that holds it.
+        """Run the block with the folder's lock; or without it, after `limit_s` seconds of waiting for its holder.
 
         The system releases the lock of a process that dies. The lock only avoids double work: it is not held after the
         limit, or on a file system without locks. waiting: called once if another process holds it.

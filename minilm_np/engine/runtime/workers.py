@@ -192,7 +192,10 @@ def run(work: Callable[[], None], helpers: int, cancel: Callable[[], None]) -> N
 
 
 def default_threads() -> int:
-    """OMP_NUM_THREADS or the CPUs available to the process, whichever is less. A container's CPU quota counts, too."""
+    """OMP_NUM_THREADS or the CPUs available to the process, whichever is less.
+
+    The CPU quota of a container counts, too (of cgroup v2 only).
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # "max 100000", or "200000 100000" for two CPUs
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -13,7 +13,7 @@ from minilm_np import ModelConfig
 from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from minilm_np.model_files.checkpoint import load_checkpoint
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from tests.support.engine import Family, answer, float32, start
 from tests.support.engine_children import SMALL
 from tests.support.models import living_weights

@@ -107,6 +107,22 @@ def test_a_helper_that_fails_in_a_shared_pass_raises_in_the_caller_and_the_engin
     assert_same_bits(engine.encode(random_family.texts[:3]), random_family.alone[:3])
 
 
+def test_all_threads_share_one_text_however_long_it_is(random_family, monkeypatch):
+    """Otherwise one thread would compute a text of thousands of tokens, and the others would have nothing to do."""
+    monkeypatch.setattr(float32_engine, "SHARED_TOKENS", 10)
+    engine, members = random_family.engines[2], list[int]()
+    take = engine.take_workspace
+
+    def record(n_tokens, longest, n_members):
+        members.append(n_members)
+        return take(n_tokens, longest, n_members)
+
+    row = max(range(len(random_family.texts)), key=lambda row: len(random_family.texts[row]))
+    monkeypatch.setattr(engine, "take_workspace", record)
+    assert_same_bits(engine.encode([random_family.texts[row]]), random_family.alone[row : row + 1])
+    assert members == [2]
+
+
 def test_texts_are_encoded_when_no_helper_runs(random_family, monkeypatch):
     """The caller never waits for a helper that has not started. Here none starts."""
     monkeypatch.setattr(workers._Offer, "help", lambda offer: None)

@@ -16,6 +16,7 @@ from minilm_np.engine.integer.packing import IntegerWeights
 from minilm_np.errors import CheckpointError
 from minilm_np.model_files.checkpoint import parameter_shapes
 from tests.support import integer_contract
+from tests.support.code_cache import answer, start
 from tests.support.compare import assert_same_bits
 from tests.support.engine import float32
 from tests.support.kernels import seeds
@@ -147,6 +148,23 @@ def test_weights_are_packed_in_any_order_to_the_integers_of_the_twin(compute_typ
     assert np.array_equal(packed.integers(name), expected)
     key = packed.integers("encoder.layer.0.attention.self.key.weight")
     assert np.array_equal(packed.arrays["query_key_value_sum"][0, 136:272], key.sum(axis=1, dtype=np.int64))
+
+
+IN_REVERSE = """
+import numpy as np
+from minilm_np.engine.integer.packing import IntegerWeights
+from minilm_np.model_files.random_weights import SMALL, random_weights
+
+weights = list(random_weights(SMALL, 3).items())
+in_order, reversed_ = (IntegerWeights(SMALL, order, "int8").arrays for order in (weights, weights[::-1]))
+print(__debug__, all(np.array_equal(array, reversed_[field]) for field, array in in_order.items()))
+"""
+
+
+def test_the_last_weights_are_packed_also_without_assertions(tmp_path):
+    """In reverse order, all of them wait for the channels until the end."""
+    words, _ = answer(start(IN_REVERSE, tmp_path, PYTHONOPTIMIZE="1", MINILM_NP_KERNELS=""))
+    assert words == ["False", "True"]
 
 
 def test_the_float_weights_come_back_bit_for_bit(engines):

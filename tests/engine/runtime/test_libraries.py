@@ -16,6 +16,7 @@ import pytest
 from minilm_np import InputValueError, MissingExtraError
 from minilm_np.engine.float32.loading import ENTRIES
 from minilm_np.engine.runtime import code_cache, entries, integer_target, libraries, targets
+from minilm_np.engine.runtime.numba_settings import code_settings
 from minilm_np.engine.runtime.sources import digest
 from minilm_np.engine.runtime.targets import COMPILE, TARGETS, VARIABLE, Target
 from tests.support.code_cache import answer, start
@@ -151,6 +152,21 @@ def test_other_settings_of_numba_ask_for_nothing(tmp_path: Path, monkeypatch: py
     assert libraries.obstacle(FLOAT32).endswith(": .numba_config.yaml")
 
 
+def test_a_file_of_settings_that_cannot_be_read_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of another user, in a folder that everybody works in."""
+    monkeypatch.chdir(tmp_path)
+    Path(".numba_config.yaml").write_text("opt: 0")
+    assert code_settings() == {".numba_config.yaml": b"opt: 0"}
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert code_settings() == {}
+
+
 INSTRUCTIONS = f"""
 from minilm_np.engine.runtime import libraries
 found = libraries.find({INTEGER!r})
@@ -169,6 +185,14 @@ def test_instructions_that_no_library_has_are_compiled(forced: str, tmp_path: Pa
         assert (found, obstacle) == (None, "there_is_no_library_for_this_processor")
     else:
         assert next(target for target in TARGETS if target.name == found).integers == forced
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="elsewhere no features are needed")
+def test_a_system_that_hides_the_features_is_not_called_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (targets, libraries):
+        monkeypatch.setattr(module, "host_features", frozenset)
+    assert libraries.find(FLOAT32) is None
+    assert libraries.obstacle(FLOAT32) == "/proc/cpuinfo does not list the features of this processor"
 
 
 # ---- libraries that cannot be used -----------------------------------------------------------------------------------

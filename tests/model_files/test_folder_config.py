@@ -1,4 +1,4 @@
-"""config.py: folders of every release load alike, and unknown keys are a warning."""
+"""folder_config.py: folders of every release load alike, and unknown keys are a warning."""
 
 import warnings
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minilm_np import ConfigError, ModelConfig
+from minilm_np import ConfigError, ModelConfig, SentenceEncoder
 from minilm_np.model_files.checkpoint import load_checkpoint
-from minilm_np.model_files.config import POOLING_MODES, load_config
+from minilm_np.model_files.config import POOLING_MODES
+from minilm_np.model_files.folder_config import load_config
 from tests.support.checkpoint_files import WORD
 from tests.support.config_folders import (
     BERT,
@@ -84,7 +85,7 @@ def test_a_pooling_mode_is_read_in_each_spelling(tmp_path: Path, mode: str) -> N
         assert load_config(write(tmp_path / str(number), {POOLING: values})).pooling_mode == mode
 
 
-def test_the_mode_that_is_named_goes_before_the_flags(tmp_path: Path) -> None:
+def test_a_named_mode_overrides_the_flags(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, {POOLING: MEAN | {"pooling_mode": "cls"}})).pooling_mode == "cls"
 
 
@@ -97,7 +98,7 @@ def test_normalize_is_read_from_the_modules(tmp_path: Path) -> None:
     assert not load_config(write(tmp_path / "without", {MODULES: modules("Pooling")})).normalize
 
 
-def test_what_normalize_normalises_may_be_said(tmp_path: Path) -> None:
+def test_normalize_may_name_its_input_and_output(tmp_path: Path) -> None:
     said = {"module_input_name": "sentence_embedding", "module_output_name": None}
     assert load_config(write(tmp_path, {NORMALIZE: said})).normalize
 
@@ -114,6 +115,15 @@ def test_without_modules_mean_pooling_is_assumed_with_a_warning(tmp_path: Path) 
         config = load_config(tmp_path)
     assert config.pooling_mode == "mean"
     assert not config.normalize
+
+
+def test_a_warning_points_at_the_caller_of_the_package(tmp_path: Path) -> None:
+    SentenceEncoder.random(backend="numpy").save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / MODULES).unlink()
+    (tmp_path / "model" / SENTENCE).write_text('{"stemming": true}')
+    with pytest.warns(UserWarning, match=r"no modules\.json|'stemming'") as caught:
+        SentenceEncoder(tmp_path / "model", backend="numpy")
+    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 # ---- where a text is cut ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""config.py refuses by name what is not implemented, and no JSON breaks it."""
+"""folder_config.py refuses by name what is not implemented, and no JSON breaks it."""
 
 import re
 import warnings
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm_np import ConfigError, ModelConfig
-from minilm_np.model_files.config import load_config
+from minilm_np.model_files.folder_config import load_config
 from tests.support.config_folders import (
     BERT,
     CONFIG,
