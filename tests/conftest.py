@@ -43,6 +43,7 @@ LONG_FILES = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """pytest-xdist starts files in the order of the collection. By default it starts those with the most tests first."""
+    assert all((Path(__file__).parent / name).exists() for name in LONG_FILES), "a file in LONG_FILES has another name now"
     config.option.loadscopereorder = False
 
 
