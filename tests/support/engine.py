@@ -20,9 +20,9 @@ from tests.support.targets import TARGETS, forced_libraries
 
 PATIENCE = 300  # seconds after which a test fails with a deadlock
 THREADS = (1, 2, 4)
-# The instruction sets of the whole pass, as environment variables of a child. Compiling takes long, so only the code for
-# this processor is compiled, and the code for which there is no library. `kernels/` and `test_kernel_targets.py` compile
-# the single kernels.
+# Environment variables that force the instruction sets of a whole pass, in a child. Compiling takes long, so only the
+# code for this processor is compiled, and the code for which there is no library. For the other instruction sets the
+# child loads the library; `test_kernel_targets.py` compiles the single kernels for each of them.
 COMPILED = {name: TARGETS[name] for name in (("native", "none") if os.uname().machine == "x86_64" else ("native",))}
 FORCED = COMPILED | forced_libraries("minilm_np.engine.float32.kernels")
 # of texts for `SMALL`

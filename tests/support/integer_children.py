@@ -67,7 +67,8 @@ def code() -> dict[str, object]:
 
 def main() -> None:
     facts = code() if sys.argv[1:] == ["code"] else {"sha256": digests()}
-    print(json.dumps(facts | {"target": integer_target(), "origin": entries.origin("minilm_np.engine.integer.kernels")}))
+    origin = entries.origin("minilm_np.engine.integer.kernels")
+    print(json.dumps(facts | {"target": integer_target(), "origin": origin}))
 
 
 if __name__ == "__main__":

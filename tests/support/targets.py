@@ -1,4 +1,7 @@
-"""The CPUs that tests compile for, as environment variables of a child process; emulated on x86-64. And the libraries."""
+"""The CPUs that tests compile for, and the libraries of kernels, as environment variables of a child process.
+
+On x86-64 the older CPUs are emulated.
+"""
 
 import re
 
