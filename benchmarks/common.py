@@ -128,6 +128,7 @@ class Worker:
 
     def answers_within(self, seconds: float) -> bool:
         """Wait at most `seconds` for an answer, or for the end of the process."""
+        assert self._process.stdout
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def stop(self) -> None:

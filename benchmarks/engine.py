@@ -52,7 +52,9 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few repeats, only to check that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="few repeats and one compilation, only to check that it runs"
+    )
     parser.add_argument("--compute-type", default=",".join(COMPUTE_TYPES), help="one or more (default: %(default)s)")
     options = parser.parse_args()
     types = options.compute_type.split(",")
@@ -68,7 +70,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as empty:
         compiled = {VARIABLE: COMPILE}
-        cold = {one: first_vector(one, cache, **compiled)[0] for one, cache in caches(types, empty)}
+        to_compile = types[:1] if options.quick else types  # the integer kernels take a minute
+        cold = {one: first_vector(one, cache, **compiled)[0] for one, cache in caches(to_compile, empty)}
         warm: dict[str, list[tuple[float, float]]] = {compute_type: [] for compute_type in types}
         parts: dict[str, list[dict[str, float]]] = {compute_type: [] for compute_type in types}
         for _ in range(repeats):
@@ -134,11 +137,14 @@ def start_rows(
     warm: dict[str, list[tuple[float, float]]],
     parts: dict[str, list[dict[str, float]]],
 ) -> list[list[str]]:
-    """Return the rows of the table: each part in milliseconds, the whole, and the peak memory."""
+    """Return the rows of the table: each part in milliseconds, the whole, and the peak memory.
+
+    cold: of the compute types whose kernels were compiled.
+    """
     names = dict.fromkeys(name for one in types for found in parts[one] for name in found)
 
     def row(name: str, figures: dict[str, Any], unit: str) -> list[str]:
-        return [name, *(f"{figures[one]:,.0f} {unit}" for one in types)]
+        return [name, *(f"{figures[one]:,.0f} {unit}" if one in figures else "-" for one in types)]
 
     rows = []
     for name in names:
@@ -149,7 +155,7 @@ def start_rows(
     return [
         *rows,
         row("**all**", whole, "ms"),
-        row("all, with the kernels to be compiled", {one: cold[one] * 1e3 for one in types}, "ms"),
+        row("all, with the kernels to be compiled", {one: seconds * 1e3 for one, seconds in cold.items()}, "ms"),
         row("peak memory", memory, "MB"),
     ]
 

@@ -1,6 +1,6 @@
 """Dense layers in int16 and int8 against float32, on one thread, by each set of instructions that the machine has.
 
-    python -m benchmarks.integer_products [--rows M] [--rounds N]
+    python -m benchmarks.integer_products [--quick] [--rows M] [--rounds N]
 
 The layers are those of all-MiniLM-L6-v2. Each set of instructions has a process of its own, in which every round calls
 all contestants in turn, twice each, of which the second call is timed. Rates are medians over the rounds, in 10^9
@@ -32,6 +32,9 @@ COLUMNS = [f"{width}{kind}" for width in ("int16", "int8") for kind in (" sums",
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="the best and the oldest instructions, 3 rounds, to check that it runs"
+    )
     parser.add_argument("--rows", type=int, default=512, help="rows of x (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=200, help="timings of each (default: %(default)s)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -39,14 +42,17 @@ def main():
     on_one_thread()
     if options.serve:
         print(json.dumps(measured(options.rows, options.rounds)))
+    elif options.quick:
+        every = list(targets().items())
+        report(options.rows, 3, dict([every[0], every[-1]]))
     else:
-        report(options.rows, options.rounds)
+        report(options.rows, options.rounds, targets())
 
 
-def report(M, rounds):
-    """Print a table for each set of instructions."""
+def report(M, rounds, forced):
+    """Print a table for each set of instructions. forced: name -> the environment variables that force it."""
     print(f"{processor()}, one thread, {M} rows, medians of {rounds} rounds")
-    for name, variables in targets().items():
+    for name, variables in forced.items():
         environment = {key: value for key, value in os.environ.items() if key != VARIABLE} | variables
         options = ["--serve", "--rows", str(M), "--rounds", str(rounds)]
         child = subprocess.run(

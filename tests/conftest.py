@@ -24,6 +24,35 @@ settings.register_profile("suite", derandomize=True, deadline=None, suppress_hea
 settings.register_profile("search", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+# The files of tests that take half a minute or more. They start first, so that no worker of pytest-xdist begins a long
+# file when the others have nothing left to do.
+LONG_FILES = (
+    "engine/integer/test_targets.py",
+    "docs/test_pages.py",
+    "integrations/test_ray.py",
+    "engine/integer/kernels/test_targets.py",
+    "engine/float32/test_same_bits.py",
+    "engine/float32/test_kernel_targets.py",
+    "test_faults.py",
+    "engine/runtime/test_code_cache.py",
+    "integrations/test_integrations.py",
+    "engine/runtime/test_library_bits.py",
+    "test_types.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist start files in the order of the collection; by default those with the most tests come first."""
+    missing = [name for name in LONG_FILES if not (Path(__file__).parent / name).exists()]
+    assert not missing, f"LONG_FILES names files that do not exist: {missing}"
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the long files to the front; the others keep their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(autouse=True, scope="module")
 def environment_of_a_module() -> Iterator[None]:

@@ -1,6 +1,7 @@
 """One call, from checked texts to its result: a bounded number of texts at a time, through tokenizer and engine."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,5 +1,7 @@
 """Processes that a benchmark lets work in turns."""
 
+import itertools
+
 from benchmarks.common import Worker
 from benchmarks.jobs import in_turns
 
@@ -21,7 +23,7 @@ def test_one_process_works_at_a_time() -> None:
     for worker in workers:
         worker.close()
     steps = sorted((time, number) for number, of_worker in enumerate(times) for time in of_worker)
-    changes = sum(before[1] != after[1] for before, after in zip(steps, steps[1:], strict=False))
+    changes = sum(before[1] != after[1] for before, after in itertools.pairwise(steps))
     assert 0 < changes < 50  # two processes that sleep a millisecond at a time change places about 200 times
     last = max(of_worker[-1] for of_worker in times)
     first = min(of_worker[0] for of_worker in times)

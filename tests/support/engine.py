@@ -16,9 +16,15 @@ from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from tests.support import contract
 from tests.support.engine_children import SMALL
 from tests.support.places import CHECKOUT
+from tests.support.targets import TARGETS, forced_libraries
 
 PATIENCE = 300  # seconds after which a test fails with a deadlock
 THREADS = (1, 2, 4)
+# Environment variables that force the instruction sets of a whole pass, in a child. Compiling takes long, so only the
+# code for this processor is compiled, and the code for which there is no library. For the other instruction sets the
+# child loads the library; `test_kernel_targets.py` compiles the single kernels for each of them.
+COMPILED = {name: TARGETS[name] for name in (("native", "none") if os.uname().machine == "x86_64" else ("native",))}
+FORCED = COMPILED | forced_libraries("minilm_np.engine.float32.kernels")
 # of texts for `SMALL`
 IDS = [np.random.default_rng(6).integers(0, SMALL.vocab_size, length).tolist() for length in (3, 40, 90, 128)]
 

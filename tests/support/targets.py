@@ -1,8 +1,14 @@
-"""The CPUs that tests compile for, as environment variables of a child process; emulated on x86-64."""
+"""The CPUs that tests compile for, and the libraries of kernels, as environment variables of a child process.
+
+On x86-64 the older CPUs are emulated.
+"""
 
 import re
 
 import llvmlite.binding as llvm
+
+from minilm_np.engine.runtime import targets
+from minilm_np.engine.runtime.libraries import FOLDER, file_name, obstacle
 
 TARGETS: dict[str, dict[str, str]] = {
     "native": {},
@@ -13,6 +19,17 @@ TARGETS: dict[str, dict[str, str]] = {
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4",
     },
 }
+
+
+def forced_libraries(package: str) -> dict[str, dict[str, str]]:
+    """The libraries of a package of kernels that this machine can run: target -> environment variables that force it.
+
+    There are none while the libraries cannot be used, as after a change of the kernels: `tests/engine/prebuilt` fails.
+    """
+    if obstacle(package):
+        return {}
+    names = (one.name for one in targets.TARGETS if one.fits() and (FOLDER / file_name(package, one)).exists())
+    return {name: {targets.VARIABLE: name} for name in names}
 
 
 def _keeps(body):

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from minilm_np.engine.float32 import loading
 from minilm_np.engine.runtime.targets import COMPILE, VARIABLE
 from minilm_np.model_files.checkpoint import load_checkpoint
 from minilm_np.model_files.folder_config import load_config
-from tests.support.engine import Family, answer, float32, start
+from tests.support.engine import COMPILED, FORCED, Family, answer, float32, start
 from tests.support.engine_children import SMALL
 from tests.support.models import living_weights
-from tests.support.targets import TARGETS
 
 
 @pytest.fixture(scope="session")
@@ -32,23 +30,24 @@ def folder(request: pytest.FixtureRequest) -> Path | None:
 @pytest.fixture(scope="session")
 def caches(run_folder: Path) -> dict[str, Path]:
     """A folder for each target's compiled kernels."""
-    return {name: run_folder / "kernels" / name for name in TARGETS}
+    return {name: run_folder / "kernels" / name for name in FORCED}
 
 
 @pytest.fixture(scope="session")
 def targets(run_folder: Path, folder: Path | None, caches: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """What `engine_children.code` prints for each target.
+    """What `engine_children` prints for each target: `code` where it compiles, `bits` where it loads a library.
 
-    All are compiled at the same time, without a cache, by the first process of the run that needs them.
+    All start at the same time, without a cache, when the first process of the run needs them.
     """
     found = run_folder / "targets.json"
     with open(run_folder / "targets.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
-            names = list(TARGETS) if os.uname().machine == "x86_64" else ["native"]
-            for name in names:
+            processes = {}
+            for name, environment in FORCED.items():
                 caches[name].mkdir(parents=True)
-            processes = {name: start("code", folder, caches[name], **TARGETS[name]) for name in names}
+                program = "code" if name in COMPILED else "bits"
+                processes[name] = start(program, folder, caches[name], **environment)
             found.write_text(json.dumps({name: answer(process) for name, process in processes.items()}))
     answers: dict[str, dict[str, Any]] = json.loads(found.read_text())
     return answers

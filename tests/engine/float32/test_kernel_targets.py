@@ -49,12 +49,13 @@ def test_native_uses_what_the_cpu_has():
     assert native["libm"] == native["fast"] == []
     assert {"avx512": native["zmm"], "avx2": native["ymm"], "none": 1}[native["target"]] > 100 or native["fma"] == 0
     assert native["target"] != "avx512" or native["ymm"] == 0
+    assert native["target"] == "none" or native["double"] == 0
 
 
 @x86
 def test_avx2_is_avx2():
     avx2 = facts("avx2")
-    assert avx2["target"] == "avx2" and avx2["zmm"] == 0 and avx2["ymm"] > 100
+    assert avx2["target"] == "avx2" and avx2["zmm"] == avx2["double"] == 0 and avx2["ymm"] > 100
     assert avx2["libm"] == avx2["fast"] == []
 
 
