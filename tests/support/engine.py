@@ -23,8 +23,10 @@ THREADS = (1, 2, 4)
 # Environment variables that force the instruction sets of a whole pass, in a child. Compiling takes long, so only the
 # code for this processor is compiled, and the code for which there is no library. For the other instruction sets the
 # child loads the library; `test_kernel_targets.py` compiles the single kernels for each of them.
-COMPILED = {name: TARGETS[name] for name in (("native", "none") if os.uname().machine == "x86_64" else ("native",))}
-FORCED = COMPILED | forced_libraries("minilm_np.engine.float32.kernels")
+_LIBRARIES = forced_libraries("minilm_np.engine.float32.kernels")
+_X86 = ("native", "none") if _LIBRARIES else tuple(TARGETS)
+COMPILED = {name: TARGETS[name] for name in (_X86 if os.uname().machine == "x86_64" else ("native",))}
+FORCED = COMPILED | _LIBRARIES
 # of texts for `SMALL`
 IDS = [np.random.default_rng(6).integers(0, SMALL.vocab_size, length).tolist() for length in (3, 40, 90, 128)]
 

@@ -24,7 +24,8 @@ TARGETS: dict[str, dict[str, str]] = {
 def forced_libraries(package: str) -> dict[str, dict[str, str]]:
     """The libraries of a package of kernels that this machine can run: target -> environment variables that force it.
 
-    There are none while the libraries cannot be used, as after a change of the kernels: `tests/engine/prebuilt` fails.
+    There are none while the libraries cannot be used, as after a change of the kernels: `tests/engine/prebuilt` fails
+    then, and more is compiled.
     """
     if obstacle(package):
         return {}

@@ -27,10 +27,13 @@ COMPILED = {"native": {}, "none": TARGETS["none"]}
 if integer_target.integer_target() != "amx":  # else the native target runs the same code, and this compiles for minutes
     COMPILED["tiles by loops"] = {integer_target.VARIABLE: "amx-twin"}
 LIBRARIES = forced_libraries("minilm_np.engine.integer.kernels")
+WITHOUT_TILES = {integer_target.VARIABLE: NATIVE}
 if LIBRARIES:
-    LIBRARIES["without tiles"] = {integer_target.VARIABLE: NATIVE}
+    LIBRARIES["without tiles"] = WITHOUT_TILES
+else:
+    COMPILED |= {"without tiles": WITHOUT_TILES, "avx2": TARGETS["avx2"]}
 FORCED = COMPILED | LIBRARIES
-EXPECTED = {"without tiles": NATIVE, "tiles by loops": "amx-twin", "none": "generic"}
+EXPECTED = {"without tiles": NATIVE, "tiles by loops": "amx-twin", "avx2": "avx2", "none": "generic"}
 EXPECTED |= {target.name: target.integers for target in targets.TARGETS if target.integers != "amx"}
 # per target: instructions of int16 and of int8 that must be there
 INSTRUCTIONS = {
