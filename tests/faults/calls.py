@@ -87,7 +87,7 @@ def public_calls(encoder: SentenceEncoder) -> dict[str, Callable[[], object]]:
 _OTHERS = {
     "SimilarityFunction", "backend", "compute_type", "config", "contract", "default_prompt_name", "device", "folder",
     "max_seq_length", "model", "model_card_data", "model_path", "prompts", "pytorch_cos_sim", "save", "settings",
-    "similarity_fn_name", "threads", "tokenizer", "truncate_dim", "use",
+    "similarity_fn_name", "threads", "tokenizer", "truncate_dim", "truncate_sentence_embeddings", "use",
 }  # fmt: skip
 
 
