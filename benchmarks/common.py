@@ -131,11 +131,11 @@ class Worker:
         assert self._process.stdout
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
-    def stop(self) -> None:
-        """Stop the process until `go_on`."""
+    def pause(self) -> None:
+        """Stop the process until `resume`."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
     def fate(self) -> str:

@@ -99,21 +99,21 @@ def in_turns(workers: list[Worker], turn: float) -> list[float]:
     seconds = [0.0] * len(workers)
     for worker in workers:
         worker.tell(go=True)
-        worker.stop()
+        worker.pause()
     working = list(range(len(workers)))
     try:
         while working:
             for number in list(working):
                 began = time.perf_counter()
-                workers[number].go_on()
+                workers[number].resume()
                 if workers[number].answers_within(turn):
                     working.remove(number)
                 else:
-                    workers[number].stop()
+                    workers[number].pause()
                 seconds[number] += time.perf_counter() - began
     finally:
         for worker in workers:
-            worker.go_on()
+            worker.resume()
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr: a bar on a terminal, elsewhere one line every ten seconds."""
+"""Messages and the progress of long work, on stderr: a bar on a terminal, elsewhere one line every ten seconds."""
 
 import sys
 import time
@@ -18,6 +18,12 @@ class Report(Protocol):
 
 
 clock = time.monotonic  # tests replace it
+
+
+def say(text: str) -> None:
+    """Print one line on stderr; nothing in a process without stderr, where `print` would write to stdout."""
+    if sys.stderr is not None:
+        print(f"minilm-np: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -76,4 +82,4 @@ class _Lines:
                 parts.append(f"about {left:,.0f} s left")
         line = ", ".join(filter(None, [*parts, note]))
         with suppress(OSError):  # the work goes on without a reader of stderr
-            print(f"minilm-np: {self._what}: {line}", file=sys.stderr, flush=True)
+            say(f"{self._what}: {line}")

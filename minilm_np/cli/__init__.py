@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # UTF-8 in every locale; names of files pass as they are
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if sys.stderr is None:  # `minilm-np ... 2>&-`: `print` would write messages to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     try:
         options = _parsed(arguments)
         if sys.stdout is None:  # `minilm-np ... >&-`

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from minilm_np.cli.files import check_output, read_lines, read_pairs
 from minilm_np.cli.options import add_command, add_format_option, add_model_options, count, load, load_cross_encoder
-from minilm_np.cli.printing import write_lines
 from minilm_np.model_files.kinds import is_cross_encoder
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _check(options: argparse.Namespace) -> int:
         from minilm_np.verify.conformance_port import check_port
 
         result = check_port(options.file, options.against)
-    write_lines([_as_json(result) if options.format == "json" else _as_text(result)])
+    print(_as_json(result) if options.format == "json" else _as_text(result))
     return 0 if result.conforms else 1
 
 

@@ -18,7 +18,7 @@ from minilm_np.jobs.inputs import find_input
 from minilm_np.jobs.report import EmbedReport, summed
 from minilm_np.jobs.rows import Wanted
 from minilm_np.jobs.run import Run
-from minilm_np.jobs.store import JOB, PartStore
+from minilm_np.jobs.store import JOB, PartStore, in_utf8
 from minilm_np.sentence_encoder import FINGERPRINT_TEXTS, SentenceEncoder
 
 Path_ = str | os.PathLike[str]
@@ -234,7 +234,7 @@ def _write_report(path: Path_ | None, made: EmbedReport) -> None:
         return
     try:
         with atomic_file(path) as file:
-            file.write(made.to_json().encode("utf-8", "backslashreplace"))  # as `store` writes names of files
+            file.write(in_utf8(made.to_json()))
     except OSError as error:
         raise SaveError(f"{path} cannot be written: {error.strerror}: run the same command again") from error
 

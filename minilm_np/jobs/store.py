@@ -5,8 +5,6 @@
     000012.json         its manifest: size and SHA-256, counts, where the next part begins
     run-1-of-1.lock     locked (flock) by the process that computes this shard
 
-The JSON is UTF-8. A name of a file that is not UTF-8 has lone surrogates in Python, which are written as JSON escapes.
-
 A manifest is written atomically after its part is on the disk. A part without a manifest, or with other bytes than its
 manifest says, does not count: it is computed again.
 """
@@ -93,7 +91,7 @@ class PartStore:
             if replace:
                 (self.folder / JOB).unlink(missing_ok=True)
             temporary = self.folder / f".{JOB}.tmp-{os.urandom(4).hex()}"
-            temporary.write_bytes(json.dumps(job, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+            temporary.write_bytes(in_utf8(json.dumps(job, indent=1, ensure_ascii=False)))
             sync(temporary)
             try:
                 os.link(temporary, self.folder / JOB)  # fails if there is one, which a rename does not
@@ -224,13 +222,18 @@ class PartStore:
                 os.fsync(file.fileno())
             manifest = dataclasses.asdict(Manifest(size, digest.hexdigest(), **counts))
             with atomic_file(manifest_path) as file:  # flushes the folder, too
-                file.write(json.dumps(manifest, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+                file.write(in_utf8(json.dumps(manifest, ensure_ascii=False)))
 
     def _part(self, index: int) -> Path:
         return self.folder / f"{index:06d}.part"
 
     def _manifest(self, index: int) -> Path:
         return self.folder / f"{index:06d}.json"
+
+
+def in_utf8(text: str) -> bytes:
+    """JSON as bytes. Lone surrogates, which Python puts in a file's name that is not UTF-8, become JSON escapes."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 @contextmanager

@@ -16,7 +16,6 @@ Imports only the standard library.
 import errno
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from minilm_np._files import PACKAGE, package_cache, read_regular, remove_left, staging_folder, sync, sync_folder
 from minilm_np._forks import no_fork
+from minilm_np._progress import say
 from minilm_np.errors import HubError
 from minilm_np.model_files.manifest import (
     DEFAULT_MODEL,
@@ -98,15 +98,11 @@ class _DamagedError(HubError):
 # ---- the two public functions ----------------------------------------------------------------------------------------
 
 
-def _say(text: str) -> None:
-    print(f"minilm-np: {text}", file=sys.stderr, flush=True)
-
-
 def resolve(
     model_name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     local_files_only: bool = False,
-    on_message: Callable[[str], None] = _say,
+    on_message: Callable[[str], None] = say,
     progress: bool | None = None,
     is_known: IsKnown = lambda path, sha256: False,
 ) -> ModelFolder:
@@ -138,7 +134,7 @@ def fetch(
     to: str | os.PathLike[str] | None = None,
     *,
     local_files_only: bool = False,
-    on_message: Callable[[str], None] = _say,
+    on_message: Callable[[str], None] = say,
     progress: bool | None = None,
 ) -> ModelFolder:
     """Make sure that a complete copy of a model is on this machine: in the folder `to`, or where `resolve` finds it.

@@ -201,8 +201,8 @@ def _unpack(archive: zipfile.ZipFile, member: str, path: Path, size: int, sha256
 
 
 def progress_bar(name: str, total: int | None, progress: bool | None) -> AbstractContextManager[Any]:
-    """A progress bar on stderr; a null context if it is not wanted, stderr is not a terminal, or tqdm is missing."""
-    if progress or (progress is None and sys.stderr.isatty()):
+    """A progress bar on stderr; a null context if it is not wanted, without a terminal, or without tqdm."""
+    if sys.stderr is not None and (progress or (progress is None and sys.stderr.isatty())):
         with suppress(ImportError):
             from tqdm import tqdm  # comes with huggingface_hub
 

@@ -141,7 +141,7 @@ class Service:
         prefix = tokens.prefix_of(model, prompt_name)
         start = 0 if inputs.ids else pooling_start(model, prefix)
         ids = await self.in_turn(inputs.texts or inputs.ids, lambda: tokens.token_ids(model, inputs, prefix, truncate))
-        inputs.ids.clear()  # they may take 80 MB, of which a model reads little, and the request may wait for a minute
+        inputs.ids.clear()  # up to 80 MB, which nothing reads while the request waits
         d = model.settings.dimension(D, dimensions)
         job = Job(served.engines, ids, d, normalize=normalize, whole=d == D, start=start)
         return await self._computed(exchange, job)

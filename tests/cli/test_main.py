@@ -98,6 +98,17 @@ def test_a_warning_is_one_line_on_stderr(command: Command, small: Path, tmp_path
     assert found.stderr == f"minilm-np: warning: {tmp_path} {expected}\n"
 
 
+@pytest.mark.parametrize("arguments", [["encode"], ["encode", *NUMPY, "a"]])
+def test_messages_are_not_printed_on_stdout_without_stderr(small: Path, arguments: list[str]) -> None:
+    program = "import sys; from minilm_np.cli import main; sys.exit(main(sys.argv[1:]))"
+    model = ["--model", str(small)] if len(arguments) > 1 else ["--no-such-option"]
+    command = [sys.executable, "-c", program, *arguments, *model]
+    with_stderr, without = (
+        subprocess.run(["sh", "-c", f'exec "$@" {end}', "sh", *command], stdout=subprocess.PIPE) for end in ("", "2>&-")
+    )
+    assert (without.returncode, without.stdout) == (with_stderr.returncode, with_stderr.stdout)
+
+
 def test_ctrl_c_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -37,6 +37,13 @@ def test_a_bar_when_it_is_forced(world: World) -> None:
     assert "1.05M/1.05M" in err
 
 
+def test_first_use_in_a_process_without_stderr(world: World) -> None:
+    with FakeHub({NAME: FILES}) as fake:
+        world.env["HF_ENDPOINT"] = fake.url
+        out, err = world.run("import sys; sys.stderr = None; show(resolve('tiny'))")
+    assert (out, err) == (f"{NAME}|{world.repository / 'snapshots' / COMMIT}|Hugging Face Hub|True", "")
+
+
 def test_a_model_without_manifest_works_but_is_not_verified(world: World) -> None:
     sharded = {name: FILES[name] for name in ("config.json", "tokenizer.json", "1_Pooling/config.json")}
     shards = {f"model-0000{i}-of-00002.safetensors": bytes([i]) for i in (1, 2)}

@@ -82,6 +82,7 @@ class World:
             "model_files/download_child.py",
             "_files.py",
             "_forks.py",
+            "_progress.py",
             "errors.py",
         ):
             shutil.copy(CHECKOUT / "minilm_np" / source, package / source)

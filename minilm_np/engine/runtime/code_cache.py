@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from minilm_np._files import package_cache
+from minilm_np._progress import say
 from minilm_np.engine.runtime.integer_target import target_of
 from minilm_np.engine.runtime.llvm import NEEDS_NUMBA, llvm, llvmlite
 from minilm_np.engine.runtime.numba_settings import code_settings
@@ -62,7 +63,7 @@ def _object_code(package: str, names: Iterable[str]) -> ObjectCode:
         return code
 
     def waiting() -> None:
-        _tell("waiting for another process that compiles the kernels")
+        say("waiting for another process that compiles the kernels")
 
     with ExitStack() as stack:
         try:
@@ -70,14 +71,14 @@ def _object_code(package: str, names: Iterable[str]) -> ObjectCode:
             stack.enter_context(folder.locked(WAIT_S, waiting))
         except (OSError, ValueError) as error:
             logger.warning("%s: %s. %s", _NOT_CACHED, problem or error, _ADVICE)
-            _tell("compiling the kernels for this machine; this takes about 10 s")
+            say("compiling the kernels for this machine; this takes about 10 s")
             return _compiled(package, names)
         code, problem = _cached(place, names)  # another process may have compiled them
         if code is not None:
             return code
         if problem is not None:
             logger.warning("compiling the kernels again, because the cached copy is unusable: %s", problem)
-        _tell("compiling the kernels for this machine; this happens once and takes about 10 s")
+        say("compiling the kernels for this machine; this happens once and takes about 10 s")
         code = _compiled(package, names)
         try:
             for name, content in code.items():
@@ -108,10 +109,6 @@ def _cached(place: tuple[Path, str, str], names: Iterable[str]) -> tuple[ObjectC
 def _compiled(package: str, names: Iterable[str]) -> ObjectCode:
     entry = importlib.import_module(f"{package}.entry")  # imports Numba
     return {name: entry.object_code(name) for name in names}
-
-
-def _tell(what: str) -> None:
-    print(f"minilm-np: {what}", file=sys.stderr, flush=True)
 
 
 def _link(code: ObjectCode) -> tuple[dict[str, int], object]:

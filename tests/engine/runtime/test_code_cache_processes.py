@@ -33,7 +33,7 @@ def test_a_process_that_waited_loads_what_the_other_one_compiled(world, made, mo
             shutil.copy(made.cache / "kernels" / made.identity / name, folder)
         lock.close()
 
-    monkeypatch.setattr(code_cache, "_tell", tell)
+    monkeypatch.setattr(code_cache, "say", tell)
     loading.load()
     assert told == ["waiting for another process that compiles the kernels"]
     assert world.compiled == []
