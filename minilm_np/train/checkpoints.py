@@ -20,7 +20,7 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from minilm_np._checks import is_finite_number
-from minilm_np._files import discard_folder, read_json, reason, replace_folder, staging_folder
+from minilm_np._files import discard_folder, read_json, reason, remove_left, replace_folder, staging_folder
 from minilm_np._text_files import shown
 from minilm_np.errors import CheckpointError, InputValueError, SaveError
 from minilm_np.model_files import tensors
@@ -107,7 +107,8 @@ def _step(checkpoint: Path) -> int:
 
 
 def keep_last(folder: Path, count: int) -> None:
-    """Remove all checkpoints but the last `count`."""
+    """Remove all checkpoints but the last `count`, and what killed runs left of others."""
+    remove_left(folder, _PREFIX)
     for path in list_checkpoints(folder)[:-count]:
         with suppress(OSError):  # it stays; that is no reason to stop a run
             discard_folder(path, _PREFIX)

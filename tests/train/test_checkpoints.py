@@ -62,12 +62,18 @@ def test_resumed_from_an_earlier_checkpoint_after_a_crash(
     assert [entry["step"] for entry in log_of(kept)] == list(range(1, 13))
 
 
-def test_the_remains_of_a_killed_run_are_removed(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
-    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=5))
-    left = tmp_path / "run" / "checkpoints" / ".step-0123abcd"
-    left.mkdir()
-    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6), resume=True)
-    assert not left.exists()
+@pytest.mark.parametrize("killed_at", [10, 12])
+def test_the_remains_of_a_killed_run_are_removed(
+    encoder: SentenceEncoder, pairs: Path, tmp_path: Path, killed_at: int
+) -> None:
+    """Also if it was killed after its last checkpoint, so that the resumed run writes none."""
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=2, keep_last=6))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for number in range(killed_at + 2, 13, 2):
+        shutil.rmtree(checkpoints / f"step-{number:06d}")
+    shutil.copytree(checkpoints / "step-000002" / "model", checkpoints / ".step-0123abcd" / "model")
+    run(encoder, pairs, tmp_path / "run", habits=Habits(save_every=6, keep_last=2), resume=True)
+    assert sorted(os.listdir(checkpoints)) == ["step-000010", "step-000012"]
 
 
 def test_only_the_last_checkpoints_are_kept(encoder: SentenceEncoder, pairs: Path, tmp_path: Path) -> None:
