@@ -126,7 +126,7 @@ def _verify(options: argparse.Namespace) -> int:
     is_stable = True
     if options.stability:
         stability = check_stability(encoder, other, texts, progress=True)
-        found["stability"], is_stable = stability.as_dict(), stability.is_stable
+        found["stability"], is_stable = stability.as_dict(), stability.is_stable and stability.failure is None
         show(stability_table(stability))
     if options.retrieval or corpus is not None:
         retrieval = compare_retrieval(encoder, other, _corpus(encoder, other, texts) if corpus is None else corpus)

@@ -62,7 +62,7 @@ class _ArrowRows:
         kind = getattr(kind, "value_type", kind) if str(kind).startswith("dictionary") else kind
         if str(kind) not in TEXT_TYPES:
             raise DataError(f"{source.name}, column {short_repr(wanted.text)}: expected strings, found {kind}")
-        self._text = wanted.text
+        self._text, self._id = wanted.text, wanted.id
         self._carried = {"all": names, "id": [wanted.id], "text": [wanted.text]}[wanted.carried]
         self._columns = list(dict.fromkeys([*self._carried, wanted.text]))
         self.schema = _schema(file.schema, self._carried)
@@ -95,12 +95,16 @@ class _ArrowRows:
         where = place(self._source, record.line)
         if raw is None:
             raise DataError(f"{where}: expected a text in {short_repr(self._text)}, found null")
+        column = self._text
         try:
             text = raw.decode()
+            if self._id is not None:
+                column = self._id
+                carried.column(0)[index].as_py()
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{where}: expected UTF-8 in {short_repr(self._text)}, found byte 0x{raw[error.start]:02x} at position "
-                f"{error.start}"
+                f"{where}: expected UTF-8 in {short_repr(column)}, found byte 0x{error.object[error.start]:02x} at "
+                f"position {error.start}"
             ) from None
         return Row(self._start.file, record.line, text, (carried, index))
 

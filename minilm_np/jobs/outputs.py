@@ -102,7 +102,10 @@ def _jsonl_part(encoded: Encoded) -> Iterator[bytes | memoryview]:
     columns = (encoded.rows, encoded.vectors, encoded.n_tokens, encoded.truncated)
     for row, vector, n_tokens, truncated in zip(*columns, strict=True):
         head = {encoded.key: _carried_value(row.carried), "n_tokens": n_tokens, "truncated": truncated}
-        start = json.dumps(head, ensure_ascii=False, default=str)
+        try:
+            start = json.dumps(head, ensure_ascii=False, default=_as_text, allow_nan=False)
+        except ValueError:  # JSON has no NaN and no infinities
+            start = json.dumps(_with_nulls(head), ensure_ascii=False)
         yield f'{start[:-1]}, "{EMBEDDING}": [{form % tuple(vector.tolist())}]}}\n'.encode()
 
 
@@ -112,6 +115,16 @@ def _carried_value(carried: Any) -> object:
         return carried[0]
     batch, index = carried
     return batch.column(0)[index].as_py()
+
+
+def _as_text(value: object) -> str:
+    """What JSON has no type for: bytes, such as a UUID, as hexadecimal digits; dates and decimals as they print."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _with_nulls(value: object) -> object:
+    """A value for JSON, with null in place of NaN and infinities."""
+    return json.loads(json.dumps(value, default=_as_text), parse_constant=lambda name: None)
 
 
 def _jsonl_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, dtype: str) -> None:

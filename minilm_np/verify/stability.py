@@ -66,7 +66,8 @@ class Stability:
     source: str
     texts: int
     changes: tuple[Change, ...]
-    not_tested: str | None  # the ways that were not tested, and why
+    not_tested: str | None  # the ways that such an implementation cannot be asked in, and why
+    failure: str | None = None  # why concurrent requests were not answered; such as 429, too many requests
 
     @property
     def is_stable(self) -> bool:
@@ -79,12 +80,13 @@ class Stability:
         if not self.changes:
             return f"Stability is not tested: {self.not_tested}."
         changes = [change for change in self.changes if change.changed]
+        but = f" But a request failed while others were in flight: {self.failure}" if self.failure else ""
         if not changes:
-            return "Stable: no bit of any vector changes."
+            return f"Stable: no bit of any vector changes.{but}"
         if self.is_stable:
-            return f"Stable within rounding: {'; '.join(_count(change, self.texts) for change in changes)}."
+            return f"Stable within rounding: {'; '.join(_count(change, self.texts) for change in changes)}.{but}"
         said = [_explained(change, self.texts) for change in changes if not change.is_rounding]
-        return f"Not stable: {' '.join(said)}"
+        return f"Not stable: {' '.join(said)}{but}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-compatible values; an infinite error is None."""
@@ -137,16 +139,16 @@ def check_stability(
         reordered = np.empty_like(batch)
         reordered[order] = _asked(other, [texts[row] for row in order])
         changes.append(_change(ORDER, reordered, batch, alone, texts))
-    not_tested = _not_tested(other)
+    failure = None
     if isinstance(other, Endpoint):
         try:
             rounds = [_concurrently(other, texts, seed) for seed in range(ROUNDS)]
-        except ImplementationError as error:  # such as 429, too many requests
-            not_tested = f"concurrent requests, because one failed: {error}"
+        except ImplementationError as error:
+            failure = str(error)
         else:
             found = [_change(CONCURRENT, vectors, alone, alone, texts) for vectors in rounds]
             changes.append(max(found, key=lambda change: (change.relative, change.changed)))
-    return Stability(other.name, len(texts), tuple(changes), not_tested)
+    return Stability(other.name, len(texts), tuple(changes), _not_tested(other), failure)
 
 
 def _not_tested(other: Implementation) -> str | None:

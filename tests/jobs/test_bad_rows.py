@@ -95,6 +95,17 @@ def test_a_null_and_bytes_that_are_not_utf_8_in_a_table(
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet").column("text").to_pylist() == ["one", "two"]
 
 
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+def test_an_id_of_a_table_that_is_not_utf_8(output: str, embed: Embed, tmp_path: Path) -> None:
+    raw = pyarrow.array([b"1", b"2\xfe", b"3"], pyarrow.binary())
+    ids = pyarrow.Array.from_buffers(pyarrow.string(), 3, raw.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "text": ["one", "two", "three"]}), tmp_path / "in.parquet")
+    message = f"{tmp_path / 'in.parquet'}, row 2: expected UTF-8 in 'id', found byte 0xfe at position 1"
+    with pytest.raises(DataError, match=re.escape(message)):
+        embed(tmp_path / "in.parquet", tmp_path / output, id="id")
+    assert embed(tmp_path / "in.parquet", tmp_path / output, id="id", on_error="skip").rows == 2
+
+
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
 def test_a_row_that_is_too_long(
     kind: str, embed: Embed, encoder: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

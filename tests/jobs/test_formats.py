@@ -1,7 +1,9 @@
 """Every format of the input, plain and compressed, and of the output: the vectors are those of `encode`."""
 
+import datetime
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -95,6 +97,26 @@ def test_jsonl_contains_the_text_or_the_id(kind: str, embed: Embed, encoder: Sen
     assert [item["id"] for item in items_of(tmp_path / "ids.jsonl")] == (
         list(map(str, numbers)) if kind == "csv" else list(numbers)
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.5, math.nan, math.inf], [1.5, None, None]),
+        ([[1.0], [math.nan], []], [[1.0], [None], []]),
+        ([b"\x00\xff", b"", None], ["00ff", "", None]),
+        ([datetime.date(2026, 1, 31), None, None], ["2026-01-31", None, None]),
+        ([{"day": datetime.date(2026, 1, 31), "x": math.nan}] * 3, [{"day": "2026-01-31", "x": None}] * 3),
+    ],
+)
+def test_an_id_of_any_type_becomes_valid_json(
+    values: list[Any], expected: list[Any], embed: Embed, tmp_path: Path
+) -> None:
+    table = pyarrow.table({"id": values, "text": ["one", "two", "three"]})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    embed(tmp_path / "in.parquet", tmp_path / "out.jsonl", id="id")
+    assert "NaN" not in (tmp_path / "out.jsonl").read_text() and "Inf" not in (tmp_path / "out.jsonl").read_text()
+    assert [item["id"] for item in items_of(tmp_path / "out.jsonl")] == expected
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -168,8 +168,11 @@ def test_a_server_that_refuses_concurrent_requests_is_not_called_unstable(small:
     with serving(answer) as url:
         found = check_stability(small, f"{url}/embed", TEXTS)
     assert len(found.changes) == 3 and found.is_stable
-    assert found.not_tested is not None
-    assert found.not_tested.startswith(f"concurrent requests, because one failed: {url}/embed: the server answered 429")
+    why = f"{url}/embed: the server answered 429"
+    assert found.failure is not None and found.failure.startswith(why)
+    assert f"Stable: no bit of any vector changes. But a request failed while others were in flight: {why}" in (
+        found.sentence
+    )
 
 
 def test_a_vector_that_becomes_nan_is_a_change(small: SentenceEncoder) -> None:

@@ -3,6 +3,8 @@
 import io
 import json
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -195,3 +197,24 @@ def test_unstable_vectors_are_shown_in_a_table_and_fail(command: Any, small: Sen
     ]
     assert all(len(line) <= 80 for line in lines[start : start + 5])
     assert lines[start + 5].startswith(f"Not stable: in one batch, {n} of {n} vectors change by at most ")
+
+
+def test_a_server_that_fails_under_concurrent_requests_is_shown_and_fails(
+    command: Any, small: SentenceEncoder, capsys: Any
+) -> None:
+    at_a_time = threading.Semaphore(1)
+
+    def answer(path: str, body: dict[str, Any]) -> Any:
+        if not at_a_time.acquire(blocking=False):
+            return 503, {}, [b"busy"]
+        try:
+            time.sleep(0.02)
+            return 200, {}, [json.dumps(small.encode(body["inputs"], on_truncation="ignore").tolist()).encode()]
+        finally:
+            at_a_time.release()
+
+    with serving(answer) as url:
+        assert command("--against", f"{url}/embed", "--stability") == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Stable") and "But a request failed while others were in flight: " in last
+    assert "503" in last
