@@ -29,10 +29,19 @@ STALE_S = 24 * 3600.0  # where folders cannot be locked: one of this age was lef
 
 
 def package_cache() -> Path:
-    """The cache folder of this package: MINILM_NP_CACHE, or minilm-np in XDG_CACHE_HOME or ~/.cache."""
+    """The cache folder of this package: MINILM_NP_CACHE, or minilm-np in XDG_CACHE_HOME or ~/.cache.
+
+    For a user without a home, such as an unknown user id in a container, it is a folder of their own in the system's
+    folder of temporary files.
+    """
     if folder := os.environ.get("MINILM_NP_CACHE"):
         return Path(os.path.expanduser(folder))
-    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "minilm-np"
+    above = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if above.startswith("~"):
+        import tempfile  # its import takes 5 ms
+
+        return Path(tempfile.gettempdir(), f"minilm-np-{os.getuid()}")
+    return Path(above, "minilm-np")
 
 
 # ---- reading: regular files only, never more than a limit ------------------------------------------------------------

@@ -417,3 +417,11 @@ def test_the_cache_folder(variables: dict[str, str], expected: str, monkeypatch:
     for name, value in ({"HOME": "/home/me"} | variables).items():
         monkeypatch.setenv(name, value)
     assert package_cache() == Path(expected)
+
+
+def test_the_cache_folder_of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("XDG_CACHE_HOME", "MINILM_NP_CACHE", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # KeyError, as for an id that the system does not know
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert package_cache() == tmp_path / f"minilm-np-{os.getuid()}"

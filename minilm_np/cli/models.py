@@ -120,7 +120,7 @@ def _version(name: str) -> str:
 
 ABSENT = {
     "contract": "(none: the BLAS decides the last bits)",
-    "instructions": "(chosen when the kernels are compiled)",
+    "instructions": "(those that the kernels were compiled for)",
     "kernels": "(none: NumPy computes)",
     "threads": "(NumPy's BLAS decides)",
     "fingerprint": "(none: only the numba backend gives the same bits on every machine)",

@@ -34,13 +34,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minilm_np._checks import short_repr
 from minilm_np._files import STALE_S, package_cache
 from minilm_np._forks import no_fork
 from minilm_np.engine.protocol import Arrays, Weights
 from minilm_np.engine.registry import EngineKind
+from minilm_np.errors import InputValueError
 from minilm_np.model_files.config import ModelConfig
 
-VARIABLE = "MINILM_NP_CACHE_WEIGHTS"  # "0": packed weights are neither read nor written
+VARIABLE = "MINILM_NP_CACHE_WEIGHTS"  # "0": packed weights are neither read nor written; "1" is the default
 
 FORMAT = "minilm_np packed weights 1"
 WEIGHTS_FILE = "model.safetensors"
@@ -63,14 +65,18 @@ class UnusableCacheError(Exception):
 class WeightsCache:
     """The packed weights of one model for one kind of engine. Each load of a model creates an object.
 
-    reads: False: write the packed weights only.
+    reads: False: write the packed weights only. Raises InputValueError: the environment variable has another value than
+    0 and 1.
     """
 
     def __init__(self, kind: EngineKind, *, reads: bool = True) -> None:
         self.other: Weights = {}  # after `read`: the weights that are not the engine's
         self.is_used = False  # whether `read` returns the weights
         self._kind, self._reads = kind, reads
-        self._is_on = kind.packing is not None and os.environ.get(VARIABLE) != "0"
+        value = os.environ.get(VARIABLE) or "1"
+        if value not in ("0", "1"):
+            raise InputValueError(f"{VARIABLE} is {short_repr(value)}: expected '0' (no cache of weights) or '1'")
+        self._is_on = kind.packing is not None and value == "1"
         self._path: Path | None = None  # of the weights of a published model
         self._note, self._has_note = b"", False
         self._model, self._key = "", b""

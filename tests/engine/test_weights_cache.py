@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import stat
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minilm_np import CheckpointError, HubError, SentenceEncoder
+from minilm_np import CheckpointError, HubError, InputValueError, SentenceEncoder
 from minilm_np.engine import registry, weights_cache
 from minilm_np.engine.registry import COMPUTE_TYPES
 from minilm_np.model_files import manifest
@@ -123,6 +124,11 @@ def test_the_variable_switches_the_cache_off(world: World, monkeypatch: pytest.M
     world.load()
     monkeypatch.setenv(weights_cache.VARIABLE, "0")
     assert world.load()[1] == AFRESH
+    monkeypatch.setenv(weights_cache.VARIABLE, "1")
+    assert world.load()[1] == CACHED
+    monkeypatch.setenv(weights_cache.VARIABLE, "off")
+    with pytest.raises(InputValueError, match=re.escape("is 'off': expected '0' (no cache of weights) or '1'")):
+        world.load()
 
 
 # ---- a changed file of weights ---------------------------------------------------------------------------------------
