@@ -21,7 +21,7 @@ from minilm_np.encoding.loaded_model import LoadedModel
 from minilm_np.encoding.pair_call_types import Ranked, Scores, typed_as_predict
 from minilm_np.encoding.pair_inputs import Pair, Pairs, checked_activation, read_pairs
 from minilm_np.encoding.pair_model import FINGERPRINT_PAIRS, PairModel, load_pair_model, random_pair_model
-from minilm_np.encoding.pipeline import as_tensors, progress
+from minilm_np.encoding.pipeline import as_tensors, progress_bar
 from minilm_np.encoding.public_model import PublicModel
 from minilm_np.engine import registry
 from minilm_np.engine.classifier import activate
@@ -264,7 +264,7 @@ class CrossEncoder(PublicModel):
             prefixed = {first: prefix + first for first, _ in pairs}  # one copy of a query, however many documents
             pairs = [(prefixed[first], second) for first, second in pairs]
         truncation = self._model.truncation(on_truncation)
-        with progress("score", "pair", len(pairs), show_progress_bar) as report:
+        with progress_bar("score", "pair", len(pairs), show_progress_bar) as report:
             logits = self._model.logits(pairs, report, truncation)
         truncation.warn()
         one_label = self.num_labels == 1

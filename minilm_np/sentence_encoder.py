@@ -19,7 +19,7 @@ from minilm_np._forks import no_fork
 from minilm_np.encoding import sentence_transformers
 from minilm_np.encoding.call_types import Matrix, TokenizedTexts, Vector, typed_as_encode, with_signature_of
 from minilm_np.encoding.loaded_model import LoadedModel, load_model, make_model
-from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress
+from minilm_np.encoding.pipeline import Pipeline, as_tensors, padded, progress_bar
 from minilm_np.encoding.public_model import PublicModel
 from minilm_np.engine import registry
 from minilm_np.engine.protocol import Vectors, Weights
@@ -214,7 +214,7 @@ class SentenceEncoder(PublicModel):
         pipeline = self._pipeline(prompt_name, prompt, on_truncation, normalize_embeddings, truncate_dim)
         texts = check_texts([inputs] if isinstance(inputs, str) else inputs)
         found: Any
-        with progress("encode", "text", len(texts), show_progress_bar) as report:
+        with progress_bar("encode", "text", len(texts), show_progress_bar) as report:
             if output_value == "sentence_embedding":
                 found = pipeline.vectors(texts, report)
             elif output_value == "token_embeddings":

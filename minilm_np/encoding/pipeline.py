@@ -220,7 +220,7 @@ def encode_with_counts(
 
 
 @contextmanager
-def progress(what: str, unit: str, total: int, shown: bool | None) -> Iterator[Report]:
+def progress_bar(what: str, unit: str, total: int, shown: bool | None) -> Iterator[Report]:
     """Yield a function to call with the number of units finished since its last call. It advances the bar, if any.
 
     what: the work, such as "encode". unit: what is counted, in the singular.
