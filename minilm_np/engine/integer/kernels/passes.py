@@ -45,9 +45,6 @@ class Pass(ctypes.Structure):
         ("scale", ctypes.c_float),  # 1 / sqrt(E)
     ]  # fmt: skip
 
-    def copy(self) -> "Pass":
-        return Pass.from_buffer_copy(self)
-
 
 def padded_width(n_elements: int) -> int:
     """Elements of a row of int16 in memory, as `entry.quantise_weight` writes it and as the word table is stored."""
