@@ -54,7 +54,7 @@ def empty_cache(count: int, random: Random) -> Outcome:
 def workers(count: int, random: Random) -> Outcome:
     """Encode in workers of Dask and of Ray: they find the kernels in the cache, and give the bits of their parent."""
     outcome = Outcome()
-    kinds = {name: source for name, source in (("dask", DASK), ("ray", RAY)) if importlib.util.find_spec(name)}
+    kinds = {name: source for name, source in (("distributed", DASK), ("ray", RAY)) if importlib.util.find_spec(name)}
     env = environment(None, **{VARIABLE: COMPILE})
     program(ENCODE + "work(0)", env=env)  # fills the cache
     with TemporaryDirectory() as scratch:
@@ -65,4 +65,6 @@ def workers(count: int, random: Random) -> Outcome:
             ended = program(str(script), limit_s=200.0, env=env, script=True)
             right = ended.code == 0 and ended.out.strip().endswith("True")
             outcome.check(right, name, f"{name}: {ended.out}{ended.errors[-2000:]}")
+    if not kinds:
+        outcome.skipped = "neither Dask's distributed nor Ray is installed"
     return outcome
