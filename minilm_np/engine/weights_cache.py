@@ -65,8 +65,8 @@ class UnusableCacheError(Exception):
 class WeightsCache:
     """The packed weights of one model for one kind of engine. Each load of a model creates an object.
 
-    reads: False: write the packed weights only. Raises InputValueError: the environment variable has another value than
-    0 and 1.
+    reads: False: write the packed weights only.
+    Raises InputValueError: the environment variable has another value than 0 and 1.
     """
 
     def __init__(self, kind: EngineKind, *, reads: bool = True) -> None:

@@ -92,6 +92,23 @@ def _npy_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, 
             file.writelines(part.chunks())
 
 
+# ---- values of the input ---------------------------------------------------------------------------------------------
+
+
+def _json(value: object) -> str:
+    """A value as JSON: NaN and infinities as null; bytes, such as a UUID, as hexadecimal digits; dates as strings."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_without_type, allow_nan=False)
+    except ValueError:  # a NaN or an infinity, perhaps in a list
+        with_nulls = json.loads(json.dumps(value, default=_without_type), parse_constant=lambda name: None)
+        return json.dumps(with_nulls, ensure_ascii=False)
+
+
+def _without_type(value: object) -> str:
+    """A value that has no type in JSON, as a string."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
 # ---- .jsonl ----------------------------------------------------------------------------------------------------------
 
 
@@ -102,10 +119,7 @@ def _jsonl_part(encoded: Encoded) -> Iterator[bytes | memoryview]:
     columns = (encoded.rows, encoded.vectors, encoded.n_tokens, encoded.truncated)
     for row, vector, n_tokens, truncated in zip(*columns, strict=True):
         head = {encoded.key: _carried_value(row.carried), "n_tokens": n_tokens, "truncated": truncated}
-        try:
-            start = json.dumps(head, ensure_ascii=False, default=_as_text, allow_nan=False)
-        except ValueError:  # JSON has no NaN and no infinities
-            start = json.dumps(_with_nulls(head), ensure_ascii=False)
+        start = _json(head)
         yield f'{start[:-1]}, "{EMBEDDING}": [{form % tuple(vector.tolist())}]}}\n'.encode()
 
 
@@ -115,16 +129,6 @@ def _carried_value(carried: Any) -> object:
         return carried[0]
     batch, index = carried
     return batch.column(0)[index].as_py()
-
-
-def _as_text(value: object) -> str:
-    """What JSON has no type for: bytes, such as a UUID, as hexadecimal digits; dates and decimals as they print."""
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _with_nulls(value: object) -> object:
-    """A value for JSON, with null in place of NaN and infinities."""
-    return json.loads(json.dumps(value, default=_as_text), parse_constant=lambda name: None)
 
 
 def _jsonl_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, dtype: str) -> None:
@@ -170,7 +174,7 @@ def _by_batch(rows: Sequence[Row]) -> Iterator[tuple[Any, list[Row]]]:
 
 def _string(value: object) -> str:
     """A value of JSON as a string: a string as it is, any other value as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _json(value)
 
 
 def _parquet_join(path: Path, parts: Iterable[Stored], n_rows: int, dimension: int, dtype: str) -> None:

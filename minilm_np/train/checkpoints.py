@@ -107,7 +107,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def keep_last(folder: Path, count: int) -> None:
-    """Remove all checkpoints but the last `count`, and what killed runs left of others."""
+    """Remove all checkpoints but the last `count`, and the unfinished ones of killed runs."""
     remove_left(folder, _PREFIX)
     for path in list_checkpoints(folder)[:-count]:
         with suppress(OSError):  # it stays; that is no reason to stop a run

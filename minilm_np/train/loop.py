@@ -345,7 +345,7 @@ class _Run:
         self.step = self.saved = state["step"]
         self.evaluated = state["evaluated"]
         self.best, self.since_best = state["best"], state["since_best"]
-        checkpoints.keep_last(self.checkpoints, self.habits.keep_last)  # a killed run may not have come to that
+        checkpoints.keep_last(self.checkpoints, self.habits.keep_last)  # a killed run may have left more
 
     def _rescued(self) -> str:
         """Write a checkpoint after a file could not be written. Returns the end of the error's message."""

@@ -66,8 +66,8 @@ class Stability:
     source: str
     texts: int
     changes: tuple[Change, ...]
-    not_tested: str | None  # the ways that such an implementation cannot be asked in, and why
-    failure: str | None = None  # why concurrent requests were not answered; such as 429, too many requests
+    not_tested: str | None  # the ways that are impossible with this implementation, and why
+    failure: str | None = None  # the error of a request that failed while others were in flight, such as 429
 
     @property
     def is_stable(self) -> bool:
@@ -110,7 +110,8 @@ def check_stability(
     progress: show progress on stderr: after a few seconds a bar on a terminal, elsewhere a line every ten seconds.
 
     Each text is asked for alone, and alone again; then all in one batch, and in a batch of another order; then, from a
-    server, alone while 7 requests for other texts are in flight. A file of vectors is not tested.
+    server, alone while 7 requests for other texts are in flight. If one of these fails, `failure` of the result is its
+    error. A file of vectors is not tested.
     Raises InputTypeError and InputValueError (texts, source), ImplementationError (the other implementation fails),
     MissingExtraError (a package is not installed).
     """

@@ -54,7 +54,7 @@ def memory(count: int, random: Random) -> Outcome:
             room = int(ROOM * random.random() ** 2)
 
             def limited(backend: str = backend, name: str = name, room: int = room) -> str:
-                os.environ["RUST_BACKTRACE"] = "0"  # to print one takes memory, and then ends in a deadlock
+                os.environ["RUST_BACKTRACE"] = "0"  # without memory, Rust waits for ever as it prints one
                 used = address_space() if name == "AS" else data_size()
                 number = getattr(resource, f"RLIMIT_{name}")
                 resource.setrlimit(number, (used + room, resource.RLIM_INFINITY))

@@ -119,6 +119,14 @@ def test_an_id_of_any_type_becomes_valid_json(
     assert [item["id"] for item in items_of(tmp_path / "out.jsonl")] == expected
 
 
+def test_an_id_that_is_nan_becomes_null_in_each_output(embed: Embed, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": NaN, "text": "one"}\n{"id": [1e999], "text": "two"}\n')
+    embed(tmp_path / "in.jsonl", tmp_path / "out.jsonl", id="id")
+    embed(tmp_path / "in.jsonl", tmp_path / "out.parquet", id="id")
+    assert [item["id"] for item in items_of(tmp_path / "out.jsonl")] == [None, [None]]
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").column("id").to_pylist() == ["null", "[null]"]
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_parquet_contains_the_columns_of_the_input(
     kind: str, embed: Embed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
